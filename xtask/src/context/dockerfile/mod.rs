@@ -1,0 +1,1 @@
+//! The files a Dockerfile can read.

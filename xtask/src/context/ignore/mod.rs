@@ -1,0 +1,1 @@
+//! Ignore rules, exactly as BuildKit applies them.
