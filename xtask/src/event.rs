@@ -1,1 +1,160 @@
-//! event
+//! The vocabulary the stages speak: what happens in a run, as values.
+//!
+//! Stages emit events and never print. The terminal, the JSON lines, the record of the run and the
+//! HTML page are readers of the same stream. The JSON form (`event` in kebab case, `at` in RFC 3339)
+//! is a contract with scripts outside the project; fields may be added, never renamed.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+/// Something that happened in a run.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Event {
+    /// What the run is going to do; always first.
+    Plan { images: Vec<PlannedImage>, steps: Vec<String>, budget: Option<String> },
+    /// A build has its memory and its child has been started.
+    BuildStarted { image: String, tag: String, reasons: Vec<String>, memory: u64 },
+    /// One line of a build's output.
+    BuildLine { image: String, line: String },
+    /// A build has ended; `error` holds the one-line reason of a failure.
+    BuildFinished {
+        image: String,
+        ok: bool,
+        seconds: f64,
+        peak_memory: Option<u64>,
+        error: Option<String>,
+    },
+    /// Images are being copied to a cluster's nodes.
+    LoadStarted { images: Vec<String>, nodes: Vec<String>, bytes: Option<u64> },
+    /// Bytes of the load stream so far.
+    LoadProgress { images: Vec<String>, bytes: u64 },
+    /// The images are on every node, seen there; `loaded` is how many had to be sent.
+    LoadFinished { images: Vec<String>, loaded: usize, ok: bool, seconds: f64 },
+    /// A step of the suite (or the cluster itself) has been started.
+    StepStarted { step: String },
+    /// What a running step, build or load is waiting for just now.
+    StepWaiting { step: String, waiting_for: String },
+    /// A step has ended.
+    StepFinished { step: String, ok: bool, seconds: f64, error: Option<String> },
+    /// The suite's test command has been started.
+    TestStarted { suite: String, command: String },
+    /// One line of the test command's output.
+    TestLine { line: String },
+    /// The suite's test command has ended.
+    TestFinished { suite: String, ok: bool, passed: u64, failed: u64, seconds: f64 },
+    /// Something a person should know; never a failure.
+    Note { text: String },
+    /// Something that is wrong but does not stop the run.
+    Warning { text: String, hint: Option<String> },
+    /// The run is over; always last.
+    Summary(Summary),
+}
+
+/// One image of [`Event::Plan`].
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedImage {
+    pub name: String,
+    pub key: String,
+    pub tag: String,
+    pub action: &'static str,
+    pub reasons: Vec<String>,
+}
+
+/// What a run came to. Counts of images, of tests, and the time from start to end.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    pub ok: bool,
+    pub built: usize,
+    pub skipped: usize,
+    pub loaded: usize,
+    pub passed: u64,
+    pub failed: u64,
+    pub seconds: f64,
+}
+
+/// An event with the moment it happened.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stamped {
+    #[serde(flatten)]
+    pub event: Event,
+    #[serde(serialize_with = "rfc3339")]
+    pub at: SystemTime,
+}
+
+/// A reader of the stream. Called from many threads; must not block for long.
+pub trait Sink: Send + Sync {
+    fn receive(&self, event: &Stamped);
+}
+
+/// The stream's writing end: cheap to clone, shared by all threads of a run.
+#[derive(Clone)]
+pub struct Events {
+    sinks: Arc<[Box<dyn Sink>]>,
+}
+
+impl Events {
+    pub fn to(sinks: Vec<Box<dyn Sink>>) -> Self {
+        Self { sinks: sinks.into() }
+    }
+
+    /// A stream nobody reads.
+    pub fn silent() -> Self {
+        Self::to(Vec::new())
+    }
+
+    pub fn emit(&self, event: Event) {
+        let stamped = Stamped { event, at: SystemTime::now() };
+        for sink in self.sinks.iter() {
+            sink.receive(&stamped);
+        }
+    }
+
+    pub fn note(&self, text: impl Into<String>) {
+        self.emit(Event::Note { text: text.into() });
+    }
+
+    pub fn warn(&self, text: impl Into<String>, hint: Option<String>) {
+        self.emit(Event::Warning { text: text.into(), hint });
+    }
+
+    pub fn waiting(&self, step: impl Into<String>, waiting_for: impl Into<String>) {
+        self.emit(Event::StepWaiting { step: step.into(), waiting_for: waiting_for.into() });
+    }
+}
+
+/// Seconds with three decimals, as every figure in records and JSON has them.
+pub fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+fn rfc3339<S: serde::Serializer>(at: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&humantime::format_rfc3339_millis(*at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_flat_object_with_its_kind_and_time() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1500);
+        let event = Event::BuildLine { image: "gateway".into(), line: "STEP 1".into() };
+        let json = serde_json::to_string(&Stamped { event, at }).unwrap();
+        assert_eq!(
+            json,
+            r#"{"event":"build-line","image":"gateway","line":"STEP 1","at":"1970-01-01T00:00:01.500Z"}"#
+        );
+    }
+
+    #[test]
+    fn the_summary_is_flat_too() {
+        let event = Event::Summary(Summary { built: 2, ..Summary::default() });
+        let json = serde_json::to_value(Stamped { event, at: SystemTime::UNIX_EPOCH }).unwrap();
+        assert_eq!(json["event"], "summary");
+        assert_eq!(json["built"], 2);
+    }
+}

@@ -1,1 +1,125 @@
-//! paths
+//! Where things lie. No other module joins a path of xtask's own.
+//!
+//! ```text
+//! target/xtask/
+//!   state/            may be lost at any time: only time is lost with it
+//!     index           stat index: what was hashed, and when
+//!     records/IMAGE   what an image was last built from
+//!     memory.json     learned peaks of builds
+//!     engine.json     facts of the engine that are slow to ask for
+//!   stage/RUN/IMAGE/  the exact files a running build is given
+//!   runs/RUN/         one folder a run: events.jsonl, logs/, artifacts/
+//!   clusters/NAME/    kubeconfig (private), kind config, fingerprint
+//! $XDG_RUNTIME_DIR or /tmp … xtask-UID/   what runs of one machine share: the memory ledger
+//! ```
+
+use std::path::{Path, PathBuf};
+
+/// The places of one workspace.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    home: PathBuf,
+}
+
+impl Paths {
+    /// Places for the workspace that `root` is the top of.
+    pub fn of(root: &Path) -> Self {
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        Self { home: root.join(target).join("xtask") }
+    }
+
+    /// Everything below is ours to write and to delete.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.home.join("state")
+    }
+
+    pub fn index(&self) -> PathBuf {
+        self.state().join("index")
+    }
+
+    pub fn record(&self, image: &str) -> PathBuf {
+        self.state().join("records").join(image)
+    }
+
+    pub fn memory(&self) -> PathBuf {
+        self.state().join("memory.json")
+    }
+
+    pub fn engine_facts(&self) -> PathBuf {
+        self.state().join("engine.json")
+    }
+
+    pub fn stages(&self) -> PathBuf {
+        self.home.join("stage")
+    }
+
+    pub fn runs(&self) -> PathBuf {
+        self.home.join("runs")
+    }
+
+    pub fn cluster(&self, name: &str) -> PathBuf {
+        self.home.join("clusters").join(name)
+    }
+
+    pub fn kubeconfig(&self, cluster: &str) -> PathBuf {
+        self.cluster(cluster).join("kubeconfig")
+    }
+}
+
+/// The places of one run.
+#[derive(Clone, Debug)]
+pub struct RunPaths {
+    /// Time-ordered and unique: `20261121-083544-12345` (UTC, process id).
+    pub id: String,
+    folder: PathBuf,
+    stage: PathBuf,
+}
+
+impl RunPaths {
+    pub fn new(paths: &Paths, id: String) -> Self {
+        Self { folder: paths.runs().join(&id), stage: paths.stages().join(&id), id }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn events(&self) -> PathBuf {
+        self.folder.join("events.jsonl")
+    }
+
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.folder.join("logs").join(format!("{name}.log"))
+    }
+
+    pub fn artifacts(&self) -> PathBuf {
+        self.folder.join("artifacts")
+    }
+
+    pub fn diagnostics(&self) -> PathBuf {
+        self.folder.join("diagnostics")
+    }
+
+    /// The whole of this run's staged contexts; removed when the run ends.
+    pub fn stages(&self) -> &Path {
+        &self.stage
+    }
+
+    pub fn stage(&self, image: &str) -> PathBuf {
+        self.stage.join(image)
+    }
+}
+
+/// What all runs of this user on this machine share.
+pub fn machine() -> PathBuf {
+    let base = std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|folder| folder.is_dir())
+        .unwrap_or_else(std::env::temp_dir);
+    base.join(format!("xtask-{}", rustix::process::getuid().as_raw()))
+}

@@ -1,1 +1,198 @@
-//! config
+//! Stage 1: text → checked [`Config`].
+//!
+//! Whatever is in a `Config` has been checked: names exist, paths lie where they should, timeouts nest, no
+//! port is used twice. All faults of a file are reported at once, each with file, line and
+//! suggestion (`faults`), and the process ends with exit code 2 before anything was touched.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A checked `xtask.toml`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file that was read.
+    pub file: PathBuf,
+    /// Its folder, absolute: every relative path in the file starts here.
+    pub root: PathBuf,
+    pub engine: Engine,
+    pub images: BTreeMap<String, Image>,
+    pub policy: Policy,
+    pub clusters: BTreeMap<String, Cluster>,
+    pub ports: BTreeMap<String, Port>,
+    pub suites: BTreeMap<String, Suite>,
+}
+
+/// `[engine]`: what builds.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub name: EngineName,
+    /// Bytes left to everything that is not a build.
+    pub reserve: u64,
+    /// Mount the host's CA certificates into builds (networks that intercept TLS).
+    pub trust_host_ca: bool,
+    /// At most so many builds at once, whatever the memory allows.
+    pub jobs: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineName {
+    Auto,
+    Podman,
+    Docker,
+}
+
+/// `[images.NAME]`, with `[images.defaults]` worked in.
+#[derive(Clone, Debug)]
+pub struct Image {
+    pub name: String,
+    /// Absolute; may lie outside the context.
+    pub dockerfile: PathBuf,
+    /// Absolute.
+    pub context: PathBuf,
+    pub target: Option<String>,
+    /// `os/arch[/variant]`; none: the engine's own.
+    pub platform: Option<String>,
+    pub args: BTreeMap<String, String>,
+    /// Names of build args that change with every commit and are kept out of the key.
+    pub volatile_args: Vec<String>,
+    /// Ids of secrets and where their values come from; only the ids are in the key.
+    pub secrets: BTreeMap<String, PathBuf>,
+    pub inputs: Inputs,
+    /// Docker ignore patterns on top of the ignore file.
+    pub exclude: Vec<String>,
+    /// Bytes a build is taken to need before one was measured.
+    pub memory: u64,
+    pub timeout: Duration,
+    /// How long a build may print nothing.
+    pub silence: Duration,
+    pub budget: Option<ContextBudget>,
+}
+
+/// What narrows an image's context further than its Dockerfile does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    /// Just what the Dockerfile's target can read.
+    Dockerfile,
+    /// Paths that match one of these globs.
+    Globs(Vec<String>),
+    /// A Cargo package and the workspace members it is built from.
+    Cargo(String),
+    /// A Go package (`./cmd/gateway`) and what it imports of its module.
+    Go(String),
+}
+
+/// The most a context may hold (`context --check`).
+#[derive(Clone, Copy, Debug)]
+pub struct ContextBudget {
+    pub files: Option<u64>,
+    pub bytes: Option<u64>,
+}
+
+/// `[policy]`: what `lint` holds a repository to.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Prefixes of image references that may be built upon; empty allows all.
+    pub registries: Vec<String>,
+}
+
+/// `[clusters.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// kind's name for it.
+    pub name: String,
+    pub node_image: String,
+    pub reuse: Reuse,
+    /// The user's own kind configuration that ours is merged into.
+    pub config: Option<PathBuf>,
+    /// Bytes the nodes and what runs on them take.
+    pub memory: u64,
+    /// How long making it may take.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// A kept cluster is used again if its configuration, node image and kind are what they were.
+    IfUnchanged,
+    Never,
+}
+
+/// `[ports] NAME = { host, node }`: host port → NodePort, on 127.0.0.1.
+#[derive(Clone, Debug)]
+pub struct Port {
+    pub name: String,
+    pub host: u16,
+    pub node: u16,
+    /// The cluster it belongs to; none: every cluster (allowed while only one suite runs at a time).
+    pub cluster: Option<String>,
+}
+
+/// `[suites.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    pub name: String,
+    /// Key of [`Config::clusters`].
+    pub cluster: String,
+    /// Keys of [`Config::images`].
+    pub images: Vec<String>,
+    pub steps: Vec<Step>,
+    pub test: Option<Test>,
+    /// The whole run, from the first step to the last test.
+    pub timeout: Duration,
+}
+
+/// `[[suites.NAME.steps]]`.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub name: String,
+    pub action: Action,
+    /// Names of steps that must have ended well before.
+    pub needs: Vec<String>,
+    pub waits: Vec<Wait>,
+    /// Images the manifests name, beyond those found by reading them.
+    pub images: Vec<String>,
+    /// The namespace of what is waited for, where the manifests do not say.
+    pub namespace: Option<String>,
+    /// For the action itself, its waits not counted.
+    pub timeout: Duration,
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Server-side apply of a folder (with or without a kustomization) or a file; absolute.
+    Apply(PathBuf),
+    /// A command, with KUBECONFIG, image references and URLs in its environment.
+    Run(Vec<String>),
+}
+
+/// What must be true before a step counts as done.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    pub on: WaitFor,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// `deployment/NAME`, `statefulset/NAME`, `daemonset/NAME`: the new revision is complete.
+    Rollout(String),
+    /// `NAME`: the Job has completed.
+    Job(String),
+    /// `NAME`: the Service has a ready endpoint.
+    Endpoint(String),
+    /// A URL answers with this status; `{gateway}` stands for that port's host address.
+    Http { url: String, status: u16 },
+    /// `HOST:PORT` accepts a connection.
+    Tcp(String),
+    /// `KIND/NAME` has this condition with status True.
+    Condition { object: String, condition: String },
+}
+
+/// `test = { run, timeout }`.
+#[derive(Clone, Debug)]
+pub struct Test {
+    pub run: Vec<String>,
+    pub timeout: Duration,
+}

@@ -1,1 +1,258 @@
-//! process
+//! Children: the only module that starts processes.
+//!
+//! Every child has an owner, a limit and a way to stop. It runs in a process group of its own; its
+//! output goes line by line to the owner, whole to a log file, and its last lines into the error. A
+//! child ends by itself, or is ended (TERM, grace, KILL to the group) when its time is up, when
+//! it has been silent for too long, when the run is stopped by a signal, or when its owner is dropped.
+//! The owner waits on one channel for all of this: nothing polls, nothing sleeps.
+//!
+//! Arguments are always a list. There is no shell anywhere.
+
+mod child;
+mod display;
+pub mod stop;
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use child::{Child, Stream};
+
+/// Lines of output an error carries.
+const TAIL: usize = 20;
+
+/// How long a child gets between TERM and KILL.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// A program and what it is to be started with.
+#[derive(Clone, Debug)]
+pub struct Tool {
+    program: OsString,
+    args: Vec<Arg>,
+    env: Vec<(OsString, Option<Arg>)>,
+    folder: Option<PathBuf>,
+    input: Option<Vec<u8>>,
+    log: Option<PathBuf>,
+    limit: Option<Duration>,
+    silence: Option<Duration>,
+    grace: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Arg {
+    Plain(OsString),
+    /// Shown as `<secret>`, never written anywhere.
+    Secret(OsString),
+}
+
+impl Arg {
+    fn value(&self) -> &OsStr {
+        match self {
+            Arg::Plain(value) | Arg::Secret(value) => value,
+        }
+    }
+}
+
+/// What a child that ended well has left.
+#[derive(Debug)]
+pub struct Output {
+    pub stdout: Vec<u8>,
+    /// The last lines of both streams, in the order they came.
+    pub tail: Vec<String>,
+    pub took: Duration,
+}
+
+/// Why a child did not end well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Could not be started at all.
+    NotStarted(String),
+    Code(i32),
+    Signal(i32),
+    /// Ended by us: its whole time was up.
+    TimedOut(Duration),
+    /// Ended by us: it printed nothing for so long.
+    Silent(Duration),
+    /// Ended by us: the run is being stopped.
+    Stopped,
+}
+
+/// A child that did not end well: which, how, its last words, and where the rest of them are.
+#[derive(Clone, Debug, thiserror::Error)]
+pub struct Failure {
+    pub command: String,
+    pub ending: Ending,
+    pub tail: Vec<String>,
+    pub log: Option<PathBuf>,
+}
+
+impl Tool {
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            folder: None,
+            input: None,
+            log: None,
+            limit: None,
+            silence: None,
+            grace: GRACE,
+        }
+    }
+
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(Arg::Plain(arg.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| Arg::Plain(arg.into())));
+        self
+    }
+
+    /// An argument that is never shown or written down.
+    #[must_use]
+    pub fn secret(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(Arg::Secret(arg.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), Some(Arg::Plain(value.into()))));
+        self
+    }
+
+    /// An environment variable whose value is never shown or written down.
+    #[must_use]
+    pub fn secret_env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), Some(Arg::Secret(value.into()))));
+        self
+    }
+
+    /// Takes a variable of our own environment away from the child.
+    #[must_use]
+    pub fn without_env(mut self, name: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), None));
+        self
+    }
+
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Bytes for its standard input; without, it has none.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(input.into());
+        self
+    }
+
+    /// A file that gets all output; made with its folders, appended to if there.
+    #[must_use]
+    pub fn log(mut self, file: impl Into<PathBuf>) -> Self {
+        self.log = Some(file.into());
+        self
+    }
+
+    /// The longest it may run.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// The longest it may print nothing.
+    #[must_use]
+    pub fn silence(mut self, silence: Duration) -> Self {
+        self.silence = Some(silence);
+        self
+    }
+
+    /// How long it gets between TERM and KILL, if not [`GRACE`].
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Runs it to its end and gives back what it wrote to standard output.
+    pub fn run(&self) -> Result<Output, Failure> {
+        let mut stdout = Vec::new();
+        let mut output = self.stream(|stream, line| {
+            if stream == Stream::Stdout {
+                stdout.extend_from_slice(line);
+                stdout.push(b'\n');
+            }
+        })?;
+        output.stdout = stdout;
+        Ok(output)
+    }
+
+    /// Runs it to its end and gives back its standard output as text, ends trimmed.
+    pub fn read(&self) -> Result<String, Failure> {
+        Ok(String::from_utf8_lossy(&self.run()?.stdout).trim().to_owned())
+    }
+
+    /// Runs it to its end, handing over each line as it comes (without its newline).
+    pub fn stream(&self, on_line: impl FnMut(Stream, &[u8])) -> Result<Output, Failure> {
+        self.start()?.wait(on_line)
+    }
+
+    /// Starts it; it is ended when the [`Child`] is dropped.
+    pub fn start(&self) -> Result<Child, Failure> {
+        Child::start(self)
+    }
+
+    /// Starts it with its standard output piped straight into `sink`, and waits for both. No byte of
+    /// the stream passes through our memory.
+    pub fn pipe_into(&self, sink: &Tool) -> Result<Output, Failure> {
+        let (mut source, stdout) = Child::start_piped(self)?;
+        let mut end = Child::start_fed(sink, stdout)?;
+        let end = end.wait(|_, _| {});
+        match source.wait(|_, _| {}) {
+            // A sink that gave up breaks the source's pipe: its reason is the one that counts.
+            Err(failure) if end.is_ok() => Err(failure),
+            _ => end,
+        }
+    }
+
+    fn failure(&self, ending: Ending, tail: VecDeque<String>) -> Failure {
+        Failure { command: self.to_string(), ending, tail: tail.into(), log: self.log.clone() }
+    }
+}
+
+impl Failure {
+    /// Whether it ended because the run is being stopped.
+    pub fn stopped(&self) -> bool {
+        self.ending == Ending::Stopped
+    }
+
+    /// Its exit code, if it ended by itself with one.
+    pub fn code(&self) -> Option<i32> {
+        match self.ending {
+            Ending::Code(code) => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// The full path of a program on PATH, or none.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| is_executable(file))
+}
+
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Stopping a run: signals become one broadcast to everything that waits.
+//!
+//! The first SIGINT, SIGTERM or SIGHUP asks every child to end and every wait to give up; the second
+//! kills. The process still returns from `main`, so that every drop runs: stages are
+//! removed, clusters taken down.
+
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// The first signal that came; 0 while none has.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
+static PRESSES: AtomicUsize = AtomicUsize::new(0);
+static NEXT: AtomicU64 = AtomicU64::new(0);
+static LISTENERS: Mutex<Vec<(u64, Listener)>> = Mutex::new(Vec::new());
+static CHANGED: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+
+type Listener = Box<dyn Fn(Urgency) + Send>;
+
+/// How much of a hurry the user is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Ask everything to end.
+    Stop,
+    /// A second signal: kill.
+    Kill,
+}
+
+/// Starts listening for signals; once, by `main`.
+pub fn listen() -> anyhow::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .context("failed to listen for signals")?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            raise(signal);
+        }
+    });
+    Ok(())
+}
+
+/// Stops the run as if `signal` had come.
+pub fn raise(signal: i32) {
+    let urgency =
+        if PRESSES.fetch_add(1, Ordering::SeqCst) == 0 { Urgency::Stop } else { Urgency::Kill };
+    // The first signal is the one the exit code speaks of.
+    SIGNAL.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).ok();
+    let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    for (_, listener) in listeners.iter() {
+        listener(urgency);
+    }
+    drop(CHANGED.0.lock());
+    CHANGED.1.notify_all();
+}
+
+/// The signal that stopped the run, if one did.
+pub fn signal() -> Option<i32> {
+    match SIGNAL.load(Ordering::SeqCst) {
+        0 => None,
+        signal => Some(signal),
+    }
+}
+
+/// Whether the run is being stopped.
+pub fn requested() -> bool {
+    signal().is_some()
+}
+
+/// An error when the run is being stopped: for loops that would start more work.
+pub fn check() -> anyhow::Result<()> {
+    match signal() {
+        None => Ok(()),
+        Some(_) => Err(anyhow::Error::new(Stopped)),
+    }
+}
+
+/// The run was stopped by a signal.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("stopped by a signal")]
+pub struct Stopped;
+
+/// Waits for `time`, or less if the run is stopped meanwhile: the pause between two looks at
+/// something that cannot be awaited (a Kubernetes object without a watch).
+pub fn pause(time: Duration) -> anyhow::Result<()> {
+    let until = Instant::now() + time;
+    let mut guard = CHANGED.0.lock().unwrap_or_else(PoisonError::into_inner);
+    while !requested() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        guard = CHANGED.1.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    check()
+}
+
+/// Calls `listener` at every signal for as long as the guard lives; at once if one has come already.
+pub fn on_signal(listener: impl Fn(Urgency) + Send + 'static) -> Guard {
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if requested() {
+        listener(Urgency::Stop);
+    }
+    listeners.push((id, Box::new(listener)));
+    Guard(id)
+}
+
+/// Sends `message(urgency)` at every signal for as long as the guard lives.
+pub fn send_to<T: Send + 'static>(to: Sender<T>, message: fn(Urgency) -> T) -> Guard {
+    on_signal(move |urgency| {
+        // A receiver that is gone has nothing left to stop.
+        to.send(message(urgency)).ok();
+    })
+}
+
+/// Ends the listening when dropped.
+#[must_use = "the listener is removed when this is dropped"]
+pub struct Guard(u64);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, _)| *id != self.0);
+    }
+}
