@@ -10,7 +10,7 @@ use super::near;
 use super::table::Table;
 use super::{Port, Step};
 
-/// What Kubernetes accepts as a NodePort, unless told otherwise.
+/// What Kubernetes accepts as a `NodePort`, unless told otherwise.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
 /// A node is called `NAME-control-plane`, and a host name has at most 63 characters.
@@ -65,7 +65,7 @@ pub(super) fn port_name(table: &Table<'_>, name: &At<&str>) {
 
 /// The port's `node`.
 pub(super) fn node_port(table: &mut Table<'_>) -> Option<At<u16>> {
-    let node = table.number("node", 1, u16::MAX)?;
+    let node = table.number("node", 1..=u16::MAX)?;
     if !NODE_PORTS.contains(&node.value) {
         let message = format!("node port {} is not from 30000 to 32767", node.value);
         // Above them lies the band the API server hands out by itself.
@@ -75,13 +75,16 @@ pub(super) fn node_port(table: &mut Table<'_>) -> Option<At<u16>> {
     Some(node)
 }
 
-/// No two ports of one cluster may have the same host port; a port without a cluster is in all.
+/// No two ports of one cluster may have the same host port; a port without a cluster is in all, one
+/// with host 0 was reported.
 pub(super) fn host_ports(table: &Table<'_>, ports: &[At<Port>]) {
     let mut ports: Vec<&At<Port>> = ports.iter().collect();
     ports.sort_by_key(|port| port.place.start);
     for (index, later) in ports.iter().enumerate() {
         let clash = ports[..index].iter().find(|sooner| {
-            sooner.value.host == later.value.host && share_a_cluster(&sooner.value, &later.value)
+            later.value.host != 0
+                && sooner.value.host == later.value.host
+                && share_a_cluster(&sooner.value, &later.value)
         });
         if let Some(sooner) = clash {
             let (line, _) = table.document.line(sooner.place.start);
@@ -181,6 +184,8 @@ fn similar(root: &Path, path: &Path) -> Option<String> {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
     let near = near::nearest(word, names.iter().map(String::as_str))?;
-    let meant = missing.with_file_name(near);
+    let rest = path.strip_prefix(missing).ok()?;
+    let meant: PathBuf = missing.with_file_name(near).join(rest).components().collect();
+    let meant = if meant.exists() { meant } else { missing.with_file_name(near) };
     Some(format!("did you mean `{}`?", meant.strip_prefix(root).unwrap_or(&meant).display()))
 }

@@ -1,8 +1,8 @@
-//! What holds where the file says nothing. `defaults.toml` beside this page shows every key with its
-//! default and a comment; a test holds the two together.
+//! What holds where the file says nothing. `defaults.toml` beside this page shows every key with
+//! its default and a comment; a test holds the two together.
 //!
-//! A default never causes a fault: a suite of one minute has steps of one minute, though the default
-//! for a step is two.
+//! A default never causes a fault: a suite of one minute has steps of one minute, though the
+//! default for a step is two.
 
 use std::time::Duration;
 

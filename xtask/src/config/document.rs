@@ -1,9 +1,9 @@
 //! A TOML text with its places: byte ranges become lines, mistakes are gathered as they are met.
 //!
-//! serde's `deny_unknown_fields` stops at the first unknown key and knows no context, so the text is
-//! read as a tree of spanned values and walked by hand ([`super::table`]). The tree also
-//! survives a duplicate key, so that one does not hide the other faults. Any other error of syntax does
-//! hide them: what follows it would be guesswork.
+//! serde's `deny_unknown_fields` stops at the first unknown key and knows no context, so the text
+//! is read as a tree of spanned values and walked by hand ([`super::table`]). The tree also
+//! survives a duplicate key, so that one does not hide the other faults. Any other error of syntax
+//! does hide them: what follows it would be guesswork.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -49,7 +49,9 @@ impl<'t> Document<'t> {
             faults: RefCell::default(),
         };
         let fatal = errors.iter().any(|error| error.message() != DUPLICATE);
-        errors.iter().for_each(|error| document.syntax(error));
+        for error in &errors {
+            document.syntax(error);
+        }
         if fatal { Err(document.into_faults()) } else { Ok(document) }
     }
 

@@ -1,7 +1,7 @@
 //! `[images.NAME]`, on top of `[images.defaults]`, on top of our own defaults.
 //!
-//! A key of the image replaces the one below it, except that `args` and `secrets` are merged name by
-//! name. What makes an image that image (`dockerfile`, `target`, `inputs`) has no default.
+//! A key of the image replaces the one below it, except that `args` and `secrets` are merged name
+//! by name. What makes an image that image (`dockerfile`, `target`, `inputs`) has no default.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,16 +32,15 @@ struct Shared {
 }
 
 pub(super) fn images(outermost: &mut Table<'_>) -> BTreeMap<String, Image> {
-    let mut shared = Shared::ours(outermost);
     let (defaults, images): (Vec<_>, Vec<_>) = outermost
         .named("images", "image")
         .into_iter()
         .partition(|(name, _)| name.value == DEFAULTS);
-    for (_, mut table) in defaults {
-        table.name = "images.defaults".to_owned();
-        shared = shared.under(&mut table);
-        table.end();
-    }
+    let ours = Shared::ours(outermost);
+    let shared = match defaults.into_iter().next() {
+        Some((_, table)) => ours.overlaid(table),
+        None => ours,
+    };
     images
         .into_iter()
         .map(|(name, mut table)| {
@@ -65,7 +64,7 @@ fn image(table: &mut Table<'_>, name: &At<&str>, defaults: &Shared) -> Image {
         timeout,
         silence,
         budget,
-    } = defaults.under(table);
+    } = defaults.below(table);
     Image {
         name: name.value.to_owned(),
         dockerfile: dockerfile(table, name),
@@ -144,8 +143,16 @@ impl Shared {
         }
     }
 
+    /// `[images.defaults]` on top of these.
+    fn overlaid(&self, table: Table<'_>) -> Self {
+        let mut table = table.called("images.defaults".to_owned());
+        let shared = self.below(&mut table);
+        table.end();
+        shared
+    }
+
     /// What the table says, and these where it says nothing.
-    fn under(&self, table: &mut Table<'_>) -> Self {
+    fn below(&self, table: &mut Table<'_>) -> Self {
         let context = table.path("context");
         if let Some(path) = &context {
             check::is_folder(table, "context", path);
@@ -206,7 +213,7 @@ fn platform(table: &mut Table<'_>) -> Option<String> {
 fn budget(table: &mut Table<'_>) -> Option<ContextBudget> {
     let mut inner = table.table("budget", table.qualified("budget"))?;
     let budget = ContextBudget {
-        files: inner.number("files", 1, u64::MAX).map(|files| files.value),
+        files: inner.number("files", 1..=1_000_000_000).map(|files| files.value),
         bytes: inner.size("bytes"),
     };
     if !inner.has("files") && !inner.has("bytes") {

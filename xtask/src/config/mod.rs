@@ -1,7 +1,7 @@
 //! Stage 1: text → checked [`Config`].
 //!
-//! Whatever is in a `Config` has been checked: names exist, paths lie where they should, timeouts nest, no
-//! port is used twice. All faults of a file are reported at once, each with file, line and
+//! Whatever is in a `Config` has been checked: names exist, paths lie where they should, timeouts
+//! nest, no port is used twice. All faults of a file are reported at once, each with file, line and
 //! suggestion ([`Faults`]), and the process ends with exit code 2 before anything was touched.
 
 mod check;
@@ -24,8 +24,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use crate::exit::{Exit, WithExit as _};
 
 pub use fault::{Fault, Faults};
@@ -36,7 +34,7 @@ pub use fault::{Fault, Faults};
 pub fn load(file: Option<&Path>) -> anyhow::Result<Config> {
     let read = || {
         let file = find::file(file)?;
-        let text = fs_err::read_to_string(&file).context("failed to read the configuration")?;
+        let text = fs_err::read_to_string(&file)?;
         Ok::<_, anyhow::Error>(parse(&text, &file)?)
     };
     read().exit(Exit::Usage)
@@ -166,13 +164,14 @@ pub enum Reuse {
     Never,
 }
 
-/// `[ports] NAME = { host, node }`: host port → NodePort, on 127.0.0.1.
+/// `[ports] NAME = { host, node }`: host port → `NodePort`, on 127.0.0.1.
 #[derive(Clone, Debug)]
 pub struct Port {
     pub name: String,
     pub host: u16,
     pub node: u16,
-    /// The cluster it belongs to; none: every cluster (allowed while only one suite runs at a time).
+    /// The cluster it belongs to; none: every cluster (allowed while only one suite runs at a
+    /// time).
     pub cluster: Option<String>,
 }
 

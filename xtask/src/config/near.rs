@@ -4,14 +4,14 @@
 //! the commonest slip). A name further off than a third of its length is no suggestion: a wrong
 //! one costs more time than none.
 
-/// The nearest of `known` to `word`, if any is near enough; the first of equals.
+/// The nearest of `known` to `word`, if any is near enough; case decides between equals.
 pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    let limit = (word.chars().count() / 3).max(1);
+    let limit = word.chars().count() / 3;
     known
         .into_iter()
         .map(|name| (distance(&word.to_lowercase(), &name.to_lowercase()), name))
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
+        .filter(|(loose, _)| *loose <= limit)
+        .min_by_key(|(loose, name)| (*loose, distance(word, name)))
         .map(|(_, name)| name)
 }
 
@@ -57,13 +57,14 @@ mod tests {
 
     #[test]
     fn a_slip_is_found_and_a_stranger_is_not() {
-        let known = ["memory", "timeout", "silence", "node-image"];
+        let known = ["API", "api", "memory", "timeout", "silence", "node-image"];
         for (word, near) in [
             ("memroy", Some("memory")),
             ("Memory", Some("memory")),
             ("time-out", Some("timeout")),
             ("node_image", Some("node-image")),
             ("x", None),
+            ("apo", Some("api")),
             ("", None),
             ("replicas", None),
         ] {

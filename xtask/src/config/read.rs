@@ -46,7 +46,7 @@ fn engine(outermost: &mut Table<'_>) -> Engine {
         name: table.choice("name", &names).unwrap_or(default.name),
         reserve: table.size("reserve").unwrap_or(default.reserve),
         trust_host_ca: table.boolean("trust-host-ca").unwrap_or(default.trust_host_ca),
-        jobs: table.number("jobs", 1, 1024).map(|jobs| jobs.value),
+        jobs: table.number("jobs", 1..=1024).map(|jobs| jobs.value),
     };
     table.end();
     engine
@@ -107,7 +107,7 @@ fn ports(outermost: &mut Table<'_>, clusters: &[&str]) -> BTreeMap<String, Port>
     let mut ports: Vec<At<Port>> = Vec::new();
     for (key, mut table) in outermost.named("ports", "port") {
         check::port_name(&table, &key);
-        let host = table.number("host", 1, u16::MAX);
+        let host = table.number("host", 1..=u16::MAX);
         let node = check::node_port(&mut table);
         let cluster = table.string("cluster");
         if let Some(cluster) = &cluster {
@@ -119,14 +119,16 @@ fn ports(outermost: &mut Table<'_>, clusters: &[&str]) -> BTreeMap<String, Port>
                 table.missing(&format!("missing key `{name}`"), Some(hint));
             }
         }
-        if let (Some(host), Some(node)) = (host, node) {
-            let name = key.value.to_owned();
-            let cluster = cluster.map(|cluster| cluster.value.to_owned());
-            ports.push(At {
-                value: Port { name, host: host.value, node: node.value, cluster },
-                place: host.place,
-            });
-        }
+        ports.push(At {
+            place: host.as_ref().map_or(key.place, |host| host.place.clone()),
+            value: Port {
+                name: key.value.to_owned(),
+                // Port 0 stands for one that was reported, so that its name is still known.
+                host: host.map_or(0, |host| host.value),
+                node: node.map_or(0, |node| node.value),
+                cluster: cluster.map(|cluster| cluster.value.to_owned()),
+            },
+        });
         table.end();
     }
     check::host_ports(outermost, &ports);

@@ -1,6 +1,6 @@
 //! `[suites.NAME]` and its steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::document::At;
@@ -74,7 +74,8 @@ fn steps(table: &mut Table<'_>, scope: &Scope<'_>) -> Vec<Step> {
     let names: Vec<Option<At<&str>>> =
         tables.iter_mut().map(|step| step_name(step, &table.name)).collect();
     unique(table, &names);
-    let all: Vec<&str> = names.iter().flatten().map(|name| name.value).collect();
+    let all: BTreeSet<&str> = names.iter().flatten().map(|name| name.value).collect();
+    let all: Vec<&str> = all.into_iter().collect();
     let mut steps = Vec::new();
     for (mut step, name) in tables.into_iter().zip(&names) {
         steps.push(read(&mut step, name.as_ref(), &all, scope));
@@ -110,14 +111,14 @@ fn unique(table: &Table<'_>, names: &[Option<At<&str>>]) {
 }
 
 fn read(step: &mut Table<'_>, name: Option<&At<&str>>, all: &[&str], scope: &Scope<'_>) -> Step {
-    let suites: Vec<&str> = scope.images.iter().map(String::as_str).collect();
+    let images: Vec<&str> = scope.images.iter().map(String::as_str).collect();
     let timeout = within(step, scope, defaults::STEP_TIMEOUT);
     Step {
         name: name.map(|name| name.value.to_owned()).unwrap_or_default(),
         action: action(step),
         needs: step.names("needs", "steps", all),
         waits: wait::waits(step, scope),
-        images: step.names("images", "images of the suite", &suites),
+        images: step.names("images", "images of the suite", &images),
         namespace: step.string("namespace").map(|namespace| namespace.value.to_owned()),
         timeout,
     }

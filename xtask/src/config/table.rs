@@ -1,12 +1,12 @@
 //! One table of the file, read key by key.
 //!
-//! A `Table` is asked for each key it may hold; [`Table::end`] reports every other one. Each asking says what type is
-//! wanted; a value of another type is a fault and reads as absent. The list of known keys is thus
-//! the code that uses them and cannot fall behind it.
+//! A `Table` is asked for each key it may hold; [`Table::end`] reports every other one. Each asking
+//! says what type is wanted; a value of another type is a fault and reads as absent. The list of
+//! known keys is thus the code that uses them and cannot fall behind it.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +31,11 @@ impl<'d> Table<'d> {
     pub(super) fn outermost(document: &'d Document<'d>) -> Self {
         let entries = &document.entries;
         Self { document, name: String::new(), place: 0..0, entries, known: Vec::new() }
+    }
+
+    /// The same table under another name.
+    pub(super) fn called(self, name: String) -> Self {
+        Self { name, ..self }
     }
 
     /// Notes a fault of this table.
@@ -82,26 +87,23 @@ impl<'d> Table<'d> {
         }
     }
 
-    /// A whole number from `least` to `most`.
-    pub(super) fn number<N: TryFrom<u64> + Display>(
+    /// A whole number of that range.
+    pub(super) fn number<N: Copy + Display + PartialOrd + TryFrom<u64>>(
         &mut self,
         key: &'static str,
-        least: N,
-        most: N,
-    ) -> Option<At<N>>
-    where
-        N: PartialOrd,
-    {
+        range: RangeInclusive<N>,
+    ) -> Option<At<N>> {
         let value = self.get(key)?;
         let DeValue::Integer(digits) = value.get_ref() else {
             return self.wrong_type(&format!("`{key}`"), "a whole number", value);
         };
         let number = u64::from_str_radix(digits.as_str(), digits.radix()).ok();
         match number.and_then(|number| N::try_from(number).ok()) {
-            Some(number) if number >= least && number <= most => {
+            Some(number) if range.contains(&number) => {
                 Some(At { value: number, place: value.span() })
             }
             _ => {
+                let (least, most) = range.into_inner();
                 let message = format!("`{key}` is {digits}, which is not from {least} to {most}");
                 self.fault(&value.span(), message, None);
                 None
@@ -150,7 +152,8 @@ impl<'d> Table<'d> {
         }
     }
 
-    /// A path, made absolute from the file's folder; `.` parts dropped, `..` kept (they may pass symlinks).
+    /// A path, made absolute from the file's folder; `.` parts dropped, `..` kept (they may pass
+    /// symlinks).
     pub(super) fn path(&mut self, key: &'static str) -> Option<At<PathBuf>> {
         let text = self.string(key)?;
         Some(At { value: self.absolute(text.value), place: text.place })
@@ -223,16 +226,12 @@ impl<'d> Table<'d> {
         let mut map = BTreeMap::new();
         let Some(table) = self.table(key, format!("`{key}`")) else { return map };
         for (name, value) in table.entries {
-            match value.get_ref() {
-                DeValue::String(text) => {
-                    let text = At { value: text.as_ref(), place: value.span() };
-                    map.insert(name.get_ref().as_ref(), text);
-                }
-                _ => {
-                    let what = format!("`{}`", name.get_ref());
-                    let _absent: Option<()> = table.wrong_type(&what, "a string", value);
-                }
-            }
+            let name = name.get_ref().as_ref();
+            let text = match value.get_ref() {
+                DeValue::String(text) => Some(At { value: text.as_ref(), place: value.span() }),
+                _ => table.wrong_type(&format!("`{name}`"), "a string", value),
+            };
+            map.extend(text.map(|text| (name, text)));
         }
         map
     }
@@ -247,9 +246,8 @@ impl<'d> Table<'d> {
     pub(super) fn tables(&mut self, key: &'static str, noun: &str) -> Vec<Table<'d>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let DeValue::Array(items) = value.get_ref() else {
-            let _absent: Option<()> =
-                self.wrong_type(&format!("`{key}`"), "a list of tables", value);
-            return Vec::new();
+            let what = format!("`{key}`");
+            return self.wrong_type(&what, "a list of tables", value).unwrap_or_default();
         };
         let numbered = items.iter().enumerate();
         numbered

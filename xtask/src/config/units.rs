@@ -1,8 +1,8 @@
 //! Sizes ("1.5 GiB") and times ("15m") as people write them.
 //!
 //! Always with a unit: a bare `2` may mean bytes or gigabytes, seconds or minutes. Zero is refused
-//! (whoever writes it means "no limit", which is the key left out), and so is a time of more than a week
-//! (a slip of the unit; it would also overflow a deadline).
+//! (whoever writes it means "no limit", which is the key left out), and so is a time of more than a
+//! week (a slip of the unit; it would also overflow a deadline).
 
 use std::time::Duration;
 

@@ -32,7 +32,7 @@ pub(super) fn waits(step: &mut Table<'_>, scope: &Scope<'_>) -> Vec<Wait> {
 
 fn wait(mut table: Table<'_>, scope: &Scope<'_>) -> Option<Wait> {
     let [rollout, job, endpoint, http, tcp, condition] = FORMS.map(|key| table.string(key));
-    let status = table.number("status", 100, 599);
+    let status = table.number("status", 100..=599);
     if FORMS.iter().filter(|key| table.has(key)).count() != 1 {
         let forms = FORMS.map(|key| format!("`{key}`")).join(", ");
         table.missing(&format!("exactly one of {forms} is needed"), None);
