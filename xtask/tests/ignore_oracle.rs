@@ -142,9 +142,8 @@ fn case() -> impl Strategy<Value = (Vec<u8>, Vec<Path_>)> {
         1 => "[ab*\\[\\]{}|^+()-]{1,2}",
         1 => prop::sample::select(vec!["α", "☺", "1", "A", "_", " "]).prop_map(str::to_owned),
     ];
-    let name = name
-        .prop_filter("names", |name| name != "." && name != "..")
-        .prop_map(String::into_bytes);
+    let name =
+        name.prop_filter("names", |name| name != "." && name != "..").prop_map(String::into_bytes);
     let broken = prop::sample::select(vec![&b"\xff"[..], b"a\xe2\x98", b"a\nb"]);
     let name = prop_oneof![12 => name, 1 => broken.prop_map(<[u8]>::to_vec)];
     let path = prop::collection::vec(name, 1..5).prop_map(|parts| parts.join(&b'/'));
