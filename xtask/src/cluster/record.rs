@@ -81,17 +81,13 @@ pub(super) fn sha256(bytes: impl AsRef<[u8]>) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-fn file(paths: &Paths, cluster: &str) -> PathBuf {
-    paths.cluster(cluster).join("cluster.json")
-}
-
 /// The record; one that cannot be read counts as none.
 pub(super) fn read(paths: &Paths, cluster: &str) -> Option<Record> {
-    serde_json::from_slice(&fs_err::read(file(paths, cluster)).ok()?).ok()
+    serde_json::from_slice(&fs_err::read(paths.cluster_record(cluster)).ok()?).ok()
 }
 
 pub(super) fn write(paths: &Paths, cluster: &str, record: &Record) -> anyhow::Result<()> {
-    let file = file(paths, cluster);
+    let file = paths.cluster_record(cluster);
     fs_err::create_dir_all(paths.cluster(cluster))?;
     let fresh = file.with_extension("new");
     fs_err::write(&fresh, serde_json::to_vec_pretty(record)?)?;
@@ -150,9 +146,8 @@ pub struct Lease(#[expect(dead_code, reason = "the lock lives as long as its fil
 
 /// Waits until no other run uses the cluster.
 pub fn hold(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease> {
-    let folder = paths.home().join("clusters");
-    fs_err::create_dir_all(&folder)?;
-    let file = File::create(folder.join(format!("{name}.lock")))
+    fs_err::create_dir_all(paths.cluster(name))?;
+    let file = File::create(paths.cluster_lock(name))
         .with_context(|| format!("failed to open the lock of cluster `{name}`"))?;
     while let Err(error) = file.try_lock() {
         match error {
