@@ -70,6 +70,21 @@ impl Paths {
     pub fn kubeconfig(&self, cluster: &str) -> PathBuf {
         self.cluster(cluster).join("kubeconfig")
     }
+
+    /// What is known of a cluster we made.
+    pub fn cluster_record(&self, cluster: &str) -> PathBuf {
+        self.cluster(cluster).join("cluster.json")
+    }
+
+    /// What was applied to a cluster we made.
+    pub fn applied(&self, cluster: &str) -> PathBuf {
+        self.cluster(cluster).join("applied.json")
+    }
+
+    /// Held by the run that uses a cluster; beside its folder, which goes with the cluster.
+    pub fn cluster_lock(&self, cluster: &str) -> PathBuf {
+        self.home.join("clusters").join(format!("{cluster}.lock"))
+    }
 }
 
 /// The places of one run.
