@@ -6,7 +6,7 @@
 //! wait by looking, with a deadline ([`eventually`]); nothing sleeps for a fixed time.
 //!
 //! [`env`], [`kubectl`], [`http`], [`eventually`], [`namespace`], [`port_forward`], [`rate_limit`],
-//! [`metrics`] and [`audit`] know nothing of the gateway; the other modules speak its language.
+//! [`spec`], [`metrics`] and [`audit`] know nothing of the gateway; the other modules speak its language.
 
 pub mod env;
 pub mod eventually;
@@ -15,6 +15,7 @@ pub mod kubectl;
 pub mod namespace;
 pub mod port_forward;
 pub mod rate_limit;
+pub mod spec;
 
 pub mod audit;
 pub mod metrics;

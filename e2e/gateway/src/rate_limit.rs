@@ -35,7 +35,7 @@ impl RateLimit {
             hold_seat(namespace.name(), service_account)
         });
         let mut limit = match holder {
-            Ok(holder) => Self { name, holder: holder },
+            Ok(holder) => Self { name, holder },
             Err(error) => {
                 delete(&name);
                 return Err(error);

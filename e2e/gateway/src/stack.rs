@@ -8,7 +8,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::env;
+use crate::env::{self, Env};
 use crate::eventually::{SOON, eventually};
 use crate::gateway::{Gateway, SYSTEM_NAMESPACE};
 use crate::kubectl;
@@ -62,6 +62,7 @@ impl Stack {
 
     /// What `plan` describes; returns when its path answers 200.
     pub fn start_plan(plan: Plan<'_>) -> Result<Self> {
+        Env::from_run()?;
         let namespace = Namespace::create(plan.spec)?;
         let deployment = shared("deployment", "gateway")?;
         let account = service_account(&deployment)?;

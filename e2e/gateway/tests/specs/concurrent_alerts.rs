@@ -12,14 +12,16 @@ use gateway_e2e::gateway::{Gateway, created, deduplicated};
 use gateway_e2e::http::Answer;
 use gateway_e2e::namespace::Namespace;
 use gateway_e2e::remediation;
+use gateway_e2e::spec::Spec;
 
 const AT_ONCE: usize = 20;
 
 #[test]
-fn br_gateway_008_concurrent_alerts() -> Result<()> {
+fn br_gateway_008_concurrent_alerts() -> Spec {
     let gateway = Gateway::at(&Env::from_run()?.gateway_url);
     one_alert_many_times(&gateway)?;
-    many_alerts_once_each(&gateway)
+    many_alerts_once_each(&gateway)?;
+    Ok(())
 }
 
 fn one_alert_many_times(gateway: &Gateway) -> Result<()> {

@@ -11,10 +11,11 @@ use gateway_e2e::gateway::{Gateway, PROMETHEUS, Taken, created};
 use gateway_e2e::kubectl;
 use gateway_e2e::namespace::{Namespace, unique};
 use gateway_e2e::remediation::{self, RESOURCE};
+use gateway_e2e::spec::Spec;
 use serde_json::{Value, json};
 
 #[test]
-fn br_gateway_018_crd_creation_lifecycle() -> Result<()> {
+fn br_gateway_018_crd_creation_lifecycle() -> Spec {
     let env = Env::from_run()?;
     let gateway = Gateway::at(&env.gateway_url);
     let namespace = Namespace::create("lifecycle")?;
@@ -34,7 +35,8 @@ fn br_gateway_018_crd_creation_lifecycle() -> Result<()> {
     assert_spec(&object["spec"], &first, &alert, namespace.name())?;
     assert_audited(&env.datastorage_url, &first, namespace.name())?;
 
-    its_end_makes_room_for_the_next(&gateway, &alert, &first)
+    its_end_makes_room_for_the_next(&gateway, &alert, &first)?;
+    Ok(())
 }
 
 /// The API server itself must refuse a `RemediationRequest` that no controller could use.

@@ -2,16 +2,17 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Context as _;
 use gateway_e2e::alert::Alert;
 use gateway_e2e::env::Env;
 use gateway_e2e::eventually::eventually;
 use gateway_e2e::gateway::{Gateway, created, dedup_ttl, deduplicated};
 use gateway_e2e::namespace::Namespace;
 use gateway_e2e::remediation;
+use gateway_e2e::spec::Spec;
 
 #[test]
-fn br_gateway_012_deduplication_ttl_expiry() -> Result<()> {
+fn br_gateway_012_deduplication_ttl_expiry() -> Spec {
     let gateway = Gateway::at(&Env::from_run()?.gateway_url);
     let namespace = Namespace::create("ttl")?;
     let ttl = dedup_ttl()?;

@@ -8,21 +8,26 @@ use gateway_e2e::env::Env;
 use gateway_e2e::gateway::{Gateway, KUBERNETES_EVENT, PROMETHEUS};
 use gateway_e2e::http::Answer;
 use gateway_e2e::namespace::{Namespace, unique};
+use gateway_e2e::spec::Spec;
 use gateway_e2e::stack::Stack;
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 #[test]
-fn br_gateway_101_error_response_codes() -> Result<()> {
+fn br_gateway_101_error_response_codes() -> Spec {
     let gateway = Gateway::at(&Env::from_run()?.gateway_url);
     requests_that_are_wrong(&gateway)?;
     signals_about_nothing(&gateway)?;
     bodies_that_are_too_large(&gateway)?;
-    a_cluster_that_is_away()
+    a_cluster_that_is_away()?;
+    Ok(())
 }
 
+/// Status, method, path, headers, body.
+type Wrong<'a> = (u16, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8]);
+
 fn requests_that_are_wrong(gateway: &Gateway) -> Result<()> {
-    let table: [(u16, &str, &str, &[(&str, &str)], &[u8]); 11] = [
+    let table: [Wrong; 11] = [
         (400, "POST", PROMETHEUS, &[JSON], b"{ not json"),
         (400, "POST", PROMETHEUS, &[JSON], b""),
         (400, "POST", PROMETHEUS, &[JSON], b"\xff\xfe"),

@@ -8,9 +8,10 @@ use gateway_e2e::env::Env;
 use gateway_e2e::gateway::{Gateway, PROMETHEUS, Taken};
 use gateway_e2e::http::Answer;
 use gateway_e2e::namespace::Namespace;
+use gateway_e2e::spec::Spec;
 
 #[test]
-fn br_gateway_004_fingerprint_stability() -> Result<()> {
+fn br_gateway_004_fingerprint_stability() -> Spec {
     let gateway = Gateway::at(&Env::from_run()?.gateway_url);
     let namespace = Namespace::create("fingerprint")?;
     let alert = Alert::firing("HighMemory", namespace.name());
@@ -20,7 +21,8 @@ fn br_gateway_004_fingerprint_stability() -> Result<()> {
 
     what_does_not_matter(&gateway, &alert, &fingerprint)?;
     what_matters(&gateway, &alert, &fingerprint)?;
-    fields_do_not_run_into_each_other(&gateway, namespace.name())
+    fields_do_not_run_into_each_other(&gateway, namespace.name())?;
+    Ok(())
 }
 
 fn what_does_not_matter(gateway: &Gateway, alert: &Alert, fingerprint: &str) -> Result<()> {

@@ -8,10 +8,11 @@ use gateway_e2e::event::warning;
 use gateway_e2e::gateway::{Gateway, created, deduplicated};
 use gateway_e2e::namespace::Namespace;
 use gateway_e2e::remediation;
+use gateway_e2e::spec::Spec;
 use serde_json::json;
 
 #[test]
-fn br_gateway_002_kubernetes_event_ingestion() -> Result<()> {
+fn br_gateway_002_kubernetes_event_ingestion() -> Spec {
     let env = Env::from_run()?;
     let gateway = Gateway::at(&env.gateway_url);
     let namespace = Namespace::create("events")?;

@@ -6,10 +6,11 @@ use gateway_e2e::event::warning;
 use gateway_e2e::gateway::{Gateway, PROMETHEUS, created};
 use gateway_e2e::metrics::Scrape;
 use gateway_e2e::namespace::unique;
+use gateway_e2e::spec::Spec;
 use gateway_e2e::stack::Stack;
 
 #[test]
-fn br_gateway_017_metrics() -> Result<()> {
+fn br_gateway_017_metrics() -> Spec {
     let stack = Stack::start("metrics", &[])?;
     let gateway = stack.gateway();
     let namespace = stack.namespace().name();

@@ -6,9 +6,10 @@ use gateway_e2e::env::Env;
 use gateway_e2e::gateway::{Gateway, PROMETHEUS};
 use gateway_e2e::namespace::Namespace;
 use gateway_e2e::remediation;
+use gateway_e2e::spec::Spec;
 
 #[test]
-fn br_gateway_011_multi_namespace_isolation() -> Result<()> {
+fn br_gateway_011_multi_namespace_isolation() -> Spec {
     let gateway = Gateway::at(&Env::from_run()?.gateway_url);
     let (ours, theirs) = (Namespace::create("isolation")?, Namespace::create("isolation")?);
     let [our_alert, their_alert] =
@@ -32,7 +33,8 @@ fn br_gateway_011_multi_namespace_isolation() -> Result<()> {
     assert_eq!(repetition.occurrences, Some(2), "ours was counted on theirs");
     assert_eq!(remediation::names(theirs.name())?.len(), 1);
 
-    one_webhook_may_speak_of_both(&gateway, &ours, &theirs)
+    one_webhook_may_speak_of_both(&gateway, &ours, &theirs)?;
+    Ok(())
 }
 
 fn one_webhook_may_speak_of_both(

@@ -11,10 +11,11 @@ use gateway_e2e::gateway::{Gateway, created};
 use gateway_e2e::http::Answer;
 use gateway_e2e::rate_limit::RateLimit;
 use gateway_e2e::remediation;
+use gateway_e2e::spec::Spec;
 use gateway_e2e::stack::Stack;
 
 #[test]
-fn br_gateway_105_kubernetes_api_rate_limiting() -> Result<()> {
+fn br_gateway_105_kubernetes_api_rate_limiting() -> Spec {
     let stack = Stack::start("rate-limit", &[("KUBE_RETRY_BUDGET", "6s")])?;
     let gateway = stack.gateway();
     let namespace = stack.namespace().name();

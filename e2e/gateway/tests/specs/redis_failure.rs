@@ -5,10 +5,11 @@ use gateway_e2e::alert::Alert;
 use gateway_e2e::gateway::{created, deduplicated};
 use gateway_e2e::http::Answer;
 use gateway_e2e::remediation;
+use gateway_e2e::spec::Spec;
 use gateway_e2e::stack::Stack;
 
 #[test]
-fn br_gateway_073_redis_failure_and_recovery() -> Result<()> {
+fn br_gateway_073_redis_failure_and_recovery() -> Spec {
     let mut stack = Stack::start("redis-failure", &[])?;
     let pod = gateway_pod(&stack)?;
     let namespace = stack.namespace().name().to_owned();

@@ -8,11 +8,12 @@ use gateway_e2e::alert::Alert;
 use gateway_e2e::eventually::{SOON, eventually};
 use gateway_e2e::kubectl;
 use gateway_e2e::remediation;
+use gateway_e2e::spec::Spec;
 use gateway_e2e::stack::Stack;
 use serde_json::Value;
 
 #[test]
-fn br_gateway_010_gateway_restart_recovery() -> Result<()> {
+fn br_gateway_010_gateway_restart_recovery() -> Spec {
     let mut stack = Stack::start("restart", &[])?;
     let namespace = stack.namespace().name().to_owned();
     let alert = Alert::firing("Remembered", &namespace);

@@ -6,16 +6,17 @@
 //! | `Processing` | repetition | repetition |
 //! | `Completed`, `Failed`, or deleted | new | new |
 
-use anyhow::{Context as _, Result};
+use anyhow::Context as _;
 use gateway_e2e::alert::Alert;
 use gateway_e2e::env::Env;
 use gateway_e2e::eventually::throughout;
 use gateway_e2e::gateway::{Gateway, dedup_ttl};
 use gateway_e2e::namespace::Namespace;
 use gateway_e2e::remediation;
+use gateway_e2e::spec::Spec;
 
 #[test]
-fn dd_gateway_009_state_based_deduplication() -> Result<()> {
+fn dd_gateway_009_state_based_deduplication() -> Spec {
     let gateway = Gateway::at(&Env::from_run()?.gateway_url);
     let namespace = Namespace::create("state")?;
     let alert = Alert::firing("Stateful", namespace.name());

@@ -7,10 +7,11 @@ use gateway_e2e::eventually::{SOON, eventually};
 use gateway_e2e::gateway::{Gateway, PROMETHEUS, SYSTEM_NAMESPACE, created};
 use gateway_e2e::kubectl;
 use gateway_e2e::namespace::{Namespace, unique};
+use gateway_e2e::spec::Spec;
 use serde_json::Value;
 
 #[test]
-fn br_gateway_024_structured_logging() -> Result<()> {
+fn br_gateway_024_structured_logging() -> Spec {
     let gateway = Gateway::at(&Env::from_run()?.gateway_url);
     let namespace = Namespace::create("logging")?;
     let (good, bad, secret) = (unique("good"), unique("bad"), unique("hunter2"));
@@ -32,7 +33,8 @@ fn br_gateway_024_structured_logging() -> Result<()> {
     assert_eq!(line["namespace"], namespace.name(), "{line}");
     assert_access(&access_line(&bad)?, "400");
     assert_every_line(&secret)?;
-    bad_request_ids_are_replaced(&gateway)
+    bad_request_ids_are_replaced(&gateway)?;
+    Ok(())
 }
 
 /// The line that sums the request up; it is written after the answer is sent.

@@ -9,10 +9,11 @@ use gateway_e2e::gateway::{Gateway, PROMETHEUS};
 use gateway_e2e::http::Answer;
 use gateway_e2e::namespace::{Namespace, unique};
 use gateway_e2e::remediation;
+use gateway_e2e::spec::Spec;
 use serde_json::{Value, json};
 
 #[test]
-fn br_gateway_003_signal_validation_and_rejection() -> Result<()> {
+fn br_gateway_003_signal_validation_and_rejection() -> Spec {
     let env = Env::from_run()?;
     let gateway = Gateway::at(&env.gateway_url);
     let namespace = Namespace::create("validation")?;
@@ -24,7 +25,8 @@ fn br_gateway_003_signal_validation_and_rejection() -> Result<()> {
     resolved_alerts_are_no_signals(&gateway, namespace.name())?;
     assert_eq!(remediation::names(namespace.name())?, Vec::<String>::new());
 
-    the_good_ones_of_a_batch_are_taken(&gateway, namespace.name())
+    the_good_ones_of_a_batch_are_taken(&gateway, namespace.name())?;
+    Ok(())
 }
 
 fn alerts_are_refused_by_field(gateway: &Gateway, namespace: &str) -> Result<()> {
