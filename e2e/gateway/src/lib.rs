@@ -5,9 +5,10 @@
 //! row. They learn addresses from the run alone ([`env`]), see the cluster through [`kubectl`] and
 //! wait by looking, with a deadline ([`eventually`]); nothing sleeps for a fixed time.
 //!
-//! [`env`], [`kubectl`], [`http`], [`eventually`], [`namespace`], [`port_forward`], [`rate_limit`],
+//! [`env`], [`kubectl`], [`http`], [`eventually`], [`namespace`], [`deployment`], [`port_forward`], [`rate_limit`],
 //! [`spec`], [`metrics`] and [`audit`] know nothing of the gateway; the other modules speak its language.
 
+pub mod deployment;
 pub mod env;
 pub mod eventually;
 pub mod http;

@@ -5,9 +5,10 @@
 //! asks for, in its `ServiceAccount`, in having no `NodePort`, and in asking for almost no CPU, for
 //! half a dozen must fit beside the shared one. `DataStorage` and PostgreSQL stay shared.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
 
+use crate::deployment;
 use crate::env::{self, Env};
 use crate::eventually::{SOON, eventually};
 use crate::gateway::{Gateway, SYSTEM_NAMESPACE};
@@ -126,16 +127,7 @@ impl Stack {
 
     /// The pods of one of the stack's Deployments that are not going away.
     pub fn pods(&self, deployment: &str) -> Result<Vec<Value>> {
-        let namespace = self.namespace.name();
-        let object = kubectl::json(&["get", "deployment", deployment, "--namespace", namespace])?;
-        let selector = selector(&object)?;
-        let mut pods =
-            kubectl::json(&["get", "pods", "--namespace", namespace, "--selector", &selector])?;
-        let Value::Array(pods) = pods["items"].take() else {
-            bail!("failed to list the pods of `{deployment}`");
-        };
-        let staying = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null();
-        Ok(pods.into_iter().filter(staying).collect())
+        deployment::pods(self.namespace.name(), deployment)
     }
 
     /// Scales one of the stack's Deployments and waits until its pods are as many.
@@ -169,7 +161,7 @@ impl Stack {
     fn save_logs(&self) -> Result<()> {
         let Some(dir) = env::artifacts() else { return Ok(()) };
         let namespace = self.namespace.name();
-        let logs = kubectl::run(&["logs", TARGET, "--namespace", namespace])?;
+        let logs = deployment::logs(namespace, "gateway", "1h")?;
         fs_err::create_dir_all(&dir)?;
         fs_err::write(dir.join(format!("{namespace}.gateway.log")), logs)?;
         Ok(())
@@ -233,17 +225,6 @@ fn service_account(deployment: &Value) -> Result<&str> {
     deployment["spec"]["template"]["spec"]["serviceAccountName"]
         .as_str()
         .context("failed to find the gateway's ServiceAccount")
-}
-
-/// `key=value,…` of a Deployment's selector.
-fn selector(deployment: &Value) -> Result<String> {
-    let labels = deployment["spec"]["selector"]["matchLabels"]
-        .as_object()
-        .context("failed to find the Deployment's selector")?;
-    let pairs = labels.iter().map(|(key, value)| {
-        value.as_str().map(|value| format!("{key}={value}")).context("a label is not text")
-    });
-    Ok(pairs.collect::<Result<Vec<_>>>()?.join(","))
 }
 
 /// `DataStorage`'s address as seen from another namespace.

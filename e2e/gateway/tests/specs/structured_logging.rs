@@ -2,10 +2,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use gateway_e2e::alert::{Alert, webhook};
+use gateway_e2e::deployment;
 use gateway_e2e::env::Env;
 use gateway_e2e::eventually::{SOON, eventually};
 use gateway_e2e::gateway::{Gateway, PROMETHEUS, SYSTEM_NAMESPACE, created};
-use gateway_e2e::kubectl;
 use gateway_e2e::namespace::{Namespace, unique};
 use gateway_e2e::spec::Spec;
 use serde_json::Value;
@@ -87,6 +87,5 @@ fn bad_request_ids_are_replaced(gateway: &Gateway) -> Result<()> {
 
 /// The log of every replica, of the last minutes.
 fn logged() -> Result<String> {
-    let target = "deployment/gateway";
-    kubectl::run(&["logs", target, "--namespace", SYSTEM_NAMESPACE, "--all-pods", "--since=5m"])
+    deployment::logs(SYSTEM_NAMESPACE, "gateway", "5m")
 }
