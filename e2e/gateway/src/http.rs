@@ -41,7 +41,7 @@ static AGENT: LazyLock<ureq::Agent> = LazyLock::new(|| {
         .max_redirects(0)
         .max_idle_connections(0)
         .proxy(None)
-        .timeout_global(Some(Duration::from_mins(1)))
+        .timeout_global(Some(Duration::from_secs(30)))
         .build()
         .into()
 });

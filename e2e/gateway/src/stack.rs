@@ -142,9 +142,16 @@ impl Stack {
         })
     }
 
+    /// Opens another connection: after a restart the old one may be dead without knowing it, or lead
+    /// to a pod that is deleted and still runs.
+    pub fn reconnect(&mut self) -> Result<()> {
+        self.forward = open_forward(&self.namespace, self.port)?;
+        Ok(())
+    }
+
     fn live_gateway(&mut self) -> Result<Gateway> {
         if !self.forward.is_alive() {
-            self.forward = PortForward::open(self.namespace.name(), TARGET, self.port)?;
+            self.reconnect()?;
         }
         Ok(self.gateway())
     }
@@ -207,7 +214,7 @@ impl Drop for RoleBinding {
 
 const TARGET: &str = "deployment/gateway";
 
-/// The first connection: kubectl refuses while there is no running pod.
+/// kubectl refuses while there is no running pod.
 fn open_forward(namespace: &Namespace, port: u64) -> Result<PortForward> {
     let what = format!("the gateway in `{}` can be reached", namespace.name());
     eventually(&what, SOON, || PortForward::open(namespace.name(), TARGET, port))

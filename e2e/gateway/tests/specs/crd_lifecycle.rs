@@ -110,6 +110,7 @@ fn assert_audited(datastorage_url: &str, taken: &Taken, namespace: &str) -> Resu
 }
 
 fn its_end_makes_room_for_the_next(gateway: &Gateway, alert: &Alert, first: &Taken) -> Result<()> {
+    remediation::set_phase(&first.remediation_request, "Processing")?;
     let repetition = gateway.deduplicates(alert)?;
     assert_eq!(repetition.remediation_request, first.remediation_request);
     assert_eq!(repetition.occurrences, Some(2));

@@ -21,6 +21,7 @@ fn br_gateway_010_gateway_restart_recovery() -> Spec {
 
     for (restart, stop) in [stop_politely, kill_without_a_word].into_iter().enumerate() {
         stop(&stack)?;
+        stack.reconnect()?;
         stack.await_check("redis", "ok")?;
         let repetition = stack.gateway().deduplicates(&alert)?;
         assert_eq!(repetition.fingerprint, first.fingerprint);
