@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use crate::settings::Settings;
 use crate::store::connect;
@@ -48,20 +49,36 @@ struct Applied {
 
 /// Brings the schema up to date, waiting for the database for as long as the settings say.
 pub(crate) async fn run(settings: &Settings) -> Result<()> {
-    let deadline = Instant::now() + settings.migrate_timeout;
-    let mut client = loop {
-        match connect(&settings.database).await {
-            Ok(client) => break client,
-            Err(error) if Instant::now() + RETRY_PAUSE > deadline => {
-                return Err(error.context(format!("wait {:?}", settings.migrate_timeout)));
-            }
-            Err(error) => tracing::info!("waiting for the database: {error:#}"),
-        }
-        sleep(RETRY_PAUSE).await;
-    };
+    let mut client = wait_for_database(settings).await?;
     let applied = apply(&mut client).await.context("migrate the schema")?;
     tracing::info!(applied, version = LATEST, "schema is up to date");
     Ok(())
+}
+
+async fn wait_for_database(settings: &Settings) -> Result<Client> {
+    let deadline = Instant::now() + settings.migrate_timeout;
+    let mut told = String::new();
+    loop {
+        let error = match connect(&settings.database).await {
+            Ok(client) => return Ok(client),
+            Err(error) if is_refusal(&error) => return Err(error),
+            Err(error) if Instant::now() + RETRY_PAUSE > deadline => {
+                return Err(error.context(format!("wait {:?}", settings.migrate_timeout)));
+            }
+            Err(error) => format!("{error:#}"),
+        };
+        if error != told {
+            tracing::info!("waiting for the database: {error}");
+            told = error;
+        }
+        sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Whether the server is there and will say no again: a wrong password, no such database.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    let code = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
+    code.is_some_and(|code| *code != SqlState::CANNOT_CONNECT_NOW)
 }
 
 /// Returns how many steps were missing. The lock goes with the connection.
