@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Request};
-use chrono::Utc;
+use chrono::{SecondsFormat, Utc};
 use http_body_util::Full;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,7 +21,6 @@ use uuid::Uuid;
 use crate::backoff;
 use crate::http_client::{Answer, HttpClient};
 use crate::metrics::Metrics;
-use crate::remediation::timestamp;
 
 const QUEUE: usize = 2048;
 const BATCH: usize = 100;
@@ -81,7 +80,8 @@ impl Event {
             resource: None,
             fingerprint: None,
             outcome,
-            occurred_at: timestamp(Utc::now()),
+            // Finer than a second, or the events of one request have no order.
+            occurred_at: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
             detail,
         }
     }

@@ -3,29 +3,16 @@
 //! | what Redis says | requests of this fingerprint in the namespace | decision |
 //! | --- | --- | --- |
 //! | key alive, names R | R is there and not finished | duplicate of R |
-//! | key alive, names R | R finished or gone, another is being processed | duplicate of that |
-//! | key alive, names R | R finished or gone, none is being processed | new |
-//! | no key | one is being processed | duplicate of that |
-//! | no key | none is being processed: unset, pending or finished ones only | new |
-//! | Redis away | one not finished is being processed, or younger than the TTL | duplicate of the youngest |
-//! | Redis away | else | new |
+//! | whatever else | one is being processed | duplicate of it |
+//! | whatever else | one is not finished and younger than the TTL | duplicate of it |
+//! | whatever else | else | new |
 //!
-//! Finished means `Completed` or `Failed`. A request nobody has taken up counts only while its key lives:
-//! its signal fires on, so after the TTL it is worth a new one. One that is being processed
-//! counts however long it takes.
+//! Of several, the youngest. Finished means `Completed` or `Failed`. A request nobody has taken up counts
+//! for the TTL only: its signal fires on, so after that it is worth a new one. One that is being processed
+//! counts however long it takes. The ages repeat what the key says, so a Redis that is away, or
+//! has come back empty, changes nothing.
 
 use std::time::Duration;
-
-/// What Redis knows of a fingerprint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known<'a> {
-    /// Redis is away.
-    Nothing,
-    /// No key: never seen, or longer ago than the TTL.
-    Absent,
-    /// The key is alive and names this request.
-    Request(&'a str),
-}
 
 /// How far a request has come; `status.phase`, which the gateway only reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,24 +57,17 @@ impl Phase {
     }
 }
 
-/// The table above; `ttl` is how long a request swallows repeats.
-pub fn decide(known: Known<'_>, existing: &[Existing], ttl: Duration) -> Decision {
+/// The table above; `named` is the request a living key names, `ttl` how long one swallows repeats.
+pub fn decide(named: Option<&str>, existing: &[Existing], ttl: Duration) -> Decision {
     let youngest = |counts: &dyn Fn(&Existing) -> bool| {
-        let candidates = existing.iter().enumerate().filter(|(_, request)| counts(request));
+        let unfinished = |request: &Existing| !request.phase.is_terminal() && counts(request);
+        let candidates = existing.iter().enumerate().filter(|(_, request)| unfinished(request));
         candidates.min_by_key(|(_, request)| request.age).map(|(at, _)| at)
     };
-    let processing = |request: &Existing| request.phase == Phase::Processing;
-    let duplicate = match known {
-        Known::Request(name) => {
-            youngest(&|request| request.name == name && !request.phase.is_terminal())
-                .or_else(|| youngest(&processing))
-        }
-        Known::Absent => youngest(&processing),
-        Known::Nothing => youngest(&|request| {
-            processing(request) || (!request.phase.is_terminal() && request.age < ttl)
-        }),
-    };
-    duplicate.map_or(Decision::Create, Decision::DuplicateOf)
+    youngest(&|request| Some(request.name.as_str()) == named)
+        .or_else(|| youngest(&|request| request.phase == Phase::Processing))
+        .or_else(|| youngest(&|request| request.age < ttl))
+        .map_or(Decision::Create, Decision::DuplicateOf)
 }
 
 #[cfg(test)]
@@ -113,40 +93,38 @@ mod tests {
 
     #[test]
     fn the_table_holds() {
-        for (known, existing, decision) in [
-            (Known::Request("r0"), vec![(Unset, OLD)], DuplicateOf(0)),
-            (Known::Request("r0"), vec![(Pending, YOUNG)], DuplicateOf(0)),
-            (Known::Request("r0"), vec![(Processing, OLD)], DuplicateOf(0)),
-            (Known::Request("r0"), vec![(Completed, YOUNG)], Create),
-            (Known::Request("r0"), vec![(Failed, YOUNG)], Create),
-            (Known::Request("r0"), vec![(Completed, YOUNG), (Processing, OLD)], DuplicateOf(1)),
-            (Known::Request("r0"), vec![(Completed, OLD), (Pending, YOUNG)], Create),
-            (Known::Request("gone"), vec![], Create),
-            (Known::Request("gone"), vec![(Pending, YOUNG)], Create),
-            (Known::Request("gone"), vec![(Processing, YOUNG)], DuplicateOf(0)),
-            (Known::Absent, vec![], Create),
-            (Known::Absent, vec![(Unset, YOUNG)], Create),
-            (Known::Absent, vec![(Pending, OLD)], Create),
-            (Known::Absent, vec![(Completed, YOUNG)], Create),
-            (Known::Absent, vec![(Processing, OLD)], DuplicateOf(0)),
-            (Known::Absent, vec![(Processing, OLD), (Processing, YOUNG)], DuplicateOf(1)),
-            (Known::Nothing, vec![], Create),
-            (Known::Nothing, vec![(Unset, YOUNG)], DuplicateOf(0)),
-            (Known::Nothing, vec![(Pending, OLD)], Create),
-            (Known::Nothing, vec![(Processing, OLD)], DuplicateOf(0)),
-            (Known::Nothing, vec![(Failed, YOUNG)], Create),
-            (Known::Nothing, vec![(Unset, 5), (Pending, 3), (Completed, 1)], DuplicateOf(1)),
+        for (named, existing, decision) in [
+            (Some("r0"), vec![(Unset, OLD)], DuplicateOf(0)),
+            (Some("r0"), vec![(Pending, YOUNG)], DuplicateOf(0)),
+            (Some("r0"), vec![(Processing, OLD)], DuplicateOf(0)),
+            (Some("r0"), vec![(Unset, OLD), (Processing, YOUNG)], DuplicateOf(0)),
+            (Some("r0"), vec![(Completed, YOUNG)], Create),
+            (Some("r0"), vec![(Failed, YOUNG)], Create),
+            (Some("r0"), vec![(Completed, YOUNG), (Processing, OLD)], DuplicateOf(1)),
+            (Some("r0"), vec![(Completed, OLD), (Pending, YOUNG)], DuplicateOf(1)),
+            (Some("r0"), vec![(Completed, YOUNG), (Pending, OLD)], Create),
+            (Some("gone"), vec![], Create),
+            (Some("gone"), vec![(Pending, OLD)], Create),
+            (Some("gone"), vec![(Processing, OLD)], DuplicateOf(0)),
+            (None, vec![], Create),
+            (None, vec![(Unset, YOUNG)], DuplicateOf(0)),
+            (None, vec![(Pending, OLD)], Create),
+            (None, vec![(Completed, YOUNG)], Create),
+            (None, vec![(Processing, OLD)], DuplicateOf(0)),
+            (None, vec![(Processing, OLD), (Processing, YOUNG)], DuplicateOf(1)),
+            (None, vec![(Unset, 5), (Pending, 3), (Completed, 1)], DuplicateOf(1)),
+            (None, vec![(Unset, YOUNG), (Processing, OLD)], DuplicateOf(1)),
         ] {
-            let found = decide(known, &requests(&existing), TTL);
-            assert_eq!(found, decision, "{known:?} with {existing:?}");
+            let found = decide(named, &requests(&existing), TTL);
+            assert_eq!(found, decision, "{named:?} with {existing:?}");
         }
     }
 
     #[test]
     fn a_finished_request_is_never_a_duplicate() {
-        for known in [Known::Nothing, Known::Absent, Known::Request("r0")] {
+        for named in [None, Some("r0")] {
             for phase in [Completed, Failed] {
-                assert_eq!(decide(known, &requests(&[(phase, 0)]), TTL), Create);
+                assert_eq!(decide(named, &requests(&[(phase, 0)]), TTL), Create);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! One webhook: read it, place each of its signals, answer.
 //!
-//! A webhook with one signal is answered as that signal is. With several, `results` has one entry for each, with
-//! its own `code`, and the status of the whole is
+//! A webhook with one signal is answered as that signal is. With several, `results` has for each what it would have
+//! been answered alone, and the status of the whole is
 //!
 //! | the signals' statuses | status of the whole |
 //! | --- | --- |
@@ -9,16 +9,17 @@
 //! | a 429 or 5xx among them | the highest: the sender comes again, and what was placed is a duplicate then |
 //! | else | 207 |
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::header::CONTENT_TYPE;
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, http::Uri};
+use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -31,6 +32,9 @@ use crate::problem::{FieldError, Kind, Problem};
 use crate::router::{Gateway, json_response};
 use crate::signal::{Reading, Signal, Source, kubernetes_event, prometheus};
 
+/// For a sender whose signal could not be placed.
+const COME_AGAIN: Duration = Duration::from_secs(1);
+const LARGEST_BODY: usize = 1 << 20;
 const DEGRADED_HEADER: &str = "X-Gateway-Degraded";
 
 /// The request a webhook came in, as far as answers and records name it.
@@ -55,12 +59,11 @@ struct Outcome {
 pub async fn prometheus(
     State(gateway): State<Arc<Gateway>>,
     Extension(request_id): Extension<RequestId>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Response, Problem> {
+    let uri = request.uri().clone();
     let call = Call::new(&gateway, Source::Prometheus, &request_id, &uri);
-    let webhook = call.checked(parse::<prometheus::Webhook>(&headers, body))?;
+    let webhook = call.checked(parse::<prometheus::Webhook>(request).await)?;
     let readings = call.checked(webhook.read().map_err(Problem::invalid))?;
     Ok(call.answer(readings).await)
 }
@@ -69,29 +72,39 @@ pub async fn prometheus(
 pub async fn kubernetes_event(
     State(gateway): State<Arc<Gateway>>,
     Extension(request_id): Extension<RequestId>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Response, Problem> {
+    let uri = request.uri().clone();
     let call = Call::new(&gateway, Source::KubernetesEvent, &request_id, &uri);
-    let event = call.checked(parse::<kubernetes_event::Event>(&headers, body))?;
+    let event = call.checked(parse::<kubernetes_event::Event>(request).await)?;
     Ok(call.answer(vec![event.read()]).await)
 }
 
-fn parse<T: DeserializeOwned>(
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<T, Problem> {
+async fn parse<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    let headers = request.headers();
     if !is_json(headers.get(CONTENT_TYPE)) {
         let detail = "the `Content-Type` must be `application/json`";
         return Err(Problem::new(Kind::UnsupportedMediaType, detail));
     }
-    let body = body.map_err(|rejection| {
-        let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
-        let kind = if too_large { Kind::BodyTooLarge } else { Kind::MalformedBody };
-        Problem::new(kind, rejection.body_text())
+    let too_large =
+        || Problem::new(Kind::BodyTooLarge, format!("a body has at most {LARGEST_BODY} bytes"));
+    // Before the first byte is read: a client that asked whether to go on need not send it.
+    if announced_bytes(headers).is_some_and(|bytes| bytes > LARGEST_BODY as u64) {
+        return Err(too_large());
+    }
+    let body = to_bytes(request.into_body(), LARGEST_BODY).await.map_err(|error| {
+        let broken_off = || Problem::new(Kind::MalformedBody, "the body breaks off");
+        if is_over_limit(&error) { too_large() } else { broken_off() }
     })?;
     serde_json::from_slice(&body).map_err(|error| malformed(&error))
+}
+
+fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn is_over_limit(error: &axum::Error) -> bool {
+    error.source().is_some_and(|cause| cause.is::<LengthLimitError>())
 }
 
 /// serde's messages quote the value at fault, which may be a secret; the place is enough.
@@ -142,7 +155,7 @@ impl<'a> Call<'a> {
         let statuses: Vec<StatusCode> = outcomes.iter().map(|outcome| outcome.status).collect();
         let longest = outcomes.iter().filter_map(|outcome| outcome.problem.as_ref()?.retry_after);
         let longest = longest.max();
-        let results: Vec<Value> = outcomes.into_iter().map(Outcome::into_entry).collect();
+        let results: Vec<Value> = outcomes.into_iter().map(|outcome| outcome.body).collect();
         let body = json!({"request_id": self.request_id.as_str(), "results": results});
         let mut response = json_response(status_of_all(&statuses), &body);
         if let Some(wait) = longest {
@@ -172,7 +185,12 @@ impl<'a> Call<'a> {
                 self.record(What::Received, Some(&signal), detail);
                 match placement::place(self.gateway, &signal, &self.budget).await {
                     Ok(placement) => self.placed(&signal, &placement),
-                    Err(failure) => self.refused(problem(&failure), Some(&signal)),
+                    Err(failure) => {
+                        let error = failure.to_string();
+                        let request_id = self.request_id.as_str();
+                        tracing::warn!(request_id, error, "signal not placed");
+                        self.refused(problem(&failure), Some(&signal))
+                    }
                 }
             }
         }
@@ -245,14 +263,6 @@ impl<'a> Call<'a> {
 }
 
 impl Outcome {
-    fn into_entry(mut self) -> Value {
-        self.body["code"] = json!(self.status.as_u16());
-        if self.problem.is_some() {
-            self.body["status"] = json!("rejected");
-        }
-        self.body
-    }
-
     fn into_response(self) -> Response {
         let mut response = match self.problem {
             Some(problem) => problem.into_response(),
@@ -265,18 +275,28 @@ impl Outcome {
     }
 }
 
+/// What the sender is told: nothing of the inside, which is in the log.
 fn problem(failure: &Failure) -> Problem {
-    let problem = |kind| Problem::new(kind, failure.to_string());
     match failure {
         Failure::Api(ApiError::RateLimited { retry_after }) => {
-            problem(Kind::RateLimited).retry_after(*retry_after)
+            Problem::new(Kind::RateLimited, failure.to_string()).retry_after(*retry_after)
         }
-        Failure::Api(ApiError::NamespaceMissing(_)) => problem(Kind::NamespaceNotFound),
-        Failure::Api(ApiError::Refused { .. }) => problem(Kind::Refused),
-        Failure::Api(ApiError::Unavailable(_) | ApiError::NotFound(_) | ApiError::Conflict(_))
-        | Failure::Lost(_)
-        | Failure::Held => problem(Kind::Unavailable).retry_after(Duration::from_secs(1)),
+        Failure::Api(ApiError::NamespaceMissing(_)) => {
+            Problem::new(Kind::NamespaceNotFound, failure.to_string())
+        }
+        Failure::Api(ApiError::Refused { .. }) => {
+            Problem::new(Kind::Refused, "the Kubernetes API refused the remediation request")
+        }
+        Failure::Api(ApiError::Unavailable(_)) => unavailable("the Kubernetes API is away"),
+        Failure::Api(ApiError::NotFound(_) | ApiError::Conflict(_)) => {
+            unavailable("the remediation request changed under our hands")
+        }
+        Failure::Lost(_) | Failure::Held => unavailable(&failure.to_string()),
     }
+}
+
+fn unavailable(detail: &str) -> Problem {
+    Problem::new(Kind::Unavailable, detail).retry_after(COME_AGAIN)
 }
 
 fn status_of_all(statuses: &[StatusCode]) -> StatusCode {

@@ -16,7 +16,7 @@ use chrono::Utc;
 
 use crate::backoff::Budget;
 use crate::claims::{Claim, Entry, Lost};
-use crate::dedup::{self, Decision, Existing, Known};
+use crate::dedup::{self, Decision, Existing};
 use crate::fingerprint::Fingerprint;
 use crate::kube::ApiError;
 use crate::remediation::{Deduplication, RemediationRequest, name_by_sight, name_by_time};
@@ -88,7 +88,7 @@ impl Errand<'_> {
         let claims = &self.gateway.claims;
         loop {
             let entry = claims.read(&self.fingerprint).await?;
-            let known = match &entry {
+            let named = match &entry {
                 Entry::Claimed => {
                     if !self.budget.wait(LOOK_AGAIN).await {
                         return Err(Failure::Held);
@@ -98,9 +98,9 @@ impl Errand<'_> {
                 Entry::Absent => None,
                 Entry::Settled(name) => Some(name.as_str()),
             };
-            if let Some(name) = known {
+            if let Some(name) = named {
                 let found = self.look().await?;
-                if let Some(duplicate) = self.duplicate(Known::Request(name), found) {
+                if let Some(duplicate) = self.duplicate(Some(name), found) {
                     return self.count(duplicate).await;
                 }
             }
@@ -128,7 +128,7 @@ impl Errand<'_> {
 
     async fn decide_under_claim(&self) -> Result<Placement, Failure> {
         let found = self.look().await?;
-        match self.duplicate(Known::Absent, found) {
+        match self.duplicate(None, found) {
             Some(duplicate) => self.count(duplicate).await,
             None => self.create(name_by_time(&self.fingerprint, Utc::now())).await,
         }
@@ -138,7 +138,7 @@ impl Errand<'_> {
         loop {
             let found = self.look().await?;
             let name = name_by_sight(&self.fingerprint, &existing(&found));
-            if let Some(duplicate) = self.duplicate(Known::Nothing, found) {
+            if let Some(duplicate) = self.duplicate(None, found) {
                 return self.count(duplicate).await;
             }
             match self.create(name).await {
@@ -154,10 +154,10 @@ impl Errand<'_> {
 
     fn duplicate(
         &self,
-        known: Known<'_>,
+        named: Option<&str>,
         mut found: Vec<RemediationRequest>,
     ) -> Option<RemediationRequest> {
-        match dedup::decide(known, &existing(&found), self.gateway.settings.dedup_ttl) {
+        match dedup::decide(named, &existing(&found), self.gateway.settings.dedup_ttl) {
             Decision::Create => None,
             Decision::DuplicateOf(at) => Some(found.swap_remove(at)),
         }

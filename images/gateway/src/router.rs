@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
@@ -28,7 +27,6 @@ use crate::metrics::Metrics;
 use crate::problem::{Kind, Problem};
 use crate::{cors, health, intake, observe};
 
-const LARGEST_BODY: usize = 1 << 20;
 const TURNS: usize = 64;
 
 /// The parts of a running gateway: what every handler works with.
@@ -81,7 +79,6 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(from_fn_with_state(Arc::clone(&gateway), cors::layer))
         .layer(from_fn_with_state(Arc::clone(&gateway), observe::layer))
         .with_state(gateway)
