@@ -1,4 +1,5 @@
-//! The ignore rules against BuildKit, twice; `cargo test -p xtask --test ignore_oracle -- --ignored`.
+//! The ignore rules against BuildKit, twice:
+//! `cargo test -p xtask --test ignore_oracle -- --ignored`.
 //!
 //! 1. Against the code it runs, `patternmatcher`, `ignorefile` and `fsutil`, behind a small Go
 //!    program: many cases a second. Needs Go and its module proxy.

@@ -5,10 +5,10 @@
 //! | what | podman |
 //! | --- | --- |
 //! | order | all `/` at both ends come off first, before blanks and before `!` |
-//! | matching | one kind: an expression for "the pattern or anything below"; only `.` and `$` are escaped |
+//! | matching | one kind, an expression for "it or anything below"; only `.`, `$` are escaped |
 //! | `**foo` | does not match `xfoo` |
 //! | deciding | each path for itself: the last pattern that matches it or a folder above decides |
-//! | walking | an ignored folder is opened only if the text of an exception, with `/` behind it, begins with the folder's path; a wildcard is text here |
+//! | walking | an ignored folder is opened only for an exception whose text begins with its path |
 //!
 //! The first three are seen in a line. The last two depend on the tree, so paths are made up that
 //! fit the patterns, and both engines' rules are applied to them: what is told comes with a path.
