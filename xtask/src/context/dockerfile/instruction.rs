@@ -92,36 +92,56 @@ const LISTS: [&str; 3] = ["exclude", "mount", "device"];
 
 /// Reads a joined line. The error is what is wrong with it.
 pub(super) fn read(line: &str, number: usize, escape: char) -> Result<Instruction, String> {
-    let line = line.trim();
-    let (word, rest) = line.split_once(is_blank).unwrap_or((line, ""));
-    let name = word.to_ascii_uppercase();
-    let rest = rest.trim();
+    let parts = Parts::split(line, escape);
+    let name = parts.keyword.to_ascii_uppercase();
     let Some((keyword, known)) = KEYWORDS.iter().find(|(keyword, _)| *keyword == name) else {
-        return Err(format!("`{word}` is not an instruction"));
+        return Err(format!("`{}` is not an instruction", parts.keyword));
     };
-    let (words, arguments) = split_flags(rest, escape);
     let flags = match known {
-        Some(known) => Flags::check(&words, known, &rest[..rest.len() - arguments.len()])?,
+        Some(known) => Flags::check(&parts, known)?,
         None => Flags::default(),
     };
-    let arguments = arguments.trim();
-    let (body, json) = body(keyword, &flags, arguments, escape)?;
-    let takes_heredocs = match &body {
-        Body::OnBuild(trigger) => read(trigger, number, escape)?.takes_heredocs,
-        Body::Copy(_) | Body::Run(_) => !json,
-        _ => false,
-    };
-    let text = format!("{keyword} {rest}");
-    Ok(Instruction { line: number, text, takes_heredocs, heredocs: Vec::new(), body })
+    Ok(Instruction {
+        line: number,
+        text: format!("{keyword} {}", parts.rest),
+        takes_heredocs: takes_heredocs(&parts, escape),
+        heredocs: Vec::new(),
+        body: body(keyword, &flags, parts.arguments, escape)?,
+    })
 }
 
-/// The arguments by keyword, and whether they were a JSON array.
-fn body(
-    keyword: &str,
-    flags: &Flags,
-    arguments: &str,
-    escape: char,
-) -> Result<(Body, bool), String> {
+/// A line taken apart, nothing checked.
+struct Parts<'a> {
+    keyword: &'a str,
+    /// All behind the keyword.
+    rest: &'a str,
+    flags: Vec<String>,
+    /// All behind the flags.
+    arguments: &'a str,
+}
+
+impl Parts<'_> {
+    fn split(line: &str, escape: char) -> Parts<'_> {
+        let line = line.trim();
+        let (keyword, rest) = line.split_once(is_blank).unwrap_or((line, ""));
+        let (flags, arguments) = split_flags(rest, escape);
+        Parts { keyword, rest: rest.trim(), flags, arguments: arguments.trim() }
+    }
+}
+
+/// ADD, COPY and RUN do unless in the JSON form; ONBUILD as what stands behind it.
+fn takes_heredocs(parts: &Parts<'_>, escape: char) -> bool {
+    match parts.keyword.to_ascii_uppercase().as_str() {
+        "ADD" | "COPY" | "RUN" => json(parts.arguments).is_ok_and(|words| words.is_none()),
+        "ONBUILD" => {
+            let trigger = Parts::split(parts.arguments, escape);
+            !trigger.keyword.eq_ignore_ascii_case("ONBUILD") && takes_heredocs(&trigger, escape)
+        }
+        _ => false,
+    }
+}
+
+fn body(keyword: &str, flags: &Flags, arguments: &str, escape: char) -> Result<Body, String> {
     if arguments.is_empty() && !matches!(keyword, "RUN" | "CMD" | "ENTRYPOINT") {
         return Err(format!("`{keyword}` needs an argument"));
     }
@@ -129,8 +149,7 @@ fn body(
         "ADD" | "COPY" | "VOLUME" | "RUN" | "CMD" | "ENTRYPOINT" | "SHELL" => json(arguments)?,
         _ => None,
     };
-    let is_json = json.is_some();
-    let body = match keyword {
+    Ok(match keyword {
         "FROM" => Body::From(from(flags, arguments)?),
         "ARG" => Body::Arg(arg(arguments, escape)?),
         "ENV" => Body::Env(pairs("ENV", arguments, escape)?),
@@ -141,10 +160,22 @@ fn body(
         }
         "RUN" => Body::Run(Run { mounts: flags.all("mount"), unclear: flags.unclear.clone() }),
         "ONBUILD" => Body::OnBuild(trigger(arguments)?),
-        "SHELL" if !is_json => return Err("`SHELL` needs a JSON array".to_owned()),
+        "HEALTHCHECK" => healthcheck(arguments).map(|()| Body::Other)?,
+        "SHELL" if json.is_none() => return Err("`SHELL` needs a JSON array".to_owned()),
+        "SHELL" | "VOLUME" if json.as_ref().is_some_and(Vec::is_empty) => {
+            return Err(format!("`{keyword}` needs an argument"));
+        }
         _ => Body::Other,
-    };
-    Ok((body, is_json))
+    })
+}
+
+fn healthcheck(arguments: &str) -> Result<(), String> {
+    let (kind, rest) = arguments.split_once(char::is_whitespace).unwrap_or((arguments, ""));
+    match kind.to_ascii_uppercase().as_str() {
+        "NONE" if rest.is_empty() => Ok(()),
+        "CMD" if !rest.is_empty() => Ok(()),
+        _ => Err("`HEALTHCHECK` is `NONE`, or `CMD` and a command".to_owned()),
+    }
 }
 
 fn from(flags: &Flags, arguments: &str) -> Result<From, String> {
@@ -250,18 +281,18 @@ struct Flags {
 }
 
 impl Flags {
-    fn check(words: &[String], known: &[&str], source: &str) -> Result<Flags, String> {
+    fn check(parts: &Parts<'_>, known: &[&str]) -> Result<Flags, String> {
         let mut flags = Flags::default();
         // BuildKit reads flags byte by byte and spoils every other character, even splits at some.
-        if !source.is_ascii() {
+        if !parts.rest[..parts.rest.len() - parts.arguments.len()].is_ascii() {
             flags.unclear = Some("its flags are not plain ASCII".to_owned());
         }
-        for word in words {
+        for word in &parts.flags {
             let (name, value) = match word.split_once('=') {
                 Some((name, value)) => (name, Some(value)),
                 None => (word.as_str(), None),
             };
-            let name = name.trim_start_matches("--");
+            let name = name.strip_prefix("--").unwrap_or(name);
             if !known.contains(&name) {
                 return Err(format!("`--{name}` is not a flag of this instruction"));
             }
@@ -287,6 +318,9 @@ impl Flags {
 }
 
 fn checked(name: &str, value: Option<&str>) -> Result<String, String> {
+    if name == "mount" && value == Some("") {
+        return Err("`--mount` is empty".to_owned());
+    }
     if !SWITCHES.contains(&name) {
         return value.map(str::to_owned).ok_or_else(|| format!("`--{name}` needs a value"));
     }
@@ -302,7 +336,7 @@ fn split_flags(line: &str, escape: char) -> (Vec<String>, &str) {
     let mut flags = Vec::new();
     let mut rest = line;
     loop {
-        rest = rest.trim_start();
+        rest = rest.trim_start_matches(is_blank);
         if !rest.starts_with("--") {
             return (flags, rest);
         }
@@ -321,7 +355,7 @@ fn flag(text: &str, escape: char) -> (String, &str) {
     let mut chars = text.char_indices();
     while let Some((at, ch)) = chars.next() {
         match quote {
-            None if ch.is_whitespace() => return (word, &text[at..]),
+            None if is_blank(ch) => return (word, &text[at..]),
             None if ch == '\'' || ch == '"' => quote = Some(ch),
             Some(open) if ch == open => quote = None,
             _ if ch == escape => word.extend(chars.next().map(|(_, next)| next)),
@@ -421,7 +455,8 @@ mod tests {
             "FROM a b",
             "ONBUILD FROM a",
             "ONBUILD ONBUILD RUN a",
-            "ONBUILD COPY a",
+            "VOLUME []",
+            "HEALTHCHECK x",
             "ENV a",
             "ENV a=b c",
             "ARG =b",
