@@ -12,8 +12,8 @@
 //! * A pattern not understood (`a[^b]c` would match a `/`) chooses all it could be reached from.
 
 use super::glob::{Glob, has_wildcard};
-use super::rules::{Rules, State};
 use super::{Source, SourceKind};
+use crate::context::ignore::{Rules, State};
 
 /// What `select` chose.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
