@@ -298,6 +298,9 @@ impl<'a> Lexer<'a> {
 
     fn trim(&mut self, name: &str, op: char) -> Result<Expanded, String> {
         let word = self.nested('}', true)?;
+        if self.mode.keep_unset {
+            return Ok(Expanded::known(format!("${{{name}{op}{}}}", word.text)));
+        }
         let greedy = word.text.starts_with(op);
         let pattern = if greedy { &word.text[1..] } else { word.text.as_str() };
         let value = match self.matched(name, &word, &word) {
@@ -318,6 +321,9 @@ impl<'a> Lexer<'a> {
         }
         let pattern = self.nested('/', true)?;
         let with = self.nested('}', true)?;
+        if self.mode.keep_unset {
+            return Ok(Expanded::known(format!("${{{name}/{}/{}}}", pattern.text, with.text)));
+        }
         let value = match self.matched(name, &pattern, &with) {
             Ok(value) => value,
             Err(settled) => return Ok(settled),
@@ -331,9 +337,6 @@ impl<'a> Lexer<'a> {
 
     /// The value a pattern is applied to; the error is the result where no pattern is needed.
     fn matched(&self, name: &str, first: &Expanded, second: &Expanded) -> Result<String, Expanded> {
-        if self.mode.keep_unset {
-            return Err(Expanded::known(format!("${{{name}}}")));
-        }
         if let Some(name) = first.unknown.as_ref().or(second.unknown.as_ref()) {
             return Err(unknown(name));
         }
