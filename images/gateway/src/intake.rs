@@ -104,7 +104,8 @@ fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn is_over_limit(error: &axum::Error) -> bool {
-    error.source().is_some_and(|cause| cause.is::<LengthLimitError>())
+    let cause = error.source().and_then(<dyn Error>::downcast_ref::<LengthLimitError>);
+    cause.is_some()
 }
 
 /// serde's messages quote the value at fault, which may be a secret; the place is enough.
