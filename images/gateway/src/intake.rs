@@ -288,8 +288,11 @@ fn problem(failure: &Failure) -> Problem {
             Problem::new(Kind::Refused, "the Kubernetes API refused the remediation request")
         }
         Failure::Api(ApiError::Unavailable(_)) => unavailable("the Kubernetes API is away"),
-        Failure::Api(ApiError::NotFound(_) | ApiError::Conflict(_)) => {
-            unavailable("the remediation request changed under our hands")
+        Failure::Api(ApiError::NotFound(_)) => {
+            unavailable("the Kubernetes API does not have the remediation request")
+        }
+        Failure::Api(ApiError::Conflict(_)) => {
+            unavailable("the remediation request keeps changing")
         }
         Failure::Lost(_) | Failure::Held => unavailable(&failure.to_string()),
     }
