@@ -83,12 +83,20 @@ impl fmt::Display for BuildError {
                  even without its cache",
                 &id[..id.len().min(12)]
             ),
-            Self::Environment(error) => write!(f, "{error:#}"),
+            Self::Environment(_) => f.write_str("failed to have the engine build"),
         }
     }
 }
 
-impl std::error::Error for BuildError {}
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            // Its exit code is looked for among the causes.
+            Self::Environment(error) => Some(error.as_ref()),
+            _ => None,
+        }
+    }
+}
 
 /// How one start of the engine's build command went.
 struct Attempt {
@@ -179,7 +187,7 @@ impl Engine {
     fn forget(&self, id: Option<&String>, suspects: &[String], events: &Events) {
         let mut failed = Vec::new();
         for image in id.into_iter().chain(suspects.iter().rev()) {
-            let told = self.tool().args(["rmi", image]).limit(ANSWER).run();
+            let told = self.tool().args(["rmi", image]).limit(ANSWER).despite_stop().run();
             // An image goes with the last of those built upon it.
             failed.extend(
                 told.err().filter(|failure| !failure.to_string().contains("image not known")),

@@ -45,7 +45,8 @@ impl Engine {
         let containers = working_containers(facts, &ours);
         if !containers.is_empty() {
             // What cannot be removed now is found again by the next sweep.
-            self.tool().args(["rm", "--force"]).args(&containers).limit(ANSWER).run().ok();
+            let remove = self.tool().args(["rm", "--force"]).args(&containers);
+            remove.limit(ANSWER).despite_stop().run().ok();
         }
         let folders = temporary_folders(&ours);
         for folder in &folders {
