@@ -58,7 +58,7 @@ impl World {
             reuse: Reuse::IfUnchanged,
             config: None,
             memory: 1 << 30,
-            timeout: Duration::from_secs(300),
+            timeout: Duration::from_mins(5),
         };
         let port = Port { name: "web".into(), host: 30040, node: 30040, cluster: None };
         Self { folder, paths, wanted, port }
@@ -95,13 +95,13 @@ impl World {
     }
 
     fn apply(&self, cluster: &Cluster, rendered: &Rendered) -> Vec<serde_json::Value> {
-        let limit = Duration::from_secs(60);
+        let limit = Duration::from_mins(1);
         deploy::apply(rendered, false, &cluster.kubectl(), limit, &self.log()).unwrap()
     }
 
     /// Waits in the namespace that the manifest begins with.
     fn wait(&self, cluster: &Cluster, rendered: &Rendered, on: WaitFor) -> anyhow::Result<()> {
-        let wait = Wait { on, timeout: Duration::from_secs(60) };
+        let wait = Wait { on, timeout: Duration::from_mins(1) };
         let looks = Looks::new(cluster.kubectl(), &self.folder.path().join("looks"));
         let target = Target {
             step: &rendered.step,

@@ -66,8 +66,8 @@ impl Looks {
         }
         let mut objects = Vec::new();
         for (kind, group, plural) in KINDS {
-            let list = self.api.get(&format!("/{group}/namespaces/{namespace}/{plural}"))?;
-            objects.extend(list.map(|list| items(list, kind)).unwrap_or_default());
+            let served = self.api.get(&format!("/{group}/namespaces/{namespace}/{plural}"))?;
+            objects.extend(served.map(|list| items(list, kind)).unwrap_or_default());
         }
         self.write(namespace, &objects);
         let objects = Arc::new(objects);

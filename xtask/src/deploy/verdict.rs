@@ -2,14 +2,14 @@
 //!
 //! | seen | verdict |
 //! | --- | --- |
-//! | InvalidImageName, ErrImageNeverPull; ErrImagePull or ImagePullBackOff of a `localhost/` image | hopeless: nothing can bring it |
+//! | `InvalidImageName`, `ErrImageNeverPull`; `ErrImagePull` or `ImagePullBackOff` of a `localhost/` image | hopeless: nothing can bring it |
 //! | a container that crashed and was started again more than [`RESTARTS`] times | hopeless |
-//! | a Job's Failed or FailureTarget condition, a pod of phase Failed, ProgressDeadlineExceeded | hopeless |
-//! | ErrImagePull, ImagePullBackOff from a registry | suspect: registries have bad moments |
-//! | CreateContainerConfigError, FailedMount | suspect: another step may be about to apply the ConfigMap or Secret |
-//! | CreateContainerError, RunContainerError | suspect |
+//! | a Job's Failed or `FailureTarget` condition, a pod of phase Failed, `ProgressDeadlineExceeded` | hopeless |
+//! | `ErrImagePull`, `ImagePullBackOff` from a registry | suspect: registries have bad moments |
+//! | `CreateContainerConfigError`, `FailedMount` | suspect: another step may be about to apply the `ConfigMap` or Secret |
+//! | `CreateContainerError`, `RunContainerError` | suspect |
 //! | unschedulable, unless for a taint that nodes lose as they become Ready | suspect: another pod may go |
-//! | FailedCreate of pods (service account, quota, admission) | suspect |
+//! | `FailedCreate` of pods (service account, quota, admission) | suspect |
 //!
 //! A container without a readiness probe is ready for as long as it runs, even if that is the instant before
 //! it crashes: such a rollout is unproven, for a moment, or longer if it has crashed before.
