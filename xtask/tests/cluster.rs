@@ -109,6 +109,7 @@ impl World {
             namespace: &rendered.documents[0].object.name,
             workloads: &rendered.workloads(),
             addresses: &BTreeMap::new(),
+            others_coming: &|| false,
         };
         deploy::wait(&target, &looks, &Events::silent())
     }
@@ -357,9 +358,8 @@ fn is_found_soon(
 fn diagnostics_hold_the_causes(world: &World, cluster: &Cluster) {
     let folder = world.folder.path().join("diagnostics");
     let engine = Tool::new("podman");
-    timed("diagnosed", || {
-        deploy::diagnose(&cluster.kubectl(), &engine, &cluster.nodes, &folder);
-    });
+    let looks = Looks::new(cluster.kubectl(), &folder);
+    timed("diagnosed", || deploy::diagnose(&looks, &engine, &cluster.nodes, &folder));
     let node = format!("nodes/{}", cluster.nodes[0]);
     for (file, words) in [
         ("events.txt", "no-such-secret"),

@@ -17,7 +17,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Child, Tool, stop};
+use crate::process::{Child, Tool};
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -30,6 +30,17 @@ const START: Duration = Duration::from_secs(10);
 pub(super) struct Api {
     kubectl: Tool,
     proxy: Mutex<Option<Proxy>>,
+}
+
+/// Which log is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Log<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) pod: &'a str,
+    pub(super) container: &'a str,
+    pub(super) lines: usize,
+    /// Of the run before the last restart.
+    pub(super) previous: bool,
 }
 
 #[derive(Debug)]
@@ -50,8 +61,25 @@ impl Api {
         Self { kubectl, proxy: Mutex::new(None) }
     }
 
-    /// What the API serves at a path; none where there is nothing.
+    /// The object or list the API serves at a path; none where there is nothing.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<Option<Value>> {
+        let body = self.ask(path)?;
+        Ok(body.map(|body| serde_json::from_slice(&body)).transpose()?)
+    }
+
+    /// The last lines of a container's log; none if it has not run (or not run before).
+    pub(super) fn log(&self, log: &Log<'_>) -> Option<String> {
+        let Log { namespace, pod, container, lines, previous } = log;
+        let body = self.ask(&format!(
+            "/api/v1/namespaces/{namespace}/pods/{pod}/log?container={container}&tailLines={lines}\
+             &previous={previous}&timestamps=true"
+        ));
+        // containerd keeps the last run's log only until the node has tidied up.
+        let text = String::from_utf8_lossy(&body.ok()??).into_owned();
+        (!text.is_empty() && !text.starts_with("unable to retrieve")).then_some(text)
+    }
+
+    fn ask(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
         let socket = self.socket()?;
         let answered = ask(&socket, path);
         if answered.is_err() && UnixStream::connect(&socket).is_err() {
@@ -74,19 +102,21 @@ impl Api {
 fn start(kubectl: &Tool) -> anyhow::Result<Proxy> {
     let folder = tempfile::tempdir().context("failed to make a folder for the API's socket")?;
     let socket = folder.path().join("api");
-    let child = kubectl.clone().args(["proxy", "--unix-socket"]).arg(&socket).start()?;
+    let child =
+        kubectl.clone().args(["proxy", "--unix-socket"]).arg(&socket).despite_stop().start()?;
     let proxy = Proxy { folder, child };
     let end = Instant::now() + START;
+    // Not `stop::pause`: diagnostics are taken while the run is being stopped, too.
     while UnixStream::connect(&socket).is_err() {
         if Instant::now() > end {
             bail!("failed to reach the cluster: `kubectl proxy` opened no socket");
         }
-        stop::pause(Duration::from_millis(20))?;
+        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(proxy)
 }
 
-fn ask(socket: &Path, path: &str) -> anyhow::Result<Option<Value>> {
+fn ask(socket: &Path, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(LIMIT))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json\r\n\r\n")?;
@@ -94,7 +124,7 @@ fn ask(socket: &Path, path: &str) -> anyhow::Result<Option<Value>> {
     stream.read_to_end(&mut answer).context("the API server did not answer in time")?;
     let (status, body) = parts(&answer).context("what answered is not the API server")?;
     match status {
-        200 => Ok(Some(serde_json::from_slice(body)?)),
+        200 => Ok(Some(body.to_vec())),
         404 => Ok(None),
         status => {
             let text = String::from_utf8_lossy(body);

@@ -52,6 +52,10 @@ impl Looks {
         &self.kubectl
     }
 
+    pub(super) fn api(&self) -> &Api {
+        &self.api
+    }
+
     /// All objects of a namespace that decide whether something is ready.
     pub(super) fn at(&self, namespace: &str) -> anyhow::Result<Arc<Vec<Value>>> {
         let slot = {

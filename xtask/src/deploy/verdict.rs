@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `InvalidImageName`, `ErrImageNeverPull`; `ErrImagePull` or `ImagePullBackOff` of a `localhost/` image | hopeless: nothing can bring it |
 //! | a container that crashed and was started again more than [`RESTARTS`] times | hopeless |
+//! | one that crashed less often | crashing: hopeless if nothing else is still coming that it may lack |
 //! | a Job's Failed or `FailureTarget` condition, a pod of phase Failed, `ProgressDeadlineExceeded` | hopeless |
 //! | `ErrImagePull`, `ImagePullBackOff` from a registry | suspect: registries have bad moments |
 //! | `CreateContainerConfigError`, `FailedMount` | suspect: another step may be about to apply the `ConfigMap` or Secret |
@@ -17,6 +18,7 @@
 //! Whoever waits takes a suspect that stays one for hopeless (`wait::GRACE`). For a rollout only pods
 //! of its newest revision count: those of the last one may be as broken as they were.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -45,6 +47,8 @@ pub(super) enum Verdict {
     Waiting(String),
     /// It may come yet, but this speaks against it.
     Suspect(Fault),
+    /// It crashed, and crashed again: for want of something that is still coming, or for ever.
+    Crashing(Fault),
     /// It cannot come by itself.
     Hopeless(Fault),
 }
@@ -59,6 +63,16 @@ pub(super) struct Fault {
     /// The API's word for it: `CrashLoopBackOff`.
     pub(super) reason: String,
     pub(super) message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.object)?;
+        if let Some(container) = &self.container {
+            write!(f, ", container `{container}`")?;
+        }
+        write!(f, ": {}: {}", self.reason, self.message)
+    }
 }
 
 impl Fault {
@@ -306,11 +320,11 @@ fn judge_container(pod: &Value, container: &Value) -> Option<Verdict> {
 /// A container that ended badly, time after time, and does not run just now.
 fn crash_loop(pod: &Value, container: &Value) -> Option<Verdict> {
     let restarts = number(&container["restartCount"]);
-    let ended = [&container["state"]["terminated"], &container["lastState"]["terminated"]]
+    let ended = [&container["lastState"]["terminated"], &container["state"]["terminated"]]
         .into_iter()
         .find(|ended| !ended.is_null())?;
     let runs = !container["state"]["running"].is_null();
-    if runs || restarts <= RESTARTS || number(&ended["exitCode"]) == 0 {
+    if runs || restarts == 0 || number(&ended["exitCode"]) == 0 {
         return None;
     }
     let mut message = format!("ended with exit status {}", number(&ended["exitCode"]));
@@ -322,7 +336,8 @@ fn crash_loop(pod: &Value, container: &Value) -> Option<Verdict> {
         message = format!("{message}: {}", why.trim());
     }
     message = format!("{message}, started again {restarts} times");
-    Some(Verdict::Hopeless(Fault::new(pod, "CrashLoopBackOff", message).of_container(container)))
+    let fault = Fault::new(pod, "CrashLoopBackOff", message).of_container(container);
+    Some(if restarts > RESTARTS { Verdict::Hopeless(fault) } else { Verdict::Crashing(fault) })
 }
 
 fn unschedulable(pod: &Value) -> Option<Verdict> {
@@ -356,16 +371,13 @@ fn no_pods(object: &Value, objects: &[Value]) -> Option<Verdict> {
     Some(Verdict::Suspect(Fault::new(object, "FailedCreate", text(&event["message"]))))
 }
 
-/// The worst of what is said: hopeless before suspect.
+/// The worst of what is said: hopeless before suspect before crashing.
 fn worst(verdicts: impl Iterator<Item = Option<Verdict>>) -> Option<Verdict> {
-    let mut suspect = None;
-    for verdict in verdicts.flatten() {
-        match verdict {
-            Verdict::Hopeless(_) => return Some(verdict),
-            verdict => suspect = suspect.or(Some(verdict)),
-        }
-    }
-    suspect
+    verdicts.flatten().min_by_key(|verdict| match verdict {
+        Verdict::Hopeless(_) => 0,
+        Verdict::Suspect(_) => 1,
+        _ => 2,
+    })
 }
 
 /// The pods that must become ready for an object to be.
@@ -507,6 +519,7 @@ mod tests {
             Verdict::Ready => "ready".to_owned(),
             Verdict::Unproven { settles, .. } => format!("unproven {settles:?}"),
             Verdict::Waiting(what) => format!("waiting: {what}"),
+            Verdict::Crashing(one) => format!("crashing {}", fault(one)),
             Verdict::Suspect(one) => format!("suspect {}", fault(one)),
             Verdict::Hopeless(one) => format!("hopeless {}", fault(one)),
         }
@@ -538,9 +551,7 @@ mod tests {
         let mut objects = served();
         let crash =
             |objects: &[Value]| judge(&WaitFor::Rollout("deployment/crash".into()), objects);
-        assert!(
-            matches!(crash(&objects), Verdict::Waiting(what) if what.contains("CrashLoopBackOff"))
-        );
+        assert_eq!(short(&crash(&objects)), "crashing pod/crash CrashLoopBackOff");
         let at = objects
             .iter()
             .position(|one| one["kind"] == "Pod" && name(one).starts_with("crash-"))

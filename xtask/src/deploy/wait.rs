@@ -29,7 +29,7 @@ const FORGET: Duration = Duration::from_secs(3);
 const UNREACHABLE: Duration = Duration::from_secs(10);
 
 /// What is waited for, and what it needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy)]
 pub struct Target<'a> {
     pub step: &'a str,
     pub wait: &'a Wait,
@@ -39,6 +39,9 @@ pub struct Target<'a> {
     pub workloads: &'a [ObjectRef],
     /// Port names → `127.0.0.1:30080`, for `{NAME}` in addresses.
     pub addresses: &'a BTreeMap<String, String>,
+    /// Whether a step that does not come after this one has yet to end. A container that crashes may
+    /// lack what that step brings, and is given three restarts (about 45 s); else two crashes settle it.
+    pub others_coming: &'a dyn Fn() -> bool,
 }
 
 /// Waits until the target is ready; fails as soon as it cannot be, with the reason, its events and logs.
@@ -51,10 +54,13 @@ pub fn wait(target: &Target<'_>, looks: &Looks, events: &Events) -> anyhow::Resu
             Ok(Verdict::Ready) => return Ok(()),
             Ok(Verdict::Unproven { settles, .. }) if patience.has_settled(settles) => return Ok(()),
             Ok(Verdict::Waiting(what) | Verdict::Unproven { what, .. }) => what,
-            Ok(Verdict::Suspect(fault)) if !patience.suspect(&fault, Instant::now()) => {
-                format!("{}: {} {}", fault.object, fault.reason, fault.message)
+            Ok(Verdict::Crashing(fault)) if (target.others_coming)() => fault.to_string(),
+            Ok(Verdict::Suspect(fault) | Verdict::Crashing(fault))
+                if !patience.is_over_with(&fault, Instant::now()) =>
+            {
+                fault.to_string()
             }
-            Ok(Verdict::Suspect(fault) | Verdict::Hopeless(fault)) => {
+            Ok(Verdict::Suspect(fault) | Verdict::Crashing(fault) | Verdict::Hopeless(fault)) => {
                 return Err(hopeless(target, &fault, looks));
             }
             Err(error) if patience.is_unreachable() => {
@@ -139,7 +145,7 @@ fn workloads(target: &Target<'_>, looks: &Looks) -> anyhow::Result<Option<Verdic
         let namespace = object.namespace.as_deref().unwrap_or(target.namespace);
         let objects = looks.at(namespace)?;
         let verdict = verdict::workload(&object.kind, &object.name, &objects);
-        if matches!(verdict, Verdict::Suspect(_) | Verdict::Hopeless(_)) {
+        if matches!(verdict, Verdict::Suspect(_) | Verdict::Crashing(_) | Verdict::Hopeless(_)) {
             return Ok(Some(verdict));
         }
     }
@@ -153,15 +159,10 @@ fn hopeless(target: &Target<'_>, fault: &Fault, looks: &Looks) -> anyhow::Error 
         .map(|namespace| explain::explain(fault, namespace, looks))
         .find(|details| !details.is_empty())
         .unwrap_or_default();
-    let container = fault.container.as_ref().map(|name| format!(", container `{name}`"));
     anyhow!(
-        "failed to wait for {} in step `{}`: {}{}: {}: {}{details}",
+        "failed to wait for {} in step `{}`: {fault}{details}",
         display(&target.wait.on),
         target.step,
-        fault.object,
-        container.unwrap_or_default(),
-        fault.reason,
-        fault.message,
     )
 }
 
@@ -247,7 +248,7 @@ impl Patience {
     }
 
     /// Notes a suspicion; whether it has lasted long enough.
-    fn suspect(&mut self, fault: &Fault, now: Instant) -> bool {
+    fn is_over_with(&mut self, fault: &Fault, now: Instant) -> bool {
         let (first, last) = self.suspects.entry(fault.object.clone()).or_insert((now, now));
         if now.duration_since(*last) > FORGET {
             *first = now;
@@ -277,9 +278,9 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let seen = [(0, false), (2, false), (4, false), (8, false), (10, false), (13, true)];
         for (second, over) in seen {
-            assert_eq!(patience.suspect(&fault("pod/a"), at(second)), over, "{second}");
+            assert_eq!(patience.is_over_with(&fault("pod/a"), at(second)), over, "{second}");
         }
-        assert!(!patience.suspect(&fault("pod/b"), at(13)));
+        assert!(!patience.is_over_with(&fault("pod/b"), at(13)));
     }
 
     #[test]
