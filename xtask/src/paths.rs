@@ -3,7 +3,7 @@
 //! ```text
 //! target/xtask/
 //!   state/            may be lost at any time: only time is lost with it
-//!     index           stat index: what was hashed, and when
+//!     index/          stat indices: what was hashed, and when
 //!     records/IMAGE   what an image was last built from
 //!     memory.json     learned peaks of builds
 //!     engine.json     facts of the engine that are slow to ask for
@@ -38,7 +38,8 @@ impl Paths {
         self.home.join("state")
     }
 
-    pub fn index(&self) -> PathBuf {
+    /// Folder of the stat indices, one a context.
+    pub fn indices(&self) -> PathBuf {
         self.state().join("index")
     }
 

@@ -1,12 +1,50 @@
 //! Stage 1: text → checked [`Config`].
 //!
-//! Whatever is in a `Config` has been checked: names exist, paths lie where they should, timeouts nest, no
-//! port is used twice. All faults of a file are reported at once, each with file, line and
-//! suggestion (`faults`), and the process ends with exit code 2 before anything was touched.
+//! Whatever is in a `Config` has been checked: names exist, paths lie where they should, timeouts
+//! nest, no port is used twice. All faults of a file are reported at once, each with file, line and
+//! suggestion ([`Faults`]), and the process ends with exit code 2 before anything was touched.
+
+mod check;
+mod defaults;
+mod document;
+mod fault;
+mod find;
+mod image;
+mod near;
+mod read;
+mod suite;
+mod table;
+mod units;
+mod wait;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use crate::exit::{Exit, WithExit as _};
+
+pub use fault::{Fault, Faults};
+
+/// Reads the file named, else the nearest `xtask.toml` at or above the working directory.
+///
+/// Errors, [`Faults`] among them, lead to [`Exit::Usage`].
+pub fn load(file: Option<&Path>) -> anyhow::Result<Config> {
+    let read = || {
+        let file = find::file(file)?;
+        let text = fs_err::read_to_string(&file)?;
+        Ok::<_, anyhow::Error>(parse(&text, &file)?)
+    };
+    read().exit(Exit::Usage)
+}
+
+/// Reads and checks a text as if it were that file's: paths in it start at the file's folder and
+/// are looked for there.
+pub fn parse(text: &str, file: &Path) -> Result<Config, Faults> {
+    read::config(text, file)
+}
 
 /// A checked `xtask.toml`.
 #[derive(Clone, Debug)]
@@ -21,6 +59,14 @@ pub struct Config {
     pub clusters: BTreeMap<String, Cluster>,
     pub ports: BTreeMap<String, Port>,
     pub suites: BTreeMap<String, Suite>,
+}
+
+impl Config {
+    /// The ports that are open while this suite runs: its cluster's, and those of every cluster.
+    pub fn suite_ports(&self, suite: &Suite) -> Vec<&Port> {
+        let open = |port: &&Port| port.cluster.as_ref().is_none_or(|name| *name == suite.cluster);
+        self.ports.values().filter(open).collect()
+    }
 }
 
 /// `[engine]`: what builds.
@@ -118,13 +164,14 @@ pub enum Reuse {
     Never,
 }
 
-/// `[ports] NAME = { host, node }`: host port → NodePort, on 127.0.0.1.
+/// `[ports] NAME = { host, node }`: host port → `NodePort`, on 127.0.0.1.
 #[derive(Clone, Debug)]
 pub struct Port {
     pub name: String,
     pub host: u16,
     pub node: u16,
-    /// The cluster it belongs to; none: every cluster (allowed while only one suite runs at a time).
+    /// The cluster it belongs to; none: every cluster (allowed while only one suite runs at a
+    /// time).
     pub cluster: Option<String>,
 }
 

@@ -1,0 +1,225 @@
+//! Settings, all from the environment, so that copies in other namespaces differ by nothing else.
+//!
+//! | variable | default | meaning |
+//! | --- | --- | --- |
+//! | `LISTEN` | `0.0.0.0:8080` | address and port of the HTTP server |
+//! | `REDIS_URL` | `redis://redis:6379` | where claims are kept |
+//! | `DATASTORAGE_URL` | `http://datastorage:8080` | where audit events go; empty turns them off |
+//! | `DEDUP_TTL` | `5m` | how long a new request swallows repeats of its signal |
+//! | `CORS_ALLOWED_ORIGINS` | empty | origins a browser may call from, comma separated, or `*` |
+//! | `KUBE_RETRY_BUDGET` | `10s` | how long one webhook may wait out a rate-limiting API |
+//! | `DRAIN_DELAY` | `2s` | from SIGTERM until no more connections are taken |
+//! | `LOG_LEVEL` | `info` | `error`, `warn`, `info`, `debug` or `trace` |
+//! | `KUBE_API_URL` | from the pod's `KUBERNETES_SERVICE_HOST` and `_PORT` | the Kubernetes API |
+//! | `KUBE_TOKEN_FILE`, `KUBE_CA_FILE` | the pod's service account | how to speak to it |
+//!
+//! All faults are reported at once.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use axum::http::Uri;
+use tracing::level_filters::LevelFilter;
+
+use crate::cors;
+
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// What the gateway was told to do; checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub redis_url: String,
+    /// Base URL without a trailing slash; `None` when audit is turned off.
+    pub datastorage_url: Option<String>,
+    pub dedup_ttl: Duration,
+    pub cors: cors::Policy,
+    pub kube: KubeAccess,
+    pub kube_retry_budget: Duration,
+    pub drain_delay: Duration,
+    pub log_level: LevelFilter,
+}
+
+/// Where the Kubernetes API is and what proves who we are.
+#[derive(Clone, Debug)]
+pub struct KubeAccess {
+    /// Base URL without a trailing slash.
+    pub url: String,
+    /// `None`, outside a cluster, sends no token.
+    pub token_file: Option<PathBuf>,
+    /// `None`, outside a cluster, trusts nobody: plain http only.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Reads the settings through `lookup`, which is the environment outside tests.
+    ///
+    /// # Errors
+    /// Every value that cannot be used, one a line.
+    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut reader = Reader { lookup, faults: Vec::new() };
+        let settings = Self {
+            listen: reader.parsed("LISTEN", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))),
+            redis_url: reader
+                .url("REDIS_URL", "redis://redis:6379", &["redis"])
+                .unwrap_or_default(),
+            datastorage_url: reader.url("DATASTORAGE_URL", "http://datastorage:8080", &["http"]),
+            dedup_ttl: reader.duration("DEDUP_TTL", Duration::from_mins(5)),
+            cors: reader.parsed("CORS_ALLOWED_ORIGINS", cors::Policy::default()),
+            kube: reader.kube(),
+            kube_retry_budget: reader.duration("KUBE_RETRY_BUDGET", Duration::from_secs(10)),
+            drain_delay: reader.duration("DRAIN_DELAY", Duration::from_secs(2)),
+            log_level: reader.log_level(),
+        };
+        if settings.dedup_ttl.is_zero() {
+            reader.faults.push("`DEDUP_TTL` must be longer than nothing".to_owned());
+        }
+        if !reader.faults.is_empty() {
+            bail!("failed to read the settings: {}", reader.faults.join("\n"));
+        }
+        Ok(settings)
+    }
+}
+
+/// Looks values up and keeps the faults.
+struct Reader<L> {
+    lookup: L,
+    faults: Vec<String>,
+}
+
+impl<L: Fn(&str) -> Option<String>> Reader<L> {
+    fn parsed<T: FromStr<Err: std::fmt::Display>>(&mut self, name: &str, default: T) -> T {
+        match (self.lookup)(name).map(|text| text.parse()) {
+            None => default,
+            Some(Ok(value)) => value,
+            Some(Err(error)) => {
+                self.faults.push(format!("`{name}`: {error}"));
+                default
+            }
+        }
+    }
+
+    fn duration(&mut self, name: &str, default: Duration) -> Duration {
+        match (self.lookup)(name).map(|text| humantime::parse_duration(&text)) {
+            None => default,
+            Some(Ok(value)) => value,
+            Some(Err(error)) => {
+                self.faults.push(format!("`{name}`: {error}"));
+                default
+            }
+        }
+    }
+
+    fn url(&mut self, name: &str, default: &str, schemes: &[&str]) -> Option<String> {
+        let text = (self.lookup)(name).unwrap_or_else(|| default.to_owned());
+        let text = text.trim_end_matches('/');
+        if text.is_empty() && name == "DATASTORAGE_URL" {
+            return None;
+        }
+        let scheme = Uri::from_str(text).ok().and_then(|uri| uri.scheme_str().map(str::to_owned));
+        if !scheme.is_some_and(|scheme| schemes.contains(&scheme.as_str())) {
+            self.faults.push(format!("`{name}`: not a URL of {}", schemes.join(" or ")));
+        }
+        Some(text.to_owned())
+    }
+
+    /// `warning` and numbers mean nothing here, though `LevelFilter` itself reads numbers.
+    fn log_level(&mut self) -> LevelFilter {
+        let text = (self.lookup)("LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
+        match text.to_ascii_lowercase().as_str() {
+            "error" => LevelFilter::ERROR,
+            "warn" => LevelFilter::WARN,
+            "info" => LevelFilter::INFO,
+            "debug" => LevelFilter::DEBUG,
+            "trace" => LevelFilter::TRACE,
+            _ => {
+                self.faults.push(format!("`LOG_LEVEL`: no level is called `{text}`"));
+                LevelFilter::INFO
+            }
+        }
+    }
+
+    fn kube(&mut self) -> KubeAccess {
+        let in_cluster = (self.lookup)("KUBE_API_URL").is_none();
+        let url = if in_cluster { self.in_cluster_url() } else { String::new() };
+        let account = |file: &str| in_cluster.then(|| PathBuf::from(SERVICE_ACCOUNT).join(file));
+        let token_file = (self.lookup)("KUBE_TOKEN_FILE").map(PathBuf::from);
+        let ca_file = (self.lookup)("KUBE_CA_FILE").map(PathBuf::from);
+        KubeAccess {
+            url: self.url("KUBE_API_URL", &url, &["http", "https"]).unwrap_or_default(),
+            token_file: token_file.or_else(|| account("token")),
+            ca_file: ca_file.or_else(|| account("ca.crt")),
+        }
+    }
+
+    fn in_cluster_url(&mut self) -> String {
+        let host = (self.lookup)("KUBERNETES_SERVICE_HOST").unwrap_or_default();
+        let port = (self.lookup)("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+        if host.contains(':') {
+            format!("https://[{host}]:{port}")
+        } else {
+            format!("https://{host}:{port}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings> {
+        Settings::read(|name| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    const POD: (&str, &str) = ("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+
+    #[test]
+    fn a_pod_needs_nothing_but_what_kubernetes_sets() {
+        let settings = read(&[POD]).unwrap();
+        assert_eq!(settings.kube.url, "https://10.96.0.1:443");
+        assert_eq!(settings.dedup_ttl, Duration::from_mins(5));
+        assert_eq!(settings.datastorage_url.as_deref(), Some("http://datastorage:8080"));
+        let token = settings.kube.token_file.unwrap();
+        assert_eq!(token, PathBuf::from(SERVICE_ACCOUNT).join("token"));
+    }
+
+    #[test]
+    fn an_ipv6_service_address_gets_its_brackets() {
+        let settings = read(&[("KUBERNETES_SERVICE_HOST", "fd00::1")]).unwrap();
+        assert_eq!(settings.kube.url, "https://[fd00::1]:443");
+    }
+
+    #[test]
+    fn outside_a_cluster_the_url_is_enough() {
+        let settings = read(&[("KUBE_API_URL", "http://127.0.0.1:8001/")]).unwrap();
+        assert_eq!(settings.kube.url, "http://127.0.0.1:8001");
+        assert_eq!(settings.kube.token_file, None);
+    }
+
+    #[test]
+    fn an_empty_datastorage_url_turns_audit_off() {
+        assert_eq!(read(&[POD, ("DATASTORAGE_URL", "")]).unwrap().datastorage_url, None);
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let error = read(&[
+            ("LISTEN", "here"),
+            ("DEDUP_TTL", "0s"),
+            ("KUBE_RETRY_BUDGET", "soon"),
+            ("LOG_LEVEL", "loud"),
+            ("REDIS_URL", "http://redis"),
+        ]);
+        let text = error.unwrap_err().to_string();
+        for name in
+            ["LISTEN", "DEDUP_TTL", "KUBE_RETRY_BUDGET", "LOG_LEVEL", "REDIS_URL", "KUBE_API_URL"]
+        {
+            assert!(text.contains(&format!("`{name}`")), "{name} is missing in: {text}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What holds where the file says nothing. `defaults.toml` beside this page shows every key with
+//! its default and a comment; a test holds the two together.
+//!
+//! A default never causes a fault: a suite of one minute has steps of one minute, though the
+//! default for a step is two.
+
+use std::time::Duration;
+
+use super::{Engine, EngineName, Reuse};
+
+pub(super) const ENGINE: Engine =
+    Engine { name: EngineName::Auto, reserve: bytesize::GIB, trust_host_ca: true, jobs: None };
+
+pub(super) const IMAGE_CONTEXT: &str = ".";
+/// A compiler on a small service: 1–1.5 GB were measured.
+pub(super) const IMAGE_MEMORY: u64 = 3 * bytesize::GIB / 2;
+pub(super) const IMAGE_TIMEOUT: Duration = Duration::from_mins(15);
+/// Shorter would end a linker or a copy of a large layer, which print nothing for minutes.
+pub(super) const IMAGE_SILENCE: Duration = Duration::from_mins(10);
+pub(super) const IMAGE_EXCLUDE: [&str; 2] = ["**/vendor/", "**/target/"];
+
+pub(super) const NODE_IMAGE: &str = "docker.io/kindest/node:v1.34.4";
+pub(super) const CLUSTER_REUSE: Reuse = Reuse::IfUnchanged;
+pub(super) const CLUSTER_MEMORY: u64 = 3 * bytesize::GIB / 2;
+pub(super) const CLUSTER_TIMEOUT: Duration = Duration::from_mins(5);
+
+pub(super) const SUITE_TIMEOUT: Duration = Duration::from_mins(30);
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_mins(2);
+pub(super) const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
+pub(super) const TEST_TIMEOUT: Duration = Duration::from_mins(10);
+
+pub(super) const HTTP_STATUS: u16 = 200;

@@ -1,0 +1,82 @@
+//! The name somebody meant: the nearest known one by edit distance.
+//!
+//! Distance is optimal string alignment (a swap of neighbours counts as one edit, because that is
+//! the commonest slip). A name further off than a third of its length is no suggestion: a wrong
+//! one costs more time than none.
+
+/// The nearest of `known` to `word`, if any is near enough; case decides between equals.
+pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let limit = word.chars().count() / 3;
+    known
+        .into_iter()
+        .map(|name| (distance(&word.to_lowercase(), &name.to_lowercase()), name))
+        .filter(|(loose, _)| *loose <= limit)
+        .min_by_key(|(loose, name)| (*loose, distance(word, name)))
+        .map(|(_, name)| name)
+}
+
+/// The hint for a name that is not known: the nearest one, else all there are.
+pub(super) fn hint<'k>(
+    word: &str,
+    what: &str,
+    known: impl IntoIterator<Item = &'k str> + Clone,
+) -> String {
+    if let Some(near) = nearest(word, known.clone()) {
+        return format!("did you mean `{near}`?");
+    }
+    let names: Vec<String> = known.into_iter().map(|name| format!("`{name}`")).collect();
+    match names.len() {
+        0 => format!("there are no {what}"),
+        _ => format!("the {what} are {}", names.join(", ")),
+    }
+}
+
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().collect();
+    let b: Vec<char> = b.chars().collect();
+    let mut before: Vec<usize> = vec![0; b.len() + 1];
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let replaced = above[j] + usize::from(a[i] != b[j]);
+            let mut best = replaced.min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                best = best.min(before[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_found_and_a_stranger_is_not() {
+        let known = ["API", "api", "memory", "timeout", "silence", "node-image"];
+        for (word, near) in [
+            ("memroy", Some("memory")),
+            ("Memory", Some("memory")),
+            ("time-out", Some("timeout")),
+            ("node_image", Some("node-image")),
+            ("x", None),
+            ("apo", Some("api")),
+            ("", None),
+            ("replicas", None),
+        ] {
+            assert_eq!(nearest(word, known), near, "{word}");
+        }
+    }
+
+    #[test]
+    fn distance_counts_a_swap_once() {
+        for (a, b, edits) in [("", "abc", 3), ("abc", "acb", 1), ("ca", "abc", 3), ("é", "e", 1)] {
+            assert_eq!(distance(a, b), edits, "{a} {b}");
+            assert_eq!(distance(b, a), edits, "{b} {a}");
+        }
+    }
+}

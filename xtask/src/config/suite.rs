@@ -1,0 +1,174 @@
+//! `[suites.NAME]` and its steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::document::At;
+use super::near;
+use super::table::Table;
+use super::{Action, Port, Step, Suite, Test, check, defaults, wait};
+
+/// The names a suite may use.
+pub(super) struct Known<'k> {
+    pub(super) images: &'k [&'k str],
+    pub(super) clusters: &'k [&'k str],
+    pub(super) ports: &'k BTreeMap<String, Port>,
+}
+
+/// What the parts of one suite are checked against.
+pub(super) struct Scope<'k> {
+    pub(super) ports: &'k BTreeMap<String, Port>,
+    pub(super) cluster: Option<&'k str>,
+    /// The suite's timeout.
+    pub(super) limit: Duration,
+    /// The images the suite lists.
+    images: Vec<String>,
+}
+
+pub(super) fn suites(outermost: &mut Table<'_>, known: &Known<'_>) -> BTreeMap<String, Suite> {
+    outermost
+        .named("suites", "suite")
+        .into_iter()
+        .map(|(name, mut table)| {
+            check::plain_name(&table, &name);
+            let suite = suite(&mut table, name.value, known);
+            table.end();
+            (suite.name.clone(), suite)
+        })
+        .collect()
+}
+
+fn suite(table: &mut Table<'_>, name: &str, known: &Known<'_>) -> Suite {
+    let cluster = table.required("cluster");
+    if let Some(cluster) = &cluster {
+        table.known_name("cluster", cluster, "clusters", known.clusters);
+    }
+    let cluster = cluster.map(|cluster| cluster.value);
+    let limit = table.duration("timeout").map_or(defaults::SUITE_TIMEOUT, |timeout| timeout.value);
+    let images = table.names("images", "images", known.images);
+    let scope = Scope { ports: known.ports, cluster, limit, images };
+    Suite {
+        name: name.to_owned(),
+        // An empty name never leaves: a suite without a cluster is a fault.
+        cluster: cluster.unwrap_or_default().to_owned(),
+        steps: steps(table, &scope),
+        test: test(table, &scope),
+        timeout: limit,
+        images: scope.images,
+    }
+}
+
+fn test(table: &mut Table<'_>, scope: &Scope<'_>) -> Option<Test> {
+    let mut inner = table.table("test", table.qualified("test"))?;
+    if !inner.has("run") {
+        inner.missing("missing key `run`", None);
+    }
+    let run = command(&mut inner).unwrap_or_default();
+    let timeout = within(&mut inner, scope, defaults::TEST_TIMEOUT);
+    inner.end();
+    Some(Test { run, timeout })
+}
+
+fn steps(table: &mut Table<'_>, scope: &Scope<'_>) -> Vec<Step> {
+    let mut tables = table.tables("steps", "step");
+    let names: Vec<Option<At<&str>>> =
+        tables.iter_mut().map(|step| step_name(step, &table.name)).collect();
+    unique(table, &names);
+    let all: BTreeSet<&str> = names.iter().flatten().map(|name| name.value).collect();
+    let all: Vec<&str> = all.into_iter().collect();
+    let mut steps = Vec::new();
+    for (mut step, name) in tables.into_iter().zip(&names) {
+        steps.push(read(&mut step, name.as_ref(), &all, scope));
+        step.end();
+    }
+    if let Some(cycle) = check::cycle(&steps) {
+        let first = names.iter().flatten().find(|name| Some(&name.value) == cycle.first());
+        let chain: Vec<String> =
+            cycle.iter().chain(cycle.first()).map(|name| format!("`{name}`")).collect();
+        let message = format!("steps that need each other: {}", chain.join(" needs "));
+        table.fault(&first.map_or(table.place.clone(), |name| name.place.clone()), message, None);
+    }
+    steps
+}
+
+/// Reads the name first, so that everything said of the step can use it.
+fn step_name<'d>(step: &mut Table<'d>, suite: &str) -> Option<At<&'d str>> {
+    let name = step.required("name")?;
+    step.name = format!("{suite}: step `{}`", name.value);
+    check::plain_name(step, &name);
+    Some(name)
+}
+
+fn unique(table: &Table<'_>, names: &[Option<At<&str>>]) {
+    let names: Vec<&At<&str>> = names.iter().flatten().collect();
+    for (index, name) in names.iter().enumerate() {
+        if let Some(sooner) = names[..index].iter().find(|sooner| sooner.value == name.value) {
+            let (line, _) = table.document.line(sooner.place.start);
+            let message = format!("two steps are called `{}` (the other: line {line})", name.value);
+            table.fault(&name.place, message, None);
+        }
+    }
+}
+
+fn read(step: &mut Table<'_>, name: Option<&At<&str>>, all: &[&str], scope: &Scope<'_>) -> Step {
+    let images: Vec<&str> = scope.images.iter().map(String::as_str).collect();
+    let timeout = within(step, scope, defaults::STEP_TIMEOUT);
+    Step {
+        name: name.map(|name| name.value.to_owned()).unwrap_or_default(),
+        action: action(step),
+        needs: step.names("needs", "steps", all),
+        waits: wait::waits(step, scope),
+        images: step.names("images", "images of the suite", &images),
+        namespace: step.string("namespace").map(|namespace| namespace.value.to_owned()),
+        timeout,
+    }
+}
+
+fn action(step: &mut Table<'_>) -> Action {
+    let apply = step.path("apply");
+    let run = command(step);
+    if step.has("apply") == step.has("run") {
+        let hint = "`apply` names manifests, `run` a command".to_owned();
+        step.missing("exactly one of `apply` and `run` is needed", Some(hint));
+    }
+    match apply {
+        Some(path) => {
+            check::exists(step, "apply", &path);
+            Action::Apply(path.value)
+        }
+        None => Action::Run(run.unwrap_or_default()),
+    }
+}
+
+fn command(table: &mut Table<'_>) -> Option<Vec<String>> {
+    let words = table.filled("run", "write it like [\"cargo\", \"test\"]")?;
+    Some(words.into_iter().map(|word| word.value.to_owned()).collect())
+}
+
+/// The table's `timeout`, which must not be longer than the suite's; a default yields to it.
+pub(super) fn within(table: &mut Table<'_>, scope: &Scope<'_>, default: Duration) -> Duration {
+    let Some(timeout) = table.duration("timeout") else { return default.min(scope.limit) };
+    check::nests(table, "timeout", &timeout, "the suite's timeout", scope.limit);
+    timeout.value
+}
+
+impl Scope<'_> {
+    /// Notes a fault if no port of that name is open in the suite's cluster.
+    pub(super) fn port(&self, table: &Table<'_>, name: &At<&str>) {
+        let open = |port: &&Port| {
+            port.cluster.is_none()
+                || self.cluster.is_none()
+                || port.cluster.as_deref() == self.cluster
+        };
+        let names: Vec<&str> =
+            self.ports.values().filter(open).map(|port| port.name.as_str()).collect();
+        if names.contains(&name.value) {
+            return;
+        }
+        let message = match self.ports.get(name.value).and_then(|port| port.cluster.as_deref()) {
+            Some(other) => format!("port `{}` is cluster `{other}`'s", name.value),
+            None => format!("`{}` is not among the ports", name.value),
+        };
+        table.fault(&name.place, message, Some(near::hint(name.value, "ports", names)));
+    }
+}

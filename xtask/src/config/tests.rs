@@ -1,0 +1,602 @@
+//! The reader as a whole: design.md's example, a file with a fault in every corner, single faults.
+
+use super::*;
+
+/// A folder with everything the example names.
+fn workspace() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in [
+        "images/gateway/Dockerfile",
+        "images/datastorage/Dockerfile",
+        "images/postgresql/Dockerfile",
+        "images/redis/Dockerfile",
+        "docker/legacy.Dockerfile",
+        "k8s/10-crds/crds.yaml",
+        "k8s/20-namespace/namespace.yaml",
+        "k8s/30-postgresql/postgresql.yaml",
+    ] {
+        let path = folder.path().join(file);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, "").unwrap();
+    }
+    folder
+}
+
+fn read(text: &str) -> Result<Config, Faults> {
+    let folder = workspace();
+    parse(text, &folder.path().join("xtask.toml"))
+}
+
+/// The message without the folder the file lies in.
+fn message(text: &str) -> String {
+    let folder = workspace();
+    let faults = parse(text, &folder.path().join("xtask.toml")).unwrap_err();
+    faults.to_string().replace(&format!("{}/", folder.path().display()), "")
+}
+
+const EXAMPLE: &str = r#"
+[engine]
+name = "auto"
+reserve = "1 GiB"
+trust-host-ca = true
+
+[images.defaults]
+context = "."
+memory = "1.5 GiB"
+timeout = "15m"
+exclude = ["**/vendor/", "**/target/"]
+
+[images.gateway]                  # inputs: read from the Dockerfile
+dockerfile = "images/gateway/Dockerfile"
+
+[images.datastorage]
+dockerfile = "images/datastorage/Dockerfile"
+inputs = { cargo = "datastorage" }
+
+[images.postgresql]
+[images.redis]
+
+[images.legacy]
+dockerfile = "docker/legacy.Dockerfile"
+inputs = ["go.mod", "pkg/**"]
+args = { GOFLAGS = "-mod=mod" }
+budget = { files = 500, bytes = "5 MiB" }
+
+[policy]
+registries = ["docker.io/library/debian", "registry.access.redhat.com/ubi9/"]
+
+[clusters.gateway]
+name = "gateway-e2e"
+node-image = "docker.io/kindest/node:v1.34.4"
+reuse = "if-unchanged"
+
+[ports]
+gateway = { host = 30080, node = 30080 }
+
+[suites.gateway]
+cluster = "gateway"
+images = ["gateway", "datastorage", "postgresql", "redis"]
+test = { run = ["cargo", "test", "--package", "gateway-e2e"], timeout = "10m" }
+
+[[suites.gateway.steps]]
+name = "crds"
+apply = "k8s/10-crds"
+
+[[suites.gateway.steps]]
+name = "namespace"
+apply = "k8s/20-namespace"
+
+[[suites.gateway.steps]]
+name = "postgresql"
+apply = "k8s/30-postgresql"
+needs = ["namespace"]
+wait = { rollout = "deployment/postgresql", timeout = "2m" }
+"#;
+
+#[test]
+fn the_example_of_the_design_is_valid() {
+    let config = read(EXAMPLE).unwrap_or_else(|faults| panic!("{faults}"));
+    let legacy = &config.images["legacy"];
+    assert_eq!(legacy.inputs, Inputs::Globs(vec!["go.mod".to_owned(), "pkg/**".to_owned()]));
+    assert_eq!(legacy.budget.unwrap().bytes, Some(5 << 20));
+    assert_eq!(legacy.memory, 3 << 29);
+    assert_eq!(legacy.context, config.root);
+    assert_eq!(legacy.dockerfile, config.root.join("docker/legacy.Dockerfile"));
+    assert!(!config.images.contains_key("defaults"));
+    assert_eq!(config.images["datastorage"].inputs, Inputs::Cargo("datastorage".to_owned()));
+    let suite = &config.suites["gateway"];
+    assert_eq!(suite.steps.len(), 3);
+    assert_eq!(suite.steps[2].waits[0].on, WaitFor::Rollout("deployment/postgresql".to_owned()));
+    assert_eq!(suite.test.as_ref().unwrap().timeout, Duration::from_mins(10));
+    assert_eq!(config.suite_ports(suite).len(), 1);
+}
+
+/// [`EXAMPLE`] in small, with a fault in every section.
+const BAD: &str = r#"
+[engine]
+name = "dokcer"
+reserve = "1"
+turst-host-ca = true
+
+[images.defaults]
+timeout = "5m"
+silence = "6m"
+
+[images.api]
+dockerfile = "images/gatewy/Dockerfile"
+memroy = "2 GiB"
+timeout = 15
+
+[images.API]
+dockerfile = "docker/Legacy.Dockerfile"
+inputs = { cargo = "api", go = "./api" }
+budget = {}
+
+[images.redis]
+[images.redis]
+
+[policy]
+registries = []
+
+[clusters.main]
+reuse = "always"
+
+[ports]
+web = { host = 8080, node = 8080 }
+metrics = { host = 8080, node = 30081 }
+
+[suites.gateway]
+cluster = "mian"
+images = ["api", "apo"]
+test = { run = [], timeout = "1h" }
+
+[[suites.gateway.steps]]
+name = "a"
+apply = "k8s/10-crd"
+needs = ["b"]
+
+[[suites.gateway.steps]]
+name = "b"
+run = ["true"]
+needs = ["a", "c"]
+wait = [{ rollout = "pod/b", job = "b" }, { http = "{wbe}/healthz", timeout = "40m" }]
+
+[[suites.gateway.steps]]
+name = "a"
+image = ["api"]
+"#;
+
+#[test]
+fn all_faults_are_told_at_once_in_the_order_of_the_file() {
+    insta::assert_snapshot!(message(BAD), @r#"
+    failed to read the configuration: 30 faults
+    xtask.toml:3: engine: `name` cannot be `dokcer`
+    hint: did you mean `docker`?
+    xtask.toml:4: engine: `reserve`: size `1` has no unit
+    hint: write it like "1.5 GiB" or "500 MB"
+    xtask.toml:5: engine: unknown key `turst-host-ca`
+    hint: did you mean `trust-host-ca`?
+    xtask.toml:9: images.defaults: `silence` of 6m is longer than the timeout of 5m
+    xtask.toml:12: image `api`: `dockerfile`: there is no file `images/gatewy/Dockerfile`
+    hint: did you mean `images/gateway/Dockerfile`?
+    xtask.toml:13: image `api`: unknown key `memroy`
+    hint: did you mean `memory`?
+    xtask.toml:14: image `api`: `timeout` must be a string, not an integer
+    xtask.toml:16: image `API`: not a name an image can have
+    hint: small letters and digits, with `-`, `_` or `.` between them
+    xtask.toml:17: image `API`: `dockerfile`: there is no file `docker/Legacy.Dockerfile`
+    hint: did you mean `docker/legacy.Dockerfile`?
+    xtask.toml:18: image `API`: inputs: exactly one key is needed
+    hint: one of { cargo = "PACKAGE" } and { go = "./PATH" }
+    xtask.toml:19: image `API`: budget: it limits nothing
+    hint: write it like { files = 500, bytes = "5 MiB" }
+    xtask.toml:22: `redis` is there twice
+    hint: keep one of the two: a name stands for one thing
+    xtask.toml:25: policy: `registries` is empty
+    hint: leave the key out to allow all registries
+    xtask.toml:28: cluster `main`: `reuse` cannot be `always`
+    hint: the choices are `if-unchanged`, `never`
+    xtask.toml:31: port `web`: node port 8080 is not from 30000 to 32767
+    hint: 30000 to 30085 are never given to another service
+    xtask.toml:32: port `metrics`: host port 8080 is that of port `web` (line 31)
+    xtask.toml:35: suite `gateway`: `cluster` names `mian`, which is not among the clusters
+    hint: did you mean `main`?
+    xtask.toml:36: suite `gateway`: `images` names `apo`, which is not among the images
+    hint: did you mean `api`?
+    xtask.toml:37: suite `gateway`: test: `run` is empty
+    hint: write it like ["cargo", "test"]
+    xtask.toml:37: suite `gateway`: test: `timeout` of 1h is longer than the suite's timeout of 30m
+    xtask.toml:40: suite `gateway`: steps that need each other: `a` needs `b` needs `a`
+    xtask.toml:41: suite `gateway`: step `a`: `apply`: there is no file or folder `k8s/10-crd`
+    hint: did you mean `k8s/10-crds`?
+    xtask.toml:47: suite `gateway`: step `b`: `needs` names `c`, which is not among the steps
+    hint: the steps are `a`, `b`
+    xtask.toml:48: suite `gateway`: step `b`: wait 1: exactly one of `rollout`, `job`, `endpoint`, `http`, `tcp`, `condition` is needed
+    xtask.toml:48: suite `gateway`: step `b`: wait 1: `pod/b` is nothing that rolls out
+    hint: write it like "deployment/NAME", "statefulset/NAME" or "daemonset/NAME"
+    xtask.toml:48: suite `gateway`: step `b`: wait 2: `wbe` is not among the ports
+    hint: did you mean `web`?
+    xtask.toml:48: suite `gateway`: step `b`: wait 2: `timeout` of 40m is longer than the suite's timeout of 30m
+    xtask.toml:50: suite `gateway`: step `a`: exactly one of `apply` and `run` is needed
+    hint: `apply` names manifests, `run` a command
+    xtask.toml:51: suite `gateway`: two steps are called `a` (the other: line 40)
+    xtask.toml:52: suite `gateway`: step `a`: unknown key `image`
+    hint: did you mean `images`?
+    "#);
+}
+
+/// Each text has just the one fault.
+fn assert_faults(before: &str, table: &[(&str, &str)]) {
+    for (text, expected) in table {
+        let message = message(&format!("{before}{text}"));
+        assert!(message.contains(expected), "{text}\n{message}\nlacks: {expected}");
+        assert!(message.contains(" 1 fault\n"), "{text}\n{message}");
+    }
+}
+
+#[test]
+fn single_faults_of_the_file() {
+    assert_faults(
+        "",
+        &[
+            ("x = 1", "xtask.toml:1: unknown key `x`"),
+            ("[image.a]", "hint: did you mean `images`?"),
+            ("[images.a", "xtask.toml:1: not valid TOML: "),
+            ("[engine]\njobs = 0", "xtask.toml:2: engine: `jobs` is 0, which is not from 1 to"),
+            ("[clusters.A]", "`A` is not a name a kind cluster can have"),
+            ("[clusters.a]\n[clusters.b]\nname = 'a'", "`a` is what cluster `a` is called too"),
+            ("[clusters.a]\nconfig = 'kind.yaml'", "`config`: there is no file `kind.yaml`"),
+            ("[ports]\na = { host = 1 }", "xtask.toml:2: port `a`: missing key `node`"),
+            ("[ports]\na = { host = 70000, node = 30000 }", "`host` is 70000, which is not from"),
+            ("[ports]\na = { host = 1, node = 40000 }", "port 40000 is not from 30000 to 32767"),
+            ("[ports]\nA = { host = 1, node = 30000 }", "not a name a variable can be made of"),
+            (
+                "[ports]\na = { host = 1, node = 30000, cluster = 'c' }",
+                "`cluster` names `c`, which is not among the clusters\nhint: there are no clusters",
+            ),
+            ("[suites.a]", "xtask.toml:1: suite `a`: missing key `cluster`"),
+        ],
+    );
+}
+
+#[test]
+fn single_faults_of_an_image() {
+    assert_faults(
+        "[images]\n",
+        &[
+            ("redis = 1", "xtask.toml:2: `images`: image `redis` must be a table, not an integer"),
+            ("redis.memory = '-1 GiB'", "`memory`: `-1 GiB` is not a size"),
+            ("redis.timeout = '0s'", "xtask.toml:2: image `redis`: `timeout`: time `0s` is noth"),
+            ("redis.silence = '1h'", "`silence` of 1h is longer than the timeout of 15m"),
+            ("redis.context = 'k8'", "`context`: there is no folder `k8`"),
+            ("redis.context = 'k8z'", "hint: did you mean `k8s`?"),
+            ("redis.dockerfile = 'k8s'", "`dockerfile`: `k8s` is not a file"),
+            ("redis.dockerfile = ''", "`dockerfile` is an empty string"),
+            ("redis.dockerfile = 'image/redis/Dockerfile'", "mean `images/redis/Dockerfile`?"),
+            ("redis.platform = 'linux'", "`linux` is not a platform"),
+            ("redis.inputs = []", "`inputs` is empty"),
+            ("redis.inputs = 'a'", "`inputs` must be a list of globs, { cargo"),
+            ("redis.inputs = {}", "image `redis`: inputs: exactly one key is needed"),
+            (
+                "redis.inputs = { carg = 'a', go = 'b' }",
+                "image `redis`: inputs: unknown key `carg`",
+            ),
+            ("redis.args = { A = 1 }", "`args`: `A` must be a string, not an integer"),
+            ("redis.budget = { files = 0 }", "`files` is 0, which is not from 1 to"),
+            ("redis.budget = { bytes = 5 }", "`bytes` must be a string, not an integer"),
+            ("defaults.target = 'a'", "images.defaults: unknown key `target`"),
+            ("new = {}", "image `new`: missing key `dockerfile`"),
+            ("a--b_c = {}", "missing key `dockerfile`"),
+            ("a- = { dockerfile = 'images/redis/Dockerfile' }", "not a name an image can have"),
+            ("'a/b' = { dockerfile = 'images/redis/Dockerfile' }", "not a name an image can have"),
+        ],
+    );
+}
+
+#[test]
+fn single_faults_of_a_suite() {
+    assert_faults(
+        "[clusters.c]\n[suites.s]\ncluster = 'c'\ntimeout = '1m'\n",
+        &[
+            ("test = {}", "xtask.toml:5: suite `s`: test: missing key `run`"),
+            (
+                "test = { run = ['a'], timeout = '2m' }",
+                "xtask.toml:5: suite `s`: test: `timeout` of 2m is longer than the suite's timeout",
+            ),
+            ("images = ['a']", "`images` names `a`, which is not among the images"),
+            ("steps = {}", "suite `s`: `steps` must be a list of tables, not a table"),
+            ("[suites.'a b']\ncluster = 'c'", "suite `a b`: not a name a log file can have"),
+        ],
+    );
+}
+
+#[test]
+fn single_faults_of_a_step() {
+    assert_faults(
+        "[clusters.c]\n[suites.s]\ncluster = 'c'\n[[suites.s.steps]]\n",
+        &[
+            ("apply = 'k8s'", "xtask.toml:4: suite `s`: step 1: missing key `name`"),
+            ("name = 'a'", "step `a`: exactly one of `apply` and `run` is needed"),
+            ("name = 'a'\napply = 'k8s'\nrun = ['a']", "exactly one of `apply` and `run`"),
+            ("name = 'a'\napply = 'k9s'", "`apply`: there is no file or folder `k9s`"),
+            ("name = 'a'\nrun = []", "xtask.toml:6: suite `s`: step `a`: `run` is empty"),
+            ("name = 'a'\nrun = ['']", "`run` is an empty string"),
+            ("name = 'a b'\nrun = ['a']", "not a name a log file can have"),
+        ],
+    );
+    assert_faults(
+        "[clusters.c]\n[suites.s]\ncluster = 'c'\n[[suites.s.steps]]\nname = 'a'\nrun = ['a']\n",
+        &[
+            ("needs = ['a']", "steps that need each other: `a` needs `a`"),
+            ("needs = ['b']", "`needs` names `b`, which is not among the steps"),
+            ("timeout = '2h'", "`timeout` of 2h is longer than the suite's timeout of 30m"),
+            ("images = ['x']", "which is not among the images of the suite"),
+        ],
+    );
+}
+
+#[test]
+fn single_faults_of_a_wait() {
+    assert_faults(
+        "[ports]\nweb = { host = 1, node = 30000 }\n\
+         far = { host = 2, node = 30001, cluster = 'd' }\n[clusters.c]\n[clusters.d]\n\
+         [suites.s]\ncluster = 'c'\n[[suites.s.steps]]\nname = 'a'\nrun = ['a']\nwait = ",
+        &[
+            ("[]", "`wait` is empty"),
+            ("1", "`wait` must be a list of tables, not an integer"),
+            ("{}", "wait: exactly one of `rollout`, `job`, "),
+            ("{ job = 'j', endpoint = 'e' }", "wait: exactly one of `rollout`, `job`, "),
+            ("[{ job = 'j' }, { jop = 'j', tcp = 'a:1' }]", "wait 2: unknown key `jop`"),
+            ("{ job = 'j', timeout = '31m' }", "`timeout` of 31m is longer than the suite's"),
+            ("{ job = 'j', status = 200 }", "`status` belongs to `http`"),
+            ("{ http = '{web}', status = 99 }", "`status` is 99, which is not from 100 to 599"),
+            ("{ rollout = 'web' }", "`web` is nothing that rolls out"),
+            ("{ condition = 'pod/x' }", "`pod/x` is not a condition"),
+            ("{ http = 'web/healthz' }", "`web/healthz` is not a URL"),
+            ("{ http = '{web' }", "`{web`: a `{` is not closed"),
+            ("{ http = '{wbe}/' }", "`wbe` is not among the ports\nhint: did you mean `web`?"),
+            ("{ http = '{far}/' }", "port `far` is cluster `d`'s"),
+            ("{ tcp = 'web' }", "`web` is not an address"),
+            ("{ tcp = 'web:0' }", "`web:0` is not an address"),
+        ],
+    );
+}
+
+#[test]
+fn a_bad_port_is_still_a_known_name() {
+    let message = message(
+        "[ports]\nweb = { host = 1, node = 1 }\nb = { host = 0, node = 30000 }\n[clusters.c]\n\
+         [suites.s]\ncluster = 'c'\n[[suites.s.steps]]\nname = 'a'\nrun = ['a']\n\
+         wait = [{ http = '{web}' }, { http = '{b}' }]",
+    );
+    assert!(message.contains(" 2 faults\n"), "{message}");
+}
+
+#[test]
+fn a_circle_is_named_from_its_own_start() {
+    let step = |name: &str, need: &str| {
+        format!("[[suites.s.steps]]\nname = '{name}'\nrun = ['a']\nneeds = ['{need}']\n")
+    };
+    let steps = [("in", "b"), ("a", "c"), ("b", "a"), ("c", "b")];
+    let steps: String = steps.iter().map(|(name, need)| step(name, need)).collect();
+    let message = message(&format!("[clusters.c]\n[suites.s]\ncluster = 'c'\n{steps}"));
+    let expected = "xtask.toml:13: suite `s`: steps that need each other: \
+                    `b` needs `a` needs `c` needs `b`";
+    assert!(message.contains(expected), "{message}");
+}
+
+#[test]
+fn what_cannot_be_read_is_a_fault_of_usage() {
+    let folder = workspace();
+    let file = folder.path().join("other.toml");
+    let missing = load(Some(&file)).unwrap_err();
+    assert_eq!(crate::exit::code(&missing), Exit::Usage);
+    assert!(format!("{missing:#}").contains("other.toml"), "{missing:#}");
+    fs_err::write(&file, "x = 1").unwrap();
+    let faulty = load(Some(&file)).unwrap_err();
+    assert_eq!(crate::exit::code(&faulty), Exit::Usage);
+    assert!(faulty.to_string().contains("other.toml:1: unknown key `x`"), "{faulty}");
+    fs_err::write(&file, "").unwrap();
+    assert!(load(Some(&file)).unwrap().images.is_empty());
+}
+
+/// The waits of a step that has these.
+fn waits(wait: &str) -> Vec<WaitFor> {
+    let text = format!(
+        "[clusters.c]\n[ports]\nweb = {{ host = 1, node = 30000 }}\n[suites.s]\ncluster = \"c\"\n\
+         [[suites.s.steps]]\nname = \"a\"\nrun = [\"a\"]\nwait = {wait}"
+    );
+    let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
+    config.suites["s"].steps[0].waits.iter().map(|wait| wait.on.clone()).collect()
+}
+
+#[test]
+fn every_form_of_wait() {
+    let http = |url: &str, status| WaitFor::Http { url: url.to_owned(), status };
+    for (text, expected) in [
+        ("{ rollout = \"daemonset/x\" }", WaitFor::Rollout("daemonset/x".to_owned())),
+        ("{ job = \"x\" }", WaitFor::Job("x".to_owned())),
+        ("{ endpoint = \"x\" }", WaitFor::Endpoint("x".to_owned())),
+        ("{ http = \"{web}/healthz\" }", http("{web}/healthz", 200)),
+        ("{ http = \"https://{web}/\", status = 404 }", http("https://{web}/", 404)),
+        ("{ tcp = \"{web}\" }", WaitFor::Tcp("{web}".to_owned())),
+        ("{ tcp = \"localhost:80\" }", WaitFor::Tcp("localhost:80".to_owned())),
+        (
+            "{ condition = \"pod/x=Ready\" }",
+            WaitFor::Condition { object: "pod/x".to_owned(), condition: "Ready".to_owned() },
+        ),
+    ] {
+        assert_eq!(waits(text), [expected], "{text}");
+    }
+    assert_eq!(waits("[{ job = \"x\" }, { endpoint = \"y\" }]").len(), 2);
+}
+
+#[test]
+fn a_default_yields_to_a_shorter_limit_and_causes_no_fault() {
+    let config = read(
+        "[images.redis]\ntimeout = '1m'\n[clusters.c]\n[suites.s]\ncluster = 'c'\ntimeout = '1m'\n\
+         test = { run = ['a'] }\n[[suites.s.steps]]\nname = 'a'\nrun = ['a']\n\
+         wait = { job = 'j' }",
+    )
+    .unwrap();
+    let minute = Duration::from_mins(1);
+    let suite = &config.suites["s"];
+    assert_eq!(config.images["redis"].silence, minute);
+    assert_eq!(suite.test.as_ref().unwrap().timeout, minute);
+    assert_eq!(suite.steps[0].timeout, minute);
+    assert_eq!(suite.steps[0].waits[0].timeout, minute);
+}
+
+#[test]
+fn an_image_stands_on_the_defaults() {
+    let config = read(
+        "[images.defaults]\nargs = { A = '1', B = '1' }\nexclude = ['x']\nmemory = '2 GiB'\n\
+         [images.redis]\nargs = { B = '2' }\n[images.gateway]\nexclude = []",
+    )
+    .unwrap();
+    let redis = &config.images["redis"];
+    assert_eq!(redis.args.values().collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(redis.exclude, ["x"]);
+    assert_eq!(redis.memory, 2 << 30);
+    assert!(config.images["gateway"].exclude.is_empty());
+}
+
+#[test]
+fn ports_of_different_clusters_may_be_the_same() {
+    let ports = |a: &str, b: &str| {
+        format!(
+            "[clusters.c]\n[clusters.d]\n[ports]\na = {{ host = 1, node = 30000{a} }}\n\
+             b = {{ host = 1, node = 30000{b} }}\n[suites.s]\ncluster = \"d\""
+        )
+    };
+    let (c, d) = (", cluster = \"c\"", ", cluster = \"d\"");
+    let config = read(&ports(c, d)).unwrap();
+    let open = config.suite_ports(&config.suites["s"]);
+    assert_eq!(open.iter().map(|port| port.name.as_str()).collect::<Vec<_>>(), ["b"]);
+    for (a, b) in [(c, c), ("", ""), (c, ""), ("", d)] {
+        let message = message(&ports(a, b));
+        let expected = "xtask.toml:5: port `b`: host port 1 is that of port `a` (line 4)";
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+/// A folder in which `defaults.toml` is valid.
+fn beside_defaults() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["images/example/Dockerfile", "k8s/web.yaml", "kind.yaml"] {
+        let path = folder.path().join(file);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, "").unwrap();
+    }
+    folder
+}
+
+const DEFAULTS: &str = include_str!("defaults.toml");
+
+#[test]
+fn defaults_toml_shows_the_defaults() {
+    let folder = beside_defaults();
+    let read = |text: &str| parse(text, &folder.path().join("xtask.toml"));
+    let shown = read(DEFAULTS).unwrap_or_else(|faults| panic!("{faults}"));
+    let left_out = read(
+        "[images.example]\n[clusters.example]\n[ports]\nweb = { host = 30080, node = 30080 }\n\
+         [suites.example]\ncluster = \"example\"\ntest = { run = [\"cargo\", \"test\"] }\n\
+         [[suites.example.steps]]\nname = \"web\"\napply = \"k8s\"\n\
+         wait = { http = \"{web}/healthz\" }",
+    );
+    assert_eq!(format!("{shown:#?}"), format!("{:#?}", left_out.unwrap()));
+}
+
+/// `defaults.toml` with the keys that have no default, too.
+fn everything() -> String {
+    let key = |line: &str| {
+        line.strip_prefix("# ").and_then(|rest| rest.split_once(" = ")).is_some_and(|(key, _)| {
+            !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+        })
+    };
+    DEFAULTS
+        .lines()
+        .map(|line| if key(line) { &line[2..] } else { line })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn what_defaults_toml_shows_as_optional_is_valid() {
+    let folder = beside_defaults();
+    let config = parse(&everything(), &folder.path().join("xtask.toml"))
+        .unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.images["example"].target.as_deref(), Some("release"));
+    assert_eq!(config.engine.jobs, Some(2));
+}
+
+#[test]
+fn defaults_toml_knows_every_key() {
+    let seeded: Vec<String> = everything()
+        .lines()
+        .map(|line| if line.starts_with('[') { format!("{line}\nzzzzzz = 1") } else { line.into() })
+        .collect();
+    let seeded = seeded.join("\n");
+    let folder = beside_defaults();
+    let Faults(faults) = parse(&seeded, &folder.path().join("xtask.toml")).unwrap_err();
+    let tables = DEFAULTS.lines().filter(|line| line.starts_with('[')).count();
+    assert_eq!(faults.len(), tables, "every table reports an unknown key");
+    let words: Vec<&str> =
+        DEFAULTS.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').collect();
+    for fault in faults {
+        let hint = fault.hint.unwrap();
+        for key in hint.split('`').skip(1).step_by(2) {
+            assert!(words.contains(&key), "`{key}` of {}", fault.message);
+        }
+    }
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The text with lines dropped, doubled, swapped, garbled and added to.
+    fn mangled() -> impl Strategy<Value = String> {
+        let edits = prop::collection::vec((any::<prop::sample::Index>(), 0..5, ".{0,4}"), 1..6);
+        edits.prop_map(|edits| {
+            let mut lines: Vec<String> = BAD.lines().map(str::to_owned).collect();
+            for (index, edit, noise) in edits {
+                let at = index.index(lines.len());
+                match edit {
+                    0 => drop(lines.remove(at)),
+                    1 => lines.insert(at, lines[at].clone()),
+                    2 => lines.swap(at, 0),
+                    3 => lines[at] = lines[at].chars().step_by(2).collect(),
+                    _ => lines[at].push_str(&noise),
+                }
+            }
+            lines.join("\n")
+        })
+    }
+
+    fn every_fault_is_in_the_file(text: &str) {
+        if let Err(Faults(faults)) = parse(text, Path::new("/nowhere/xtask.toml")) {
+            assert!(!faults.is_empty());
+            for fault in faults {
+                let lines = text.lines().count().max(1);
+                assert!((1..=lines).contains(&fault.line), "{fault} of {lines} lines");
+                assert!(fault.column >= 1);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "(?s).{0,60}") {
+            every_fault_is_in_the_file(&text);
+        }
+
+        #[test]
+        fn a_mangled_file_is_read_or_refused(text in mangled()) {
+            every_fault_is_in_the_file(&text);
+        }
+    }
+}

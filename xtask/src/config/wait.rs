@@ -1,0 +1,120 @@
+//! `wait`: a table or a list of them, each with exactly one thing to wait for.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `rollout` | `deployment/NAME`, `statefulset/NAME`, `daemonset/NAME` |
+//! | `job` | name of a Job |
+//! | `endpoint` | name of a Service |
+//! | `http` | URL, or `{PORT}/path`; with `status` (200) |
+//! | `tcp` | `HOST:PORT` or `{PORT}` |
+//! | `condition` | `KIND/NAME=CONDITION` |
+//!
+//! `{NAME}` is the address of that entry of `[ports]`.
+
+use super::document::At;
+use super::suite::{Scope, within};
+use super::table::Table;
+use super::{Wait, WaitFor, defaults};
+
+const FORMS: [&str; 6] = ["rollout", "job", "endpoint", "http", "tcp", "condition"];
+const ROLLOUTS: [&str; 3] = ["deployment", "statefulset", "daemonset"];
+
+pub(super) fn waits(step: &mut Table<'_>, scope: &Scope<'_>) -> Vec<Wait> {
+    if let Some(value) = step.get("wait")
+        && value.get_ref().as_array().is_some_and(|list| list.is_empty())
+    {
+        let hint = "leave the key out to wait for nothing".to_owned();
+        step.fault(&value.span(), "`wait` is empty", Some(hint));
+    }
+    let tables = step.table_or_tables("wait", "wait");
+    tables.into_iter().filter_map(|table| wait(table, scope)).collect()
+}
+
+fn wait(mut table: Table<'_>, scope: &Scope<'_>) -> Option<Wait> {
+    let [rollout, job, endpoint, http, tcp, condition] = FORMS.map(|key| table.string(key));
+    let status = table.number("status", 100..=599);
+    if FORMS.iter().filter(|key| table.has(key)).count() != 1 {
+        let forms = FORMS.map(|key| format!("`{key}`")).join(", ");
+        table.missing(&format!("exactly one of {forms} is needed"), None);
+    }
+    if let (Some(status), false) = (&status, table.has("http")) {
+        table.fault(&status.place, "`status` belongs to `http`", None);
+    }
+    let timeout = within(&mut table, scope, defaults::WAIT_TIMEOUT);
+    let status = status.map_or(defaults::HTTP_STATUS, |status| status.value);
+    let on = rollout
+        .and_then(|object| self::rollout(&table, &object))
+        .or(job.map(|name| WaitFor::Job(name.value.to_owned())))
+        .or(endpoint.map(|name| WaitFor::Endpoint(name.value.to_owned())))
+        .or_else(|| Some(self::http(&table, &http?, status, scope)))
+        .or_else(|| self::tcp(&table, &tcp?, scope))
+        .or_else(|| self::condition(&table, &condition?));
+    table.end();
+    Some(Wait { on: on?, timeout })
+}
+
+fn rollout(table: &Table<'_>, object: &At<&str>) -> Option<WaitFor> {
+    match object.value.split_once('/') {
+        Some((kind, name)) if ROLLOUTS.contains(&kind) && !name.is_empty() => {
+            Some(WaitFor::Rollout(object.value.to_owned()))
+        }
+        _ => {
+            let message = format!("`{}` is nothing that rolls out", object.value);
+            let hint =
+                "write it like \"deployment/NAME\", \"statefulset/NAME\" or \"daemonset/NAME\"";
+            table.fault(&object.place, message, Some(hint.to_owned()));
+            None
+        }
+    }
+}
+
+fn http(table: &Table<'_>, url: &At<&str>, status: u16, scope: &Scope<'_>) -> WaitFor {
+    let addressed = ["http://", "https://", "{"].iter().any(|start| url.value.starts_with(start));
+    if !addressed {
+        let hint = "write it like \"{gateway}/healthz\", with a name of [ports]".to_owned();
+        table.fault(&url.place, format!("`{}` is not a URL", url.value), Some(hint));
+    }
+    placeholders(table, url, scope);
+    WaitFor::Http { url: url.value.to_owned(), status }
+}
+
+fn tcp(table: &Table<'_>, address: &At<&str>, scope: &Scope<'_>) -> Option<WaitFor> {
+    let whole = address.value.starts_with('{') && address.value.ends_with('}');
+    let numbered = address
+        .value
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));
+    placeholders(table, address, scope);
+    if whole || numbered {
+        return Some(WaitFor::Tcp(address.value.to_owned()));
+    }
+    let hint = "write it like \"{redis}\", with a name of [ports], or \"HOST:PORT\"".to_owned();
+    table.fault(&address.place, format!("`{}` is not an address", address.value), Some(hint));
+    None
+}
+
+fn condition(table: &Table<'_>, text: &At<&str>) -> Option<WaitFor> {
+    let parts = text.value.split_once('=').filter(|(object, condition)| {
+        let named = object.split_once('/').is_some_and(|(k, n)| !k.is_empty() && !n.is_empty());
+        named && !condition.is_empty()
+    });
+    let Some((object, condition)) = parts else {
+        let hint = "write it like \"pod/NAME=Ready\"".to_owned();
+        table.fault(&text.place, format!("`{}` is not a condition", text.value), Some(hint));
+        return None;
+    };
+    Some(WaitFor::Condition { object: object.to_owned(), condition: condition.to_owned() })
+}
+
+/// Checks each `{NAME}`.
+fn placeholders(table: &Table<'_>, text: &At<&str>, scope: &Scope<'_>) {
+    let mut rest = text.value;
+    while let Some((_, after)) = rest.split_once('{') {
+        let Some((name, tail)) = after.split_once('}') else {
+            table.fault(&text.place, format!("`{}`: a `{{` is not closed", text.value), None);
+            return;
+        };
+        scope.port(table, &At { value: name, place: text.place.clone() });
+        rest = tail;
+    }
+}
