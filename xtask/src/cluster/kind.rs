@@ -24,7 +24,7 @@ use crate::process::{Failure, Stream, Tool, stop};
 pub(super) const QUESTION: Duration = Duration::from_secs(30);
 
 /// How long taking down may take.
-const DELETION: Duration = Duration::from_secs(120);
+const DELETION: Duration = Duration::from_mins(2);
 
 /// How long started nodes get to be Ready again: measured at half a minute, with room for a busy host.
 const START: Duration = Duration::from_secs(90);
@@ -100,14 +100,14 @@ impl<'a> Site<'a> {
         }
     }
 
-    pub(super) fn status(&self) -> anyhow::Result<Status> {
-        Ok(match self.decision() {
+    pub(super) fn status(&self) -> Status {
+        match self.decision() {
             Decision::Create => Status::Absent,
             Decision::Reuse => Status::Running,
             Decision::Start => Status::Stopped,
             Decision::Remake(why) => Status::Outdated(why),
             Decision::Refuse(why) => Status::Foreign(why),
-        })
+        }
     }
 
     fn decision(&self) -> Decision {
@@ -331,7 +331,7 @@ fn not_written(tool: &Tool, error: &std::io::Error) -> Failure {
 /// What kind says it is doing: ` • Preparing nodes 📦   ...`.
 fn phase(line: &str) -> Option<String> {
     let what = line.trim_start().strip_prefix('•')?;
-    let what: String = what.chars().filter(|c| c.is_ascii()).collect();
+    let what: String = what.chars().filter(char::is_ascii).collect();
     Some(what.trim_end_matches('.').trim().to_owned())
 }
 

@@ -18,7 +18,7 @@ use crate::event::{Event, Events, seconds};
 use crate::process::Tool;
 
 /// How long one stream may take: 3 GB at 10 MB/s.
-const STREAM: Duration = Duration::from_secs(300);
+const STREAM: Duration = Duration::from_mins(5);
 
 /// What a load came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

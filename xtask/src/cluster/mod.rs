@@ -11,7 +11,7 @@
 //! | `ready` | waiting for the API and for nodes that were started again |
 //! | `load`, `held` | images onto the nodes, and what a node holds |
 //!
-//! kind gets its provider by KIND_EXPERIMENTAL_PROVIDER at *every* call: a single call without it asks
+//! kind gets its provider by `KIND_EXPERIMENTAL_PROVIDER` at *every* call: a single call without it asks
 //! another engine. The kubeconfig is our own file; the user's is neither read nor written, and
 //! KUBECONFIG is taken out of every child's environment.
 
@@ -105,5 +105,5 @@ pub fn status(
     paths: &Paths,
 ) -> anyhow::Result<Status> {
     let log = paths.cluster(&wanted.name).join("status.log");
-    kind::Site::of(wanted, ports, provider, paths, &log)?.status()
+    Ok(kind::Site::of(wanted, ports, provider, paths, &log)?.status())
 }

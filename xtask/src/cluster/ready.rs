@@ -19,10 +19,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// Waits until the API answers that it is ready.
 pub(super) fn answers(kubectl: &Tool, events: &Events) -> anyhow::Result<()> {
-    until(ANSWER, events, || match readyz(kubectl) {
-        Ok(()) => None,
-        Err(why) => Some(why),
-    })
+    until(ANSWER, events, || readyz(kubectl).err())
 }
 
 /// Waits until all nodes and containers are seen to run again since `started`.

@@ -1,20 +1,18 @@
 //! Why a pod is hopeless, in its own words: its events and its last log lines, now and before.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use super::api::Log;
 use super::look::Looks;
 use super::verdict::{Fault, name, text};
 
 /// Log lines of a container that an error carries.
-const LINES: &str = "15";
+const LINES: usize = 15;
 
 /// Events that an error carries.
 const EVENTS: usize = 6;
-
-const LIMIT: Duration = Duration::from_secs(4);
 
 /// Events and log lines of the faulty object; empty if it is not in this namespace.
 pub(super) fn explain(fault: &Fault, namespace: &str, looks: &Looks) -> String {
@@ -78,22 +76,15 @@ fn write_logs(
     namespace: &str,
     looks: &Looks,
 ) {
-    let kubectl = looks.kubectl().clone().args(["logs", "--tail", LINES, "--namespace", namespace]);
-    let kubectl = match container {
-        Some(container) => kubectl.args(["--container", container]),
-        None => kubectl.arg("--all-containers"),
-    };
-    let kubectl = kubectl.arg(name(pod)).limit(LIMIT);
-    for (title, call) in [
-        ("last lines", kubectl.clone()),
-        ("last lines before it was started again", kubectl.arg("--previous")),
-    ] {
-        // A container that never ran has no log, and one that ran once no previous one.
-        let Ok(lines) = call.read() else { continue };
-        if !lines.is_empty() {
-            write!(to, "\n  {title} of {}:", name(pod)).ok();
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    let all = containers.map(|container| text(&container["name"]));
+    for container in container.map_or_else(|| all.collect(), |one| vec![one]) {
+        for (previous, title) in [(false, "last lines"), (true, "before it was started again")] {
+            let log = Log { namespace, pod: name(pod), container, lines: LINES, previous };
+            let Some(lines) = looks.api().log(&log) else { continue };
+            write!(to, "\n  {title} of {}, container `{container}`:", name(pod)).ok();
             for line in lines.lines() {
-                write!(to, "\n    | {line}").ok();
+                write!(to, "\n    | {}", line.split_once(' ').map_or(line, |(_, text)| text)).ok();
             }
         }
     }

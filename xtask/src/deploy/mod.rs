@@ -5,6 +5,7 @@
 //! | `render` | a step's manifests with the run's image tags in them, through `kubectl kustomize` |
 //! | `apply` | server-side apply; CRDs first, and waited for; Jobs that cannot be changed are replaced |
 //! | `kept` | what earlier runs applied, and whether it is still there unchanged |
+//! | `api` | the Kubernetes API through `kubectl proxy`, for questions asked many times a second |
 //! | `look` | the cluster's objects as they are just now, shared by all that wait |
 //! | `verdict` | objects → ready, waiting, hopeless; pure |
 //! | `wait` | the loop around it, and http and tcp waits |
@@ -16,6 +17,7 @@
 //! provably as it was (`kept`), what no step applies any more is deleted, a Job is run again when
 //! anything before it changed, and namespaces that specs made (label `xtask-e2e/spec`) are deleted in the background.
 
+mod api;
 mod apply;
 mod diagnose;
 mod explain;

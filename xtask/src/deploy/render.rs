@@ -89,7 +89,7 @@ pub fn render(
         .clone()
         .args(["kustomize", "--load-restrictor", "LoadRestrictionsNone"])
         .arg(&folder)
-        .limit(Duration::from_secs(60))
+        .limit(Duration::from_mins(1))
         .read()
         .with_context(|| format!("failed to render `{}`", manifests.display()))
         .exit(Exit::Usage)?;

@@ -2,17 +2,24 @@
 //!
 //! | seen | verdict |
 //! | --- | --- |
-//! | InvalidImageName, ErrImageNeverPull; ErrImagePull or ImagePullBackOff of a `localhost/` image | hopeless: nothing can bring it |
+//! | `InvalidImageName`, `ErrImageNeverPull`; `ErrImagePull` or `ImagePullBackOff` of a `localhost/` image | hopeless: nothing can bring it |
 //! | a container that crashed and was started again more than [`RESTARTS`] times | hopeless |
-//! | a Job's Failed or FailureTarget condition, a pod of phase Failed, ProgressDeadlineExceeded | hopeless |
-//! | ErrImagePull, ImagePullBackOff from a registry | suspect: registries have bad moments |
-//! | CreateContainerConfigError, FailedMount | suspect: another step may be about to apply the ConfigMap or Secret |
-//! | CreateContainerError, RunContainerError | suspect |
+//! | one that crashed less often | crashing: hopeless if nothing else is still coming that it may lack |
+//! | a Job's Failed or `FailureTarget` condition, a pod of phase Failed, `ProgressDeadlineExceeded` | hopeless |
+//! | `ErrImagePull`, `ImagePullBackOff` from a registry | suspect: registries have bad moments |
+//! | `CreateContainerConfigError`, `FailedMount` | suspect: another step may be about to apply the `ConfigMap` or Secret |
+//! | `CreateContainerError`, `RunContainerError` | suspect |
 //! | unschedulable, unless for a taint that nodes lose as they become Ready | suspect: another pod may go |
-//! | FailedCreate of pods (service account, quota, admission) | suspect |
+//! | `FailedCreate` of pods (service account, quota, admission) | suspect |
+//!
+//! A container without a readiness probe is ready for as long as it runs, even if that is the instant before
+//! it crashes: such a rollout is unproven, for a moment, or longer if it has crashed before.
 //!
 //! Whoever waits takes a suspect that stays one for hopeless (`wait::GRACE`). For a rollout only pods
 //! of its newest revision count: those of the last one may be as broken as they were.
+
+use std::fmt;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -21,14 +28,27 @@ use crate::config::WaitFor;
 /// How often a container may be started again before it is given up.
 const RESTARTS: u64 = 3;
 
+/// How long a container without a readiness probe must stay up.
+const STARTED: Duration = Duration::from_millis(600);
+
+/// The same, if it has crashed before: longer than the pause until it is started again.
+const CRASHED: Duration = Duration::from_secs(4);
+
 /// How things stand with what is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Ready,
+    /// It looks ready, but no readiness probe says so: it counts once it has looked so for a while.
+    Unproven {
+        what: String,
+        settles: Duration,
+    },
     /// It may come yet; what is missing.
     Waiting(String),
     /// It may come yet, but this speaks against it.
     Suspect(Fault),
+    /// It crashed, and crashed again: for want of something that is still coming, or for ever.
+    Crashing(Fault),
     /// It cannot come by itself.
     Hopeless(Fault),
 }
@@ -43,6 +63,16 @@ pub(super) struct Fault {
     /// The API's word for it: `CrashLoopBackOff`.
     pub(super) reason: String,
     pub(super) message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.object)?;
+        if let Some(container) = &self.container {
+            write!(f, ", container `{container}`")?;
+        }
+        write!(f, ": {}: {}", self.reason, self.message)
+    }
 }
 
 impl Fault {
@@ -95,11 +125,42 @@ pub(super) fn workload(kind: &str, wanted: &str, objects: &[Value]) -> Verdict {
             ));
         }
     };
-    let Verdict::Waiting(missing) = own else { return own };
     let pods = pods_of(object, objects);
+    let missing = match own {
+        Verdict::Waiting(missing) => missing,
+        Verdict::Ready if object["kind"] != "Job" => return proof(object, &pods),
+        settled => return settled,
+    };
     worst(pods.iter().map(|pod| judge_pod(pod, objects)))
         .or_else(|| (pods.is_empty()).then(|| no_pods(object, objects)).flatten())
         .unwrap_or_else(|| Verdict::Waiting(describe(missing, &pods)))
+}
+
+/// Whether being ready means anything, for pods that look it.
+fn proof(object: &Value, pods: &[&Value]) -> Verdict {
+    let untried: Vec<&Value> = pods.iter().flat_map(|pod| without_probe(pod)).collect();
+    if untried.is_empty() {
+        return Verdict::Ready;
+    }
+    let crashed = untried.iter().any(|status| {
+        number(&status["lastState"]["terminated"]["exitCode"]) != 0
+            || status["state"]["running"].is_null()
+    });
+    Verdict::Unproven {
+        what: format!("{} to stay up: it has no readiness probe", name(object)),
+        settles: if crashed { CRASHED } else { STARTED },
+    }
+}
+
+/// The statuses of a pod's containers that no readiness probe speaks for.
+fn without_probe(pod: &Value) -> Vec<&Value> {
+    let probed: Vec<&Value> = list(&pod["spec"]["containers"])
+        .iter()
+        .filter(|container| !container["readinessProbe"].is_null())
+        .map(|container| &container["name"])
+        .collect();
+    let statuses = list(&pod["status"]["containerStatuses"]).iter();
+    statuses.filter(|status| !probed.contains(&&status["name"])).collect()
 }
 
 /// Whether a CRD can be used; an error if it never will.
@@ -259,11 +320,11 @@ fn judge_container(pod: &Value, container: &Value) -> Option<Verdict> {
 /// A container that ended badly, time after time, and does not run just now.
 fn crash_loop(pod: &Value, container: &Value) -> Option<Verdict> {
     let restarts = number(&container["restartCount"]);
-    let ended = [&container["state"]["terminated"], &container["lastState"]["terminated"]]
+    let ended = [&container["lastState"]["terminated"], &container["state"]["terminated"]]
         .into_iter()
         .find(|ended| !ended.is_null())?;
     let runs = !container["state"]["running"].is_null();
-    if runs || restarts <= RESTARTS || number(&ended["exitCode"]) == 0 {
+    if runs || restarts == 0 || number(&ended["exitCode"]) == 0 {
         return None;
     }
     let mut message = format!("ended with exit status {}", number(&ended["exitCode"]));
@@ -275,7 +336,8 @@ fn crash_loop(pod: &Value, container: &Value) -> Option<Verdict> {
         message = format!("{message}: {}", why.trim());
     }
     message = format!("{message}, started again {restarts} times");
-    Some(Verdict::Hopeless(Fault::new(pod, "CrashLoopBackOff", message).of_container(container)))
+    let fault = Fault::new(pod, "CrashLoopBackOff", message).of_container(container);
+    Some(if restarts > RESTARTS { Verdict::Hopeless(fault) } else { Verdict::Crashing(fault) })
 }
 
 fn unschedulable(pod: &Value) -> Option<Verdict> {
@@ -309,16 +371,13 @@ fn no_pods(object: &Value, objects: &[Value]) -> Option<Verdict> {
     Some(Verdict::Suspect(Fault::new(object, "FailedCreate", text(&event["message"]))))
 }
 
-/// The worst of what is said: hopeless before suspect.
+/// The worst of what is said: hopeless before suspect before crashing.
 fn worst(verdicts: impl Iterator<Item = Option<Verdict>>) -> Option<Verdict> {
-    let mut suspect = None;
-    for verdict in verdicts.flatten() {
-        match verdict {
-            Verdict::Hopeless(_) => return Some(verdict),
-            verdict => suspect = suspect.or(Some(verdict)),
-        }
-    }
-    suspect
+    verdicts.flatten().min_by_key(|verdict| match verdict {
+        Verdict::Hopeless(_) => 0,
+        Verdict::Suspect(_) => 1,
+        _ => 2,
+    })
 }
 
 /// The pods that must become ready for an object to be.
@@ -435,4 +494,188 @@ fn list(value: &Value) -> &[Value] {
 
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// As Kubernetes 1.34 served them 70 s after they were applied; fields nobody reads are left out.
+    const SERVED: &str = include_str!("verdict.json");
+
+    fn served() -> Vec<Value> {
+        serde_json::from_str(SERVED).unwrap()
+    }
+
+    /// `hopeless pod/a ErrImagePull`, short enough for a table.
+    fn short(verdict: &Verdict) -> String {
+        let fault = |fault: &Fault| {
+            let pod = fault.object.split('-').next().unwrap_or_default();
+            format!("{pod} {}", fault.reason)
+        };
+        match verdict {
+            Verdict::Ready => "ready".to_owned(),
+            Verdict::Unproven { settles, .. } => format!("unproven {settles:?}"),
+            Verdict::Waiting(what) => format!("waiting: {what}"),
+            Verdict::Crashing(one) => format!("crashing {}", fault(one)),
+            Verdict::Suspect(one) => format!("suspect {}", fault(one)),
+            Verdict::Hopeless(one) => format!("hopeless {}", fault(one)),
+        }
+    }
+
+    #[test]
+    fn what_a_real_cluster_served_is_judged() {
+        let objects = served();
+        for (kind, name, verdict) in [
+            ("pod", "wrongtag", "hopeless pod/wrongtag ImagePullBackOff"),
+            ("pod", "nevertag", "hopeless pod/nevertag ErrImageNeverPull"),
+            ("pod", "badname", "hopeless pod/badname InvalidImageName"),
+            ("pod", "badconfigmap", "suspect pod/badconfigmap CreateContainerConfigError"),
+            ("pod", "badvolume", "suspect pod/badvolume FailedMount"),
+            ("pod", "badpvc", "suspect pod/badpvc Unschedulable"),
+            ("pod", "toobig", "suspect pod/toobig Unschedulable"),
+            ("job", "failing", "hopeless job/failing BackoffLimitExceeded"),
+            ("job", "fine", "ready"),
+            ("deployment", "good", "unproven 600ms"),
+            ("deployment", "forbidden", "suspect deployment/forbidden FailedCreate"),
+            ("Deployment", "absent", "waiting: deployment/absent to be there"),
+        ] {
+            assert_eq!(short(&workload(kind, name, &objects)), verdict, "{kind}/{name}");
+        }
+    }
+
+    #[test]
+    fn a_crash_loop_is_given_up_after_three_restarts_and_says_how_it_ended() {
+        let mut objects = served();
+        let crash =
+            |objects: &[Value]| judge(&WaitFor::Rollout("deployment/crash".into()), objects);
+        assert_eq!(short(&crash(&objects)), "crashing pod/crash CrashLoopBackOff");
+        let at = objects
+            .iter()
+            .position(|one| one["kind"] == "Pod" && name(one).starts_with("crash-"))
+            .unwrap();
+        objects[at]["status"]["containerStatuses"][0]["restartCount"] = json!(4);
+        let Verdict::Hopeless(fault) = crash(&objects) else { panic!("{:?}", crash(&objects)) };
+        assert_eq!(fault.reason, "CrashLoopBackOff");
+        assert_eq!(fault.container.as_deref(), Some("c"));
+        assert_eq!(fault.message, "ended with exit status 1, started again 4 times");
+        // The same pod through its service; and not at all once it runs, or is being deleted.
+        let endpoint = judge(&WaitFor::Endpoint("crash".into()), &with_label(&objects, at));
+        assert!(matches!(endpoint, Verdict::Hopeless(_)), "{endpoint:?}");
+        objects[at]["metadata"]["deletionTimestamp"] = json!("2026-11-21T09:00:00Z");
+        assert!(matches!(crash(&objects), Verdict::Waiting(_)));
+    }
+
+    fn with_label(objects: &[Value], at: usize) -> Vec<Value> {
+        let mut objects = objects.to_vec();
+        objects[at]["metadata"]["labels"] = json!({ "a": "crash" });
+        objects
+    }
+
+    #[test]
+    fn an_endpoint_is_ready_when_a_slice_has_one() {
+        let objects = served();
+        for (service, verdict) in [
+            ("good", "ready"),
+            ("none", "waiting: service/none: no ready endpoint"),
+            ("absent", "waiting: service/absent to be there"),
+        ] {
+            let judged = judge(&WaitFor::Endpoint(service.to_owned()), &objects);
+            assert_eq!(short(&judged), verdict);
+        }
+    }
+
+    #[test]
+    fn an_image_from_a_registry_may_come_yet() {
+        let mut objects = served();
+        let at = objects.iter().position(|one| name(one) == "wrongtag").unwrap();
+        objects[at]["status"]["containerStatuses"][0]["image"] = json!("registry.example/a:1");
+        let verdict = workload("pod", "wrongtag", &objects);
+        assert_eq!(short(&verdict), "suspect pod/wrongtag ImagePullBackOff");
+    }
+
+    #[test]
+    fn a_node_that_becomes_ready_is_not_unschedulable() {
+        let mut objects = served();
+        let at = objects.iter().position(|one| name(one) == "toobig").unwrap();
+        let message = "0/1 nodes are available: 1 node(s) had untolerated taint \
+                       {node.kubernetes.io/not-ready: }.";
+        let conditions = &mut objects[at]["status"]["conditions"];
+        let scheduled = conditions.as_array_mut().unwrap().iter_mut();
+        scheduled.for_each(|condition| condition["message"] = json!(message));
+        assert!(matches!(workload("pod", "toobig", &objects), Verdict::Waiting(_)));
+    }
+
+    /// A Deployment, its two revisions, and a pod of each.
+    fn rollout(status: &Value, old_pod: &str, new_pod: &str) -> Vec<Value> {
+        let owned = |kind: &str, uid: &str| json!([{"kind": kind, "uid": uid, "controller": true}]);
+        let set = |uid: &str, revision: &str| {
+            json!({"kind": "ReplicaSet", "metadata": {"name": uid, "uid": uid,
+                "ownerReferences": owned("Deployment", "d"),
+                "annotations": {"deployment.kubernetes.io/revision": revision}}})
+        };
+        let pod = |name: &str, set: &str, waiting: &str| {
+            json!({"kind": "Pod", "metadata": {"name": name, "uid": name,
+                "ownerReferences": owned("ReplicaSet", set)},
+                "status": {"phase": "Pending", "containerStatuses": [{"name": "c",
+                    "image": "localhost/a:1", "restartCount": 0,
+                    "state": {"waiting": {"reason": waiting}}}]}})
+        };
+        vec![
+            json!({"kind": "Deployment", "spec": {"replicas": 1}, "status": status,
+                   "metadata": {"name": "a", "uid": "d", "generation": 2}}),
+            set("nine", "9"),
+            set("ten", "10"),
+            pod("old", "nine", old_pod),
+            pod("new", "ten", new_pod),
+        ]
+    }
+
+    #[test]
+    fn only_pods_of_the_newest_revision_speak_against_a_rollout() {
+        let status = json!({"observedGeneration": 2, "updatedReplicas": 1, "replicas": 2});
+        let creating = rollout(&status, "ErrImageNeverPull", "ContainerCreating");
+        assert_eq!(
+            short(&workload("deployment", "a", &creating)),
+            "waiting: deployment/a: 1 pods of the last revision are still there \
+             (new: ContainerCreating)"
+        );
+        let broken = rollout(&status, "ContainerCreating", "ErrImageNeverPull");
+        let verdict = workload("deployment", "a", &broken);
+        assert_eq!(short(&verdict), "hopeless pod/new ErrImageNeverPull");
+    }
+
+    #[test]
+    fn a_rollout_is_complete_only_as_the_api_has_observed_it() {
+        let full = json!({"observedGeneration": 2, "updatedReplicas": 1, "replicas": 1,
+            "availableReplicas": 1});
+        for (field, value, says) in [
+            ("observedGeneration", 1, "to be taken up"),
+            ("updatedReplicas", 0, "0 of 1 pods are of the new revision"),
+            ("replicas", 2, "1 pods of the last revision are still there"),
+            ("availableReplicas", 0, "0 of 1 pods are available"),
+        ] {
+            let mut status = full.clone();
+            status[field] = json!(value);
+            let verdict = workload("deployment", "a", &rollout(&status, "", ""));
+            assert_eq!(short(&verdict), format!("waiting: deployment/a: {says}"));
+        }
+        let mut tried = rollout(&full, "", "");
+        tried[4]["spec"]["containers"] = json!([{"name": "c", "readinessProbe": {}}]);
+        assert_eq!(workload("deployment", "a", &tried), Verdict::Ready);
+    }
+
+    #[test]
+    fn a_crd_counts_when_it_is_established_and_never_when_its_names_are_taken() {
+        let crd = |kind: &str, status: &str| {
+            json!({"metadata": {"name": "a"}, "status": {"conditions": [
+                {"type": kind, "status": status, "message": "plural is taken"}]}})
+        };
+        assert!(established(&crd("Established", "True")).unwrap());
+        assert!(!established(&crd("Established", "False")).unwrap());
+        let error = established(&crd("NamesAccepted", "False")).unwrap_err();
+        assert!(error.to_string().contains("plural is taken"));
+    }
 }

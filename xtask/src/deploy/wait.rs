@@ -16,7 +16,7 @@ use super::verdict::{self, Fault, Verdict};
 use super::{explain, http};
 use crate::config::{Wait, WaitFor};
 use crate::event::Events;
-use crate::process::{Failure, stop};
+use crate::process::stop;
 
 /// How long a suspect must stay one to be taken for hopeless. With the two or three seconds until
 /// it shows, and those its explanation takes, the failure comes within ten.
@@ -29,7 +29,7 @@ const FORGET: Duration = Duration::from_secs(3);
 const UNREACHABLE: Duration = Duration::from_secs(10);
 
 /// What is waited for, and what it needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy)]
 pub struct Target<'a> {
     pub step: &'a str,
     pub wait: &'a Wait,
@@ -39,27 +39,32 @@ pub struct Target<'a> {
     pub workloads: &'a [ObjectRef],
     /// Port names → `127.0.0.1:30080`, for `{NAME}` in addresses.
     pub addresses: &'a BTreeMap<String, String>,
+    /// Whether a step that does not come after this one has yet to end. A container that crashes may
+    /// lack what that step brings, and is given three restarts (about 45 s); else two crashes settle it.
+    pub others_coming: &'a dyn Fn() -> bool,
 }
 
 /// Waits until the target is ready; fails as soon as it cannot be, with the reason, its events and logs.
 pub fn wait(target: &Target<'_>, looks: &Looks, events: &Events) -> anyhow::Result<()> {
     let mut patience = Patience::new(target.wait.timeout);
     loop {
-        let what = match round(target, looks, &mut patience) {
+        let seen = round(target, looks, &mut patience);
+        patience.note(&seen);
+        let what = match seen {
             Ok(Verdict::Ready) => return Ok(()),
-            Ok(Verdict::Waiting(what)) => what,
-            Ok(Verdict::Suspect(fault)) if !patience.suspect(&fault, Instant::now()) => {
-                format!("{}: {} {}", fault.object, fault.reason, fault.message)
+            Ok(Verdict::Unproven { settles, .. }) if patience.has_settled(settles) => return Ok(()),
+            Ok(Verdict::Waiting(what) | Verdict::Unproven { what, .. }) => what,
+            Ok(Verdict::Crashing(fault)) if (target.others_coming)() => fault.to_string(),
+            Ok(Verdict::Suspect(fault) | Verdict::Crashing(fault))
+                if !patience.is_over_with(&fault, Instant::now()) =>
+            {
+                fault.to_string()
             }
-            Ok(Verdict::Suspect(fault) | Verdict::Hopeless(fault)) => {
+            Ok(Verdict::Suspect(fault) | Verdict::Crashing(fault) | Verdict::Hopeless(fault)) => {
                 return Err(hopeless(target, &fault, looks));
             }
-            Err(failure) if failure.stopped() => return Err(failure.into()),
-            Err(failure) if patience.is_unreachable() => {
-                return Err(anyhow::Error::new(failure).context(format!(
-                    "failed to wait for step `{}`: the cluster does not answer",
-                    target.step
-                )));
+            Err(error) if patience.is_unreachable() => {
+                return Err(error.context(format!("failed to wait for step `{}`", target.step)));
             }
             Err(_) => "the cluster to answer".to_owned(),
         };
@@ -72,7 +77,7 @@ pub fn wait(target: &Target<'_>, looks: &Looks, events: &Events) -> anyhow::Resu
 }
 
 /// One look, at the target and at the step's own pods.
-fn round(target: &Target<'_>, looks: &Looks, patience: &mut Patience) -> Result<Verdict, Failure> {
+fn round(target: &Target<'_>, looks: &Looks, patience: &mut Patience) -> anyhow::Result<Verdict> {
     if let Some(verdict) = outside(target) {
         // What is answered from outside needs no look, until it is late.
         if verdict == Verdict::Ready || patience.is_young() {
@@ -135,12 +140,12 @@ fn conditional(
 }
 
 /// What speaks against any of the step's own workloads.
-fn workloads(target: &Target<'_>, looks: &Looks) -> Result<Option<Verdict>, Failure> {
+fn workloads(target: &Target<'_>, looks: &Looks) -> anyhow::Result<Option<Verdict>> {
     for object in target.workloads {
         let namespace = object.namespace.as_deref().unwrap_or(target.namespace);
         let objects = looks.at(namespace)?;
         let verdict = verdict::workload(&object.kind, &object.name, &objects);
-        if matches!(verdict, Verdict::Suspect(_) | Verdict::Hopeless(_)) {
+        if matches!(verdict, Verdict::Suspect(_) | Verdict::Crashing(_) | Verdict::Hopeless(_)) {
             return Ok(Some(verdict));
         }
     }
@@ -154,15 +159,10 @@ fn hopeless(target: &Target<'_>, fault: &Fault, looks: &Looks) -> anyhow::Error 
         .map(|namespace| explain::explain(fault, namespace, looks))
         .find(|details| !details.is_empty())
         .unwrap_or_default();
-    let container = fault.container.as_ref().map(|name| format!(", container `{name}`"));
     anyhow!(
-        "failed to wait for {} in step `{}`: {}{}: {}: {}{details}",
+        "failed to wait for {} in step `{}`: {fault}{details}",
         display(&target.wait.on),
         target.step,
-        fault.object,
-        container.unwrap_or_default(),
-        fault.reason,
-        fault.message,
     )
 }
 
@@ -200,6 +200,8 @@ struct Patience {
     limit: Duration,
     /// When the API last answered.
     answered: Instant,
+    /// Since when all has been ready, if unproven.
+    ready: Option<Instant>,
     /// Object → when it was first and last seen to be suspect.
     suspects: BTreeMap<String, (Instant, Instant)>,
 }
@@ -207,7 +209,7 @@ struct Patience {
 impl Patience {
     fn new(limit: Duration) -> Self {
         let now = Instant::now();
-        Self { begun: now, limit, answered: now, suspects: BTreeMap::new() }
+        Self { begun: now, limit, answered: now, ready: None, suspects: BTreeMap::new() }
     }
 
     fn answered(&mut self) {
@@ -226,6 +228,17 @@ impl Patience {
         self.begun.elapsed() < Duration::from_secs(1)
     }
 
+    fn note(&mut self, seen: &anyhow::Result<Verdict>) {
+        self.ready = match seen {
+            Ok(Verdict::Unproven { .. }) => self.ready.or_else(|| Some(Instant::now())),
+            _ => None,
+        };
+    }
+
+    fn has_settled(&self, settles: Duration) -> bool {
+        self.ready.is_some_and(|since| since.elapsed() >= settles)
+    }
+
     /// Quick at first, when most things happen; later every look less is a build the sooner.
     fn pause(&self) -> Duration {
         match self.begun.elapsed().as_secs() {
@@ -235,7 +248,7 @@ impl Patience {
     }
 
     /// Notes a suspicion; whether it has lasted long enough.
-    fn suspect(&mut self, fault: &Fault, now: Instant) -> bool {
+    fn is_over_with(&mut self, fault: &Fault, now: Instant) -> bool {
         let (first, last) = self.suspects.entry(fault.object.clone()).or_insert((now, now));
         if now.duration_since(*last) > FORGET {
             *first = now;
@@ -265,9 +278,9 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let seen = [(0, false), (2, false), (4, false), (8, false), (10, false), (13, true)];
         for (second, over) in seen {
-            assert_eq!(patience.suspect(&fault("pod/a"), at(second)), over, "{second}");
+            assert_eq!(patience.is_over_with(&fault("pod/a"), at(second)), over, "{second}");
         }
-        assert!(!patience.suspect(&fault("pod/b"), at(13)));
+        assert!(!patience.is_over_with(&fault("pod/b"), at(13)));
     }
 
     #[test]

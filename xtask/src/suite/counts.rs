@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | cargo test | `test result: ok. 16 passed; 0 failed; 0 ignored; …`, one a binary: summed |
 //! | cargo nextest | `Summary [  0.012s] 3 tests run: 2 passed, 1 failed, 0 skipped` |
-//! | go test | `--- PASS: TestX (0.00s)` with `-v`, else `ok  	package	0.1s` |
+//! | go test | `--- PASS: TestX (0.00s)` with `-v`, else `ok … package … 0.1s` |
 //! | ginkgo | `FAIL! -- 15 Passed \| 1 Failed \| 0 Pending \| 0 Skipped` |
 //! | pytest | `==== 3 passed, 1 failed in 0.12s ====` |
 

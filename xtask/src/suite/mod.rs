@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `KUBECONFIG` | the cluster's private kubeconfig |
 //! | `XTASK_SUITE` | the suite's name |
-//! | `XTASK_ARTIFACTS` | a folder for what it wants kept (JUnit files, traces) |
+//! | `XTASK_ARTIFACTS` | a folder for what it wants kept (`JUnit` files, traces) |
 //! | `NAME_URL`, `NAME_HOST`, `NAME_PORT` | one set for each port, its name in capitals, `-` as `_` |
 //!
 //! Its output goes live to the events and whole to a log. What it came to is its exit code; the counts
