@@ -383,7 +383,7 @@ mod tests {
         path = "lib/log"
         "#);
         let lock: Table = String::from_utf8(closure.made[1].1.clone()).unwrap().parse().unwrap();
-        let names: Vec<_> = lock["package"].as_array().unwrap().iter().map(|package| {
+        let names = lock["package"].as_array().unwrap().iter().map(|package| {
             format!(
                 "{} {}",
                 package["name"].as_str().unwrap(),

@@ -150,12 +150,12 @@ pub(super) fn choose(
             }
         }
     }
+    let everything = 0..tree.nodes.len();
+    let ranges = selection.map_or(vec![everything], |chosen| chosen.ranges(&tree.nodes));
     let mut chosen = Vec::new();
-    for (at, node) in tree.nodes.iter().enumerate() {
-        if node.kept_by(view)
-            && selection.is_none_or(|selection| selection.contains(&node.path))
-            && allows(narrowing, node)?
-        {
+    for at in ranges.into_iter().flatten() {
+        let node = &tree.nodes[at];
+        if node.kept_by(view) && allows(narrowing, node)? {
             chosen.push(u32::try_from(at)?);
         }
     }

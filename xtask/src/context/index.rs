@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_changed_a_replaced_and_a_re_moded_file_are_hashed_again() {
-        use std::os::unix::fs::PermissionsExt as _;
+        use std::os::unix::fs::PermissionsExt;
         let (folder, file, _) = indexed(long_after());
         let context = folder.path().join("context");
         fs_err::write(context.join("a"), "A").unwrap();

@@ -60,7 +60,8 @@ impl Context {
 
     /// Why nothing narrows what is sent, if something in the Dockerfile makes it so: the reason and its line.
     pub fn whole(&self) -> Option<(String, usize)> {
-        self.reading.as_ref()?.whole_context()
+        let narrowed = self.spec.inputs != crate::config::Inputs::Dockerfile;
+        self.reading.as_ref().filter(|_| !narrowed)?.whole_context()
     }
 
     /// References of the external images the target is built on.

@@ -87,6 +87,12 @@ impl Node {
     }
 }
 
+impl AsRef<[u8]> for Node {
+    fn as_ref(&self) -> &[u8] {
+        &self.path
+    }
+}
+
 impl Tree {
     pub(super) fn find(&self, path: &[u8]) -> Option<usize> {
         self.nodes.binary_search_by(|node| (*node.path).cmp(path)).ok()

@@ -103,7 +103,7 @@ fn round(target: &Target<'_>, looks: &Looks, patience: &mut Patience) -> anyhow:
 fn outside(target: &Target<'_>) -> Option<Verdict> {
     match &target.wait.on {
         WaitFor::Http { url, status } => {
-            let url = expand(url, target.addresses);
+            let url = absolute(&expand(url, target.addresses));
             Some(match http::get(&url) {
                 Ok(got) if got == *status => Verdict::Ready,
                 Ok(got) => Verdict::Waiting(format!("{url}: {got} instead of {status}")),
@@ -185,6 +185,11 @@ fn display(on: &WaitFor) -> String {
         WaitFor::Tcp(address) => format!("{address} to accept a connection"),
         WaitFor::Condition { object, condition } => format!("{condition} of {object}"),
     }
+}
+
+/// `{gateway}/healthz` leaves the scheme out.
+fn absolute(url: &str) -> String {
+    if url.contains("://") { url.to_owned() } else { format!("http://{url}") }
 }
 
 /// Puts addresses for port names: `http://{gateway}/healthz`.

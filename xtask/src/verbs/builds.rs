@@ -136,7 +136,7 @@ fn staged_build(
         args: &one.image.args,
         secrets: &one.image.secrets,
         no_cache: false,
-        trust_host_ca: workspace.config.engine.trust_host_ca,
+        trust_host_ca: one.image.trust_host_ca.unwrap_or(workspace.config.engine.trust_host_ca),
         timeout: one.image.timeout,
         silence: one.image.silence,
         cpus: None,

@@ -135,6 +135,8 @@ struct Tally {
     failed: u64,
     /// Steps that changed something on the cluster.
     changed: BTreeSet<String>,
+    /// Steps that have ended well.
+    over: BTreeSet<String>,
     exit: Option<Exit>,
 }
 
@@ -289,7 +291,7 @@ impl<'a> E2e<'a> {
         let Some(up) = self.up.get() else { return };
         let folder = self.run.paths.diagnostics();
         let engine = self.workspace.engine.tool();
-        deploy::diagnose(&up.cluster.kubectl(), &engine, &up.cluster.nodes, &folder);
+        deploy::diagnose(&up.looks, &engine, &up.cluster.nodes, &folder);
         self.run.events.note(format!("diagnostics are in {}", folder.display()));
     }
 
@@ -353,9 +355,26 @@ impl<'a> E2e<'a> {
     fn step(&self, at: usize) -> Result<()> {
         let step = &self.suite.steps[at];
         match &step.action {
-            StepAction::Apply(manifests) => self.apply(at, step, manifests),
-            StepAction::Run(command) => self.run_command(step, command),
+            StepAction::Apply(manifests) => self.apply(at, step, manifests)?,
+            StepAction::Run(command) => self.run_command(step, command)?,
         }
+        self.count(|tally| drop(tally.over.insert(step.name.clone())));
+        Ok(())
+    }
+
+    /// Whether a step that does not come after this one has yet to end.
+    fn others_coming(&self, step: &Step) -> bool {
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut after = BTreeSet::from([step.name.as_str()]);
+        for at in in_order(&self.suite.steps) {
+            let other = &self.suite.steps[at];
+            if other.needs.iter().any(|need| after.contains(&**need)) {
+                after.insert(&other.name);
+            }
+        }
+        let open =
+            |other: &&Step| !after.contains(&*other.name) && !tally.over.contains(&other.name);
+        self.suite.steps.iter().any(|other| open(&other))
     }
 
     fn apply(&self, at: usize, step: &Step, manifests: &Path) -> Result<()> {
@@ -365,20 +384,26 @@ impl<'a> E2e<'a> {
         let unchanged = kept.is_applied(&rendered) && !self.changed_before(step);
         if !unchanged {
             let rerun = self.changed_before(step);
-            let applied =
-                deploy::apply(&rendered, rerun, &cluster.kubectl(), step.timeout, &log)?;
+            let applied = deploy::apply(&rendered, rerun, &cluster.kubectl(), step.timeout, &log)?;
             kept.remember(&rendered, &applied)?;
             self.count(|tally| drop(tally.changed.insert(step.name.clone())));
         }
         let addresses = self.addresses();
+        let others_coming = || self.others_coming(step);
         for wait in &step.waits {
             let namespace = namespace(step, &rendered, &wait.on);
             if unchanged && kept.is_ready(&wait.on, namespace) {
                 continue;
             }
             let workloads = &rendered.workloads();
-            let target =
-                deploy::Target { step: &step.name, wait, namespace, workloads, addresses: &addresses };
+            let target = deploy::Target {
+                step: &step.name,
+                wait,
+                namespace,
+                workloads,
+                addresses: &addresses,
+                others_coming: &others_coming,
+            };
             deploy::wait(&target, looks, &self.run.events)?;
         }
         Ok(())
@@ -499,16 +524,14 @@ fn render_all(
             .iter()
             .map(|step| {
                 scope.spawn(move || match &step.action {
-                    StepAction::Apply(manifests) => {
-                        render(step, manifests, tags, folder).map(Some)
-                    }
+                    StepAction::Apply(manifests) => render(step, manifests, tags, folder).map(Some),
                     StepAction::Run(_) => Ok(None),
                 })
             })
             .collect();
-        let joined = threads.into_iter().map(|thread| {
-            thread.join().map_err(|_| anyhow!("a rendering thread panicked"))?
-        });
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow!("a rendering thread panicked"))?);
         joined.collect()
     })
 }
