@@ -69,7 +69,11 @@ fn make_folder(folder: &Path) -> Result<()> {
     if let Some(parent) = folder.parent() {
         make_folder(parent)?;
     }
-    fs_err::create_dir(folder)?;
+    match fs_err::create_dir(folder) {
+        // Another image of this run was faster with the folder the stages share.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
     fs_err::set_permissions(folder, PermissionsExt::from_mode(0o755))?;
     Ok(())
 }
