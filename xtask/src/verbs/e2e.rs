@@ -135,6 +135,8 @@ struct Tally {
     failed: u64,
     /// Steps that changed something on the cluster.
     changed: BTreeSet<String>,
+    /// Steps that have ended well.
+    ended: BTreeSet<String>,
     exit: Option<Exit>,
 }
 
@@ -289,7 +291,7 @@ impl<'a> E2e<'a> {
         let Some(up) = self.up.get() else { return };
         let folder = self.run.paths.diagnostics();
         let engine = self.workspace.engine.tool();
-        deploy::diagnose(&up.cluster.kubectl(), &engine, &up.cluster.nodes, &folder);
+        deploy::diagnose(&up.looks, &engine, &up.cluster.nodes, &folder);
         self.run.events.note(format!("diagnostics are in {}", folder.display()));
     }
 
@@ -355,7 +357,23 @@ impl<'a> E2e<'a> {
         match &step.action {
             StepAction::Apply(manifests) => self.apply(at, step, manifests),
             StepAction::Run(command) => self.run_command(step, command),
+        }?;
+        self.count(|tally| drop(tally.ended.insert(step.name.clone())));
+        Ok(())
+    }
+
+    /// Whether a step that does not itself wait for this one has yet to end.
+    fn others_coming(&self, step: &Step) -> bool {
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut after: BTreeSet<&str> = BTreeSet::from([step.name.as_str()]);
+        for at in in_order(&self.suite.steps) {
+            let other = &self.suite.steps[at];
+            if other.needs.iter().any(|need| after.contains(need.as_str())) {
+                after.insert(&other.name);
+            }
         }
+        let mut steps = self.suite.steps.iter().map(|step| step.name.as_str());
+        steps.any(|name| !after.contains(name) && !tally.ended.contains(name))
     }
 
     fn apply(&self, at: usize, step: &Step, manifests: &Path) -> Result<()> {
@@ -365,8 +383,7 @@ impl<'a> E2e<'a> {
         let unchanged = kept.is_applied(&rendered) && !self.changed_before(step);
         if !unchanged {
             let rerun = self.changed_before(step);
-            let applied =
-                deploy::apply(&rendered, rerun, &cluster.kubectl(), step.timeout, &log)?;
+            let applied = deploy::apply(&rendered, rerun, &cluster.kubectl(), step.timeout, &log)?;
             kept.remember(&rendered, &applied)?;
             self.count(|tally| drop(tally.changed.insert(step.name.clone())));
         }
@@ -377,8 +394,14 @@ impl<'a> E2e<'a> {
                 continue;
             }
             let workloads = &rendered.workloads();
-            let target =
-                deploy::Target { step: &step.name, wait, namespace, workloads, addresses: &addresses };
+            let target = deploy::Target {
+                step: &step.name,
+                wait,
+                namespace,
+                workloads,
+                addresses: &addresses,
+                others_coming: &|| self.others_coming(step),
+            };
             deploy::wait(&target, looks, &self.run.events)?;
         }
         Ok(())
@@ -499,16 +522,14 @@ fn render_all(
             .iter()
             .map(|step| {
                 scope.spawn(move || match &step.action {
-                    StepAction::Apply(manifests) => {
-                        render(step, manifests, tags, folder).map(Some)
-                    }
+                    StepAction::Apply(manifests) => render(step, manifests, tags, folder).map(Some),
                     StepAction::Run(_) => Ok(None),
                 })
             })
             .collect();
-        let joined = threads.into_iter().map(|thread| {
-            thread.join().map_err(|_| anyhow!("a rendering thread panicked"))?
-        });
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow!("a rendering thread panicked"))?);
         joined.collect()
     })
 }
