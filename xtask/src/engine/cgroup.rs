@@ -56,6 +56,11 @@ impl Cgroup {
         format!("{}/run", self.path)
     }
 
+    /// The last part of its path, which no other group has.
+    pub(super) fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
     fn folder(&self) -> PathBuf {
         folder(&self.path, self.version)
     }

@@ -2,12 +2,12 @@
 //!
 //! The staged directory holds exactly the hashed files, so the engine must leave out none of them. podman is given
 //! an ignore file of its own with one pattern that matches nothing: an empty one it takes for
-//! none and then reads the staged `.dockerignore` after all (seen, 4.3.1). BuildKit reads
+//! none and then reads the staged `.dockerignore` after all (seen, 4.3.1). `BuildKit` reads
 //! `<Dockerfile>.dockerignore` first, so docker gets a copy of the Dockerfile outside the context with that beside it.
 //!
 //! podman 4.3 keys a RUN by its text and takes a stale layer when what a bind mount shows has changed (seen). A RUN
 //! with one therefore gets an `ARG` in front whose value is the image's key: RUN layers are keyed by the args in
-//! scope too. BuildKit looks at the content and needs none of this.
+//! scope too. `BuildKit` looks at the content and needs none of this.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -72,7 +72,7 @@ pub(super) fn build(
         Kind::Podman => podman(engine, order, aside, cgroup, remote)?,
         Kind::Docker => docker(engine, order, aside)?,
     };
-    let mut tool = tool.args(["--tag", order.tag]);
+    let mut tool = tool.arg("--iidfile").arg(id_file(aside));
     for (name, value) in order.labels {
         tool = tool.arg("--label").arg(format!("{name}={value}"));
     }
@@ -92,6 +92,11 @@ pub(super) fn build(
         tool = tool.arg("--no-cache");
     }
     Ok(tool.arg(order.stage).log(order.log).limit(order.timeout).silence(order.silence))
+}
+
+/// Where the engine is told to write the id of what it has built.
+pub(super) fn id_file(aside: &Path) -> PathBuf {
+    aside.join("id")
 }
 
 fn podman(
@@ -154,7 +159,7 @@ fn honest_mounts(text: &str) -> Cow<'_, str> {
     for start in starts {
         let Some(part) = text.get(done..start) else { return Cow::Borrowed(text) };
         changed.push_str(part);
-        changed.push_str(&format!("ARG {MOUNTED}\n"));
+        changed.extend(["ARG ", MOUNTED, "\n"]);
         done = start;
     }
     if done == 0 {

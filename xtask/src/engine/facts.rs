@@ -41,7 +41,7 @@ pub struct Facts {
 }
 
 /// How long the answer of an engine elsewhere counts.
-const REMOTE_LIFE: Duration = Duration::from_secs(60);
+const REMOTE_LIFE: Duration = Duration::from_mins(1);
 
 /// The environment that decides which engine answers.
 const POINTERS: [&str; 8] = [
@@ -69,14 +69,14 @@ impl Engine {
             return Ok(facts.clone());
         }
         let key = self.cache_key();
-        let facts = match kept(cache, &key) {
-            Some(facts) => facts,
-            None => {
-                let facts = self.ask()?;
-                // A state folder that cannot be written costs the time of asking again, no more.
-                keep(cache, Kept { key, asked: SystemTime::now(), facts: facts.clone() }).ok();
-                facts
-            }
+        let facts = if let Some(facts) = kept(cache, &key) {
+            facts
+        } else {
+            let facts = self.ask()?;
+            let answer = Kept { key, asked: SystemTime::now(), facts: facts.clone() };
+            // A state folder that cannot be written costs the time of asking again, no more.
+            keep(cache, &answer).ok();
+            facts
         };
         Ok(self.facts.get_or_init(|| facts).clone())
     }
@@ -120,23 +120,27 @@ impl Engine {
             .exit(Exit::Environment)
     }
 
+    /// One line for everything that could change the answer.
     fn cache_key(&self) -> String {
-        let mut key = format!("1 {} uid={}", self.name(), rustix::process::geteuid().as_raw());
-        let mut add = |file: &Path| {
-            let seen = file.metadata().map_or_else(
-                |_| "-".to_owned(),
-                |m| format!("{}.{}:{}", m.mtime(), m.mtime_nsec(), m.size()),
-            );
-            key.push_str(&format!("\n{} {seen}", file.display()));
-        };
-        add(&self.program);
-        configuration_files().iter().for_each(|file| add(file));
-        for name in POINTERS {
-            let value = std::env::var_os(name).unwrap_or_default();
-            key.push_str(&format!("\n{name}={}", value.to_string_lossy()));
+        let user = rustix::process::geteuid().as_raw();
+        let mut lines = vec![format!("1 {} uid={user}", self.name()), seen(&self.program)];
+        lines.extend(configuration_files().iter().map(|file| seen(file)));
+        lines.extend(POINTERS.iter().map(|name| {
+            format!("{name}={}", std::env::var_os(name).unwrap_or_default().to_string_lossy())
+        }));
+        lines.extend(host_memory());
+        lines.join("\n")
+    }
+}
+
+/// What a file looks like from outside.
+fn seen(file: &Path) -> String {
+    match file.metadata() {
+        Ok(meta) => {
+            let (seconds, nanoseconds) = (meta.mtime(), meta.mtime_nsec());
+            format!("{} {seconds}.{nanoseconds} {}", file.display(), meta.size())
         }
-        key.push_str(&format!("\n{}", host_memory().unwrap_or_default()));
-        key
+        Err(_) => format!("{} -", file.display()),
     }
 }
 
@@ -168,11 +172,11 @@ fn kept(cache: &Path, key: &str) -> Option<Facts> {
     (kept.key == key && fresh).then_some(kept.facts)
 }
 
-fn keep(cache: &Path, kept: Kept) -> anyhow::Result<()> {
+fn keep(cache: &Path, kept: &Kept) -> anyhow::Result<()> {
     let folder = cache.parent().context("the cache has no folder")?;
     fs_err::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer(&mut file, &kept)?;
+    serde_json::to_writer(&mut file, kept)?;
     file.persist(cache)?;
     Ok(())
 }

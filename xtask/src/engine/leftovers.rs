@@ -22,8 +22,12 @@ pub struct Swept {
 impl Engine {
     /// Removes what runs that were killed have left behind. Live runs are not touched.
     pub fn sweep(&self, facts: &Facts) -> Swept {
+        // First the programs: they would go on to the next RUN.
+        let programs = orphaned_programs();
+        kill(&programs);
         let orphans = cgroup::orphans();
-        let processes = orphans.iter().map(cgroup::Orphan::processes).sum();
+        let processes =
+            programs.len() + orphans.iter().map(cgroup::Orphan::processes).sum::<usize>();
         drop(orphans);
         if self.kind != Kind::Podman || facts.remote {
             return Swept { processes, ..Swept::default() };
@@ -41,7 +45,8 @@ impl Engine {
         let containers = working_containers(facts, &ours);
         if !containers.is_empty() {
             // What cannot be removed now is found again by the next sweep.
-            self.tool().args(["rm", "--force"]).args(&containers).limit(ANSWER).run().ok();
+            let remove = self.tool().args(["rm", "--force"]).args(&containers);
+            remove.limit(ANSWER).despite_stop().run().ok();
         }
         let folders = temporary_folders(&ours);
         for folder in &folders {
@@ -53,14 +58,28 @@ impl Engine {
 
 /// Kills what is left of a process tree that had no control group.
 pub(super) fn kill_survivors(seen: &Seen) {
-    for &(process, start) in &seen.processes {
-        if start_time(process) == Some(start)
-            && let Some(pid) = Pid::from_raw(process)
-        {
-            // Gone already is as good.
-            kill_process(pid, Signal::KILL).ok();
-        }
+    let alive = |&&(process, start): &&(i32, u64)| start_time(process) == Some(start);
+    kill(&seen.processes.iter().filter(alive).map(|(process, _)| *process).collect::<Vec<_>>());
+}
+
+fn kill(processes: &[i32]) {
+    for pid in processes.iter().copied().filter_map(Pid::from_raw) {
+        // Gone already is as good.
+        kill_process(pid, Signal::KILL).ok();
     }
+}
+
+/// Engine programs that outlived the run that started them, by the control group on their command line.
+fn orphaned_programs() -> Vec<i32> {
+    let entries = fs_err::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let process = entry.file_name().to_str()?.parse().ok()?;
+            let line = fs_err::read_to_string(entry.path().join("cmdline")).ok()?;
+            let mut words = line.split('\0').skip_while(|word| *word != "--cgroup-parent");
+            cgroup::of_dead_build(words.nth(1)?).then_some(process)
+        })
+        .collect()
 }
 
 /// Ids of buildah's containers, by the group they were to run in.

@@ -25,6 +25,7 @@ mod cgroup;
 mod command;
 mod facts;
 mod holdings;
+mod kernel_log;
 pub mod learn;
 mod leftovers;
 pub mod oom;
@@ -39,7 +40,7 @@ pub use holdings::{Held, Holdings};
 pub use leftovers::Swept;
 
 /// The longest an engine may take over a question.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 
 /// Which of the two engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -93,6 +93,12 @@ pub(super) fn read<'a>(
 
 /// Which image a name stands for, in so far as the names in the store settle it.
 fn answer<'a>(entries: &'a [Entry], name: &str) -> Answer<'a> {
+    let id = name.strip_prefix("sha256:").unwrap_or(name);
+    if id.len() == 64
+        && let Some(entry) = entries.iter().find(|entry| entry.id == id)
+    {
+        return Answer::Id(&entry.id);
+    }
     let wanted = Reference::parse(name);
     if wanted.digest.is_some() {
         return by_digest(entries, &wanted);

@@ -51,7 +51,10 @@ fn stop_politely(stack: &Stack) -> Result<()> {
         let status = only_pod(stack)?["status"]["containerStatuses"][0].take();
         ensure!(status["restartCount"] == 1, "it has not ended yet: {status}");
         ensure!(status["ready"] == true, "it is not ready yet: {status}");
-        Ok(status["lastState"]["terminated"].clone())
+        // The kubelet counts the restart before it tells how the last run ended.
+        let ended = &status["lastState"]["terminated"];
+        ensure!(ended.is_object(), "it does not say how the last run ended: {status}");
+        Ok(ended.clone())
     })?;
     assert_eq!(ended["exitCode"], 0, "SIGTERM must end it in order: {ended}");
     Ok(())

@@ -298,9 +298,12 @@ impl<'a> Lexer<'a> {
 
     fn trim(&mut self, name: &str, op: char) -> Result<Expanded, String> {
         let word = self.nested('}', true)?;
+        if self.mode.keep_unset {
+            return Ok(Expanded::known(format!("${{{name}{op}{}}}", word.text)));
+        }
         let greedy = word.text.starts_with(op);
         let pattern = if greedy { &word.text[1..] } else { word.text.as_str() };
-        let value = match self.matched(name, &word, &word)? {
+        let value = match self.matched(name, &word, &word) {
             Ok(value) => value,
             Err(settled) => return Ok(settled),
         };
@@ -318,7 +321,10 @@ impl<'a> Lexer<'a> {
         }
         let pattern = self.nested('/', true)?;
         let with = self.nested('}', true)?;
-        let value = match self.matched(name, &pattern, &with)? {
+        if self.mode.keep_unset {
+            return Ok(Expanded::known(format!("${{{name}/{}/{}}}", pattern.text, with.text)));
+        }
+        let value = match self.matched(name, &pattern, &with) {
             Ok(value) => value,
             Err(settled) => return Ok(settled),
         };
@@ -329,25 +335,17 @@ impl<'a> Lexer<'a> {
         Ok(Expanded::known(Pattern::parse(&pattern.text)?.replace(&value, &with.text, all)))
     }
 
-    /// The value a pattern is applied to, or (inner error) the result where no pattern is needed.
-    fn matched(
-        &self,
-        name: &str,
-        first: &Expanded,
-        second: &Expanded,
-    ) -> Result<Result<String, Expanded>, String> {
-        if self.mode.keep_unset {
-            return Ok(Err(Expanded::known(format!("${{{name}}}"))));
-        }
+    /// The value a pattern is applied to; the error is the result where no pattern is needed.
+    fn matched(&self, name: &str, first: &Expanded, second: &Expanded) -> Result<String, Expanded> {
         if let Some(name) = first.unknown.as_ref().or(second.unknown.as_ref()) {
-            return Ok(Err(unknown(name)));
+            return Err(unknown(name));
         }
-        Ok(match (self.lookup)(name) {
+        match (self.lookup)(name) {
             Value::Unknown => Err(unknown(name)),
             Value::Set(value) if value.len() > LONGEST_MATCHED => Err(unknown(name)),
             Value::Set(value) => Ok(value),
             Value::Unset => Ok(String::new()),
-        })
+        }
     }
 
     fn name(&mut self) -> String {

@@ -238,6 +238,9 @@ fn arg(arguments: &str, escape: char) -> Result<Vec<Assignment>, String> {
         }
         out.push(Assignment { name: name.to_owned(), default });
     }
+    if out.is_empty() {
+        return Err("`ARG` needs an argument".to_owned());
+    }
     Ok(out)
 }
 

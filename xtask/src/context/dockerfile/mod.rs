@@ -38,7 +38,6 @@ mod instruction;
 mod mount;
 mod parse;
 mod pattern;
-mod rules;
 mod select;
 mod sources;
 mod stages;
@@ -248,8 +247,8 @@ fn doubt(text: &[u8], frontend: Option<&(String, usize)>) -> Option<(String, usi
     if let Some((name, line)) = frontend.filter(|(name, _)| !is_dockers(name)) {
         return Some((format!("the frontend `{name}` may read the text in its own way"), *line));
     }
-    let valid = std::str::from_utf8(text).err()?.valid_up_to();
-    let line = text[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
+    let valid = str::from_utf8(text).err()?.valid_up_to();
+    let line = text[..valid].split(|byte| *byte == b'\n').count();
     Some(("the text is not UTF-8".to_owned(), line))
 }
 

@@ -24,8 +24,8 @@ pub(super) enum Trouble {
 
 /// The stage or image a mount is taken from, variables not expanded (engines do not do it there).
 pub(super) fn from(value: &str) -> Option<String> {
-    let fields = value.split(',').filter_map(|field| field.split_once('='));
-    let from = fields.filter(|(key, _)| key.eq_ignore_ascii_case("from")).next_back()?.1;
+    let mut fields = value.split(',').filter_map(|field| field.split_once('='));
+    let (_, from) = fields.rfind(|(key, _)| key.eq_ignore_ascii_case("from"))?;
     (!from.is_empty()).then(|| from.to_owned())
 }
 

@@ -11,9 +11,11 @@
 //!   ignore file (`**` crosses folders, a folder matched means all below).
 //! * A pattern not understood (`a[^b]c` would match a `/`) chooses all it could be reached from.
 
+use std::ops::Range;
+
 use super::glob::{Glob, has_wildcard};
-use super::rules::{Rules, State};
 use super::{Source, SourceKind};
+use crate::context::ignore::{Rules, State};
 
 /// What `select` chose.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -99,6 +101,31 @@ impl Selection {
             return true;
         }
         !self.subtrees.is_empty() && covering(&self.subtrees, &slash(path)).is_some()
+    }
+
+    /// The chosen among `paths`, which are sorted by bytes, as ascending ranges: a few searches a
+    /// root where [`Self::contains`] is one or two a path.
+    pub fn ranges<P: AsRef<[u8]>>(&self, paths: &[P]) -> Vec<Range<usize>> {
+        let first = |least: &[u8]| paths.partition_point(|path| path.as_ref() < least);
+        let mut ranges = Vec::new();
+        for root in &self.roots {
+            let at = first(&root.path);
+            if paths.get(at).is_some_and(|path| path.as_ref() == root.path) {
+                ranges.push(at..at + 1);
+            }
+            if root.subtree && root.path.is_empty() {
+                return std::iter::once(0..paths.len()).collect();
+            }
+            if root.subtree {
+                // `0` is the byte after `/`: what lies between begins with the folder's path.
+                let mut end = root.path.clone();
+                end.push(b'0');
+                ranges.push(first(&slash(&root.path))..first(&end));
+            }
+        }
+        ranges.retain(|range| !range.is_empty());
+        ranges.sort_by_key(|range| range.start);
+        ranges
     }
 
     /// Whether something below the folder is chosen that was named apart from it.

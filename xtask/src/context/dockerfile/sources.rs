@@ -7,9 +7,9 @@ use super::expand::Expanded;
 use super::globals::{Globals, is_proxy};
 use super::instruction::{Assignment, Body, Copy, Instruction, Run};
 use super::mount::{self, Trouble};
-use super::rules::Rules;
 use super::stages::{Graph, Stage, Target};
 use super::{Base, Fault, Request, Role, Source, SourceKind, Sources};
+use crate::context::ignore::Rules;
 
 /// What the stages reached come to.
 pub(super) struct Found {
@@ -295,16 +295,8 @@ fn is_remote(path: &str) -> bool {
     if path.starts_with("./") || path.starts_with("../") || path.starts_with("github.com/") {
         return false;
     }
-    if let Some((scheme, rest)) = path.split_once("://") {
-        let is_git = rest.split(['?', '#']).next().is_some_and(|path| path.ends_with(".git"));
-        return match scheme {
-            "http" | "https" => true,
-            _ => match scheme.to_ascii_lowercase().as_str() {
-                "git" | "ssh" => true,
-                "http" | "https" => is_git,
-                _ => false,
-            },
-        };
+    if let Some((scheme, _)) = path.split_once("://") {
+        return matches!(scheme, "http" | "https" | "git" | "ssh");
     }
     is_scp_style(path)
 }

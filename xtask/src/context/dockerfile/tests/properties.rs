@@ -186,20 +186,17 @@ fn simple_file() -> impl Strategy<Value = SimpleFile> {
 
 impl SimpleFile {
     fn text(&self) -> String {
-        let mut text = String::new();
-        for (index, stage) in self.stages.iter().enumerate() {
+        let stages = self.stages.iter().enumerate().map(|(index, stage)| {
             let base = stage.on.map_or("scratch".to_owned(), |on| format!("s{on}"));
-            text.push_str(&format!("FROM {base} AS s{index}\n"));
-            for step in &stage.steps {
-                text.push_str(&step.text());
-            }
-        }
-        text
+            let steps: String = stage.steps.iter().map(Step::text).collect();
+            format!("FROM {base} AS s{index}\n{steps}")
+        });
+        stages.collect()
     }
 
     fn reached(&self) -> BTreeSet<usize> {
         let mut reached = BTreeSet::from([self.stages.len() - 1]);
-        for index in (0..self.stages.len()).rev().filter(|index| *index < self.stages.len()) {
+        for index in (0..self.stages.len()).rev() {
             if !reached.contains(&index) {
                 continue;
             }

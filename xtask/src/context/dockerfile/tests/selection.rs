@@ -55,7 +55,11 @@ fn chosen(tree: &Made, instruction: &str) -> (Vec<String>, usize) {
     let selection = select(&sources, tree);
     let text = |path: &[u8]| String::from_utf8(path.to_vec()).unwrap();
     let paths = tree.paths().filter(|(path, _)| selection.contains(path));
-    (paths.map(|(path, _)| text(path)).collect(), selection.missing.len())
+    let chosen: Vec<String> = paths.map(|(path, _)| text(path)).collect();
+    let all: Vec<&[u8]> = tree.paths().map(|(path, _)| path).collect();
+    let ranges = selection.ranges(&all).into_iter().flatten();
+    assert_eq!(ranges.map(|at| text(all[at])).collect::<Vec<_>>(), chosen, "{instruction}");
+    (chosen, selection.missing.len())
 }
 
 fn check(tree: &Made, rows: &[(&str, &[&str])]) {
