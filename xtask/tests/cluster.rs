@@ -193,6 +193,7 @@ fn only_what_is_missing_is_sent(world: &World, cluster: &Cluster) -> [Image; 2] 
 
 fn a_moved_tag_is_sent_again(world: &World, cluster: &Cluster, images: &[Image; 2]) {
     let moved = build(&images[0].tag, "three");
+    podman(&["rmi", &images[0].id]).run().unwrap();
     assert_eq!(world.load(cluster, std::slice::from_ref(&moved)), [moved.tag.clone()]);
     let remove = ["ctr", "--namespace", "k8s.io", "images", "rm", &images[1].tag];
     podman(&["exec", &cluster.nodes[0]]).args(remove).run().unwrap();
