@@ -90,9 +90,9 @@ fn resolve(folder: &Path, name: &OsStr) -> anyhow::Result<Option<PathBuf>> {
 }
 
 fn parts(path: &Path) -> Vec<OsString> {
-    let named = path.components().filter(|part| {
-        matches!(part, Component::Normal(_) | Component::ParentDir)
-    });
+    let named = path
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
     named.map(|part| part.as_os_str().to_owned()).collect()
 }
 

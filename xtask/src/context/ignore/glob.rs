@@ -179,7 +179,8 @@ pub(super) fn reaches(tokens: &[Token], head: &[u8]) -> bool {
     match first {
         Token::Text(text) if text.starts_with(head) => true,
         Token::Star => {
-            !head.contains(&b'/') || first.lengths(head).any(|length| reaches(rest, &head[length..]))
+            !head.contains(&b'/')
+                || first.lengths(head).any(|length| reaches(rest, &head[length..]))
         }
         // What the newline forbids to one wildcard another may take; this is rare enough to walk.
         Token::Folders | Token::Rest => true,

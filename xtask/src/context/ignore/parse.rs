@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn unread_patterns_keep_their_slash() {
-        let texts = |patterns: Vec<Pattern>| patterns.into_iter().map(|p| p.text).collect::<Vec<_>>();
+        let texts =
+            |patterns: Vec<Pattern>| patterns.into_iter().map(|p| p.text).collect::<Vec<_>>();
         assert_eq!(texts(list(["/a", "#b"]).unwrap()), ["a", "#b"]);
         assert_eq!(texts(unread(["/a", "b/"]).unwrap()), ["/a", "b"]);
     }

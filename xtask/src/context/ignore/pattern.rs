@@ -264,9 +264,17 @@ mod tests {
 
     #[test]
     fn some_patterns_only_fail_when_tried() {
-        for pattern in
-            ["[z-a]", "[Local-Only]", "\\q", "\\1", "\\pX", "a{3,2}*", "**/{2}*", "[[:foo:]]", "a*["]
-        {
+        for pattern in [
+            "[z-a]",
+            "[Local-Only]",
+            "\\q",
+            "\\1",
+            "\\pX",
+            "a{3,2}*",
+            "**/{2}*",
+            "[[:foo:]]",
+            "a*[",
+        ] {
             let own = Pattern::new(pattern.into(), 1, false);
             assert!(own.matches(b"x").is_err(), "{pattern}");
         }

@@ -1,2 +1,4 @@
 //! placeholder
-pub fn podman_differs(_text: &[u8]) -> Vec<(usize, String)> { Vec::new() }
+pub fn podman_differs(_text: &[u8]) -> Vec<(usize, String)> {
+    Vec::new()
+}

@@ -30,7 +30,11 @@ pub(super) enum Node {
     Assert(Assertion),
     Concat(Vec<Node>),
     Either(Vec<Node>),
-    Repeat { node: Box<Node>, least: u32, most: Option<u32> },
+    Repeat {
+        node: Box<Node>,
+        least: u32,
+        most: Option<u32>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

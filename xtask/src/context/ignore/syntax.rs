@@ -115,14 +115,18 @@ mod tests {
 
     #[test]
     fn what_is_refused_at_once() {
-        for bad in ["[", "a[", "[]a]", "[-x]", "[x-]", "[a-b-c]", "\\", "a\\", "[a", "[^", "*[", "[]"] {
+        for bad in
+            ["[", "a[", "[]a]", "[-x]", "[x-]", "[a-b-c]", "\\", "a\\", "[a", "[^", "*[", "[]"]
+        {
             assert!(is_malformed(bad), "{bad}");
         }
     }
 
     #[test]
     fn what_passes_though_it_may_fail_later() {
-        for fine in ["[z-a]", "[Local-Only]", "\\q", "\\1", "[!a]b", "[^a]", "]", "a]", "[\\]]", "a*["] {
+        for fine in
+            ["[z-a]", "[Local-Only]", "\\q", "\\1", "[!a]b", "[^a]", "]", "a]", "[\\]]", "a*["]
+        {
             assert!(!is_malformed(fine), "{fine}");
         }
     }

@@ -144,7 +144,10 @@ fn what_is_ignored_and_out_of_reach_is_not_opened() {
         ("*\n!web/?", ",web"),
         // An exception before the pattern that ignores comes too late.
         ("!**/x\n*", ""),
-        ("*\n!**/y", ",src,src/a,target,target/a,vendor,vendor/a,web,web/node_modules,web/node_modules/a"),
+        (
+            "*\n!**/y",
+            ",src,src/a,target,target/a,vendor,vendor/a,web,web/node_modules,web/node_modules/a",
+        ),
         ("*\n![s]rc", ",src,src/a"),
     ] {
         let rules = Rules::parse(text.as_bytes()).unwrap();

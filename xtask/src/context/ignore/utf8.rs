@@ -13,7 +13,9 @@ pub(super) fn first(bytes: &[u8]) -> (char, usize) {
         _ => 1,
     };
     let valid = bytes.get(..width).and_then(|head| str::from_utf8(head).ok());
-    valid.and_then(|head| head.chars().next()).map_or((char::REPLACEMENT_CHARACTER, 1), |c| (c, width))
+    valid
+        .and_then(|head| head.chars().next())
+        .map_or((char::REPLACEMENT_CHARACTER, 1), |c| (c, width))
 }
 
 /// The last character of `bytes`, which must not be empty, and how many bytes it takes.
@@ -54,7 +56,9 @@ mod tests {
 
     #[test]
     fn both_ends_agree_on_where_characters_begin() {
-        for bytes in [&b"a\xe2\x98\xba"[..], b"\xe2\x98", b"\x98\x98\x98\x98\x98", b"\xf0\x9f\x98\xba\xba"] {
+        for bytes in
+            [&b"a\xe2\x98\xba"[..], b"\xe2\x98", b"\x98\x98\x98\x98\x98", b"\xf0\x9f\x98\xba\xba"]
+        {
             let mut forward = Vec::new();
             let mut rest = bytes;
             while !rest.is_empty() {
