@@ -67,6 +67,11 @@ remove_work_folder() {
   rm -rf --one-file-system "$work"
 }
 
+# Runs a command that has much to say; it is heard only if it fails.
+logged() { # COMMAND…
+  "$@" >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; exit 1; }
+}
+
 # `URI SUITE` of each Debian archive this host installs from, in either form of apt's sources.
 debian_archives() {
   # shellcheck disable=SC2016 # apt fills the names in
@@ -74,7 +79,9 @@ debian_archives() {
     awk '$2 ~ /^bookworm(-updates|-security)?$/ && $3 == "main" { print $1, $2 }' | sort -u |
     while read -r uri suite; do
       # Cloud images name a file that lists mirrors instead of the mirror.
-      [[ $uri != mirror+file:* ]] || uri=$(grep -m1 -o '^[a-z]*://[^[:space:]]*' "${uri#mirror+file:}")
+      if [[ $uri == mirror+file:* ]]; then
+        uri=$(grep -m1 -o '^[a-z]*://[^[:space:]]*' "${uri#mirror+file:}")
+      fi
       echo "$uri $suite"
     done
 }
@@ -89,8 +96,13 @@ bootstrap_debian() { # ROOT PACKAGES
     echo "apt on this host has no source for bookworm" >&2
     exit 3
   fi
-  debootstrap --variant=minbase ${2:+--include="$2"} bookworm "$1" "$mirror" >"$work/debootstrap.log" 2>&1 ||
-    { tail -n 20 "$work/debootstrap.log" >&2; exit 1; }
+  logged debootstrap --variant=minbase ${2:+--include="$2"} bookworm "$1" "$mirror"
+}
+
+# The tree in $1 as a tar that is the same whenever the tree is: sorted, and all of one date (1980,
+# the earliest that zip files can hold).
+tar_tree() { # FOLDER
+  tar -C "$1" --numeric-owner --sort=name --mtime=@315532800 --one-file-system -c .
 }
 
 # Makes $image out of the tree in $1; what follows goes to the engine's import.
@@ -98,6 +110,5 @@ import_tree() { # ROOT [--change INSTRUCTION]…
   local root=$1 quiet=()
   shift
   [[ $engine != podman ]] || quiet=(--quiet)
-  tar -C "$root" --numeric-owner --sort=name --one-file-system -c . |
-    "$engine" import "${quiet[@]}" "$@" - "$image" >/dev/null
+  tar_tree "$root" | "$engine" import "${quiet[@]}" "$@" - "$image" >/dev/null
 }

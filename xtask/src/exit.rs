@@ -75,6 +75,14 @@ pub fn code(error: &anyhow::Error) -> Exit {
         .map_or(Exit::Failed, |coded| coded.exit)
 }
 
+/// The exit code of a run that a signal has stopped.
+pub fn after_signal(signal: Option<i32>) -> Option<Exit> {
+    match signal? {
+        signal_hook::consts::SIGINT => Some(Exit::Interrupted),
+        _ => Some(Exit::Terminated),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

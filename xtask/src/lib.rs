@@ -20,3 +20,24 @@ pub mod exit; //     exit codes, and how an error says which
 pub mod paths; //    the only module that knows where things lie
 pub mod process; //  the only module that starts processes
 pub mod ui; //       the only module that prints
+
+pub mod cli; //     what may be typed
+mod verbs; //       one short file a verb
+
+/// Does what the command line asks for; what went wrong is said, and the exit code says it too.
+pub fn run(cli: cli::Cli) -> exit::Exit {
+    ui::init(match cli.global.color {
+        cli::Color::Auto => ui::Color::Auto,
+        cli::Color::Always => ui::Color::Always,
+        cli::Color::Never => ui::Color::Never,
+    });
+    let result = process::stop::listen().and_then(|()| verbs::run(cli));
+    let exit = match &result {
+        Ok(exit) => *exit,
+        Err(error) => {
+            ui::error(error);
+            exit::code(error)
+        }
+    };
+    exit::after_signal(process::stop::signal()).unwrap_or(exit)
+}

@@ -3,7 +3,7 @@
 //! ```text
 //! target/xtask/
 //!   state/            may be lost at any time: only time is lost with it
-//!     index           stat index: what was hashed, and when
+//!     index/          stat indices: what was hashed, and when
 //!     records/IMAGE   what an image was last built from
 //!     memory.json     learned peaks of builds
 //!     engine.json     facts of the engine that are slow to ask for
@@ -38,7 +38,8 @@ impl Paths {
         self.home.join("state")
     }
 
-    pub fn index(&self) -> PathBuf {
+    /// Folder of the stat indices, one a context.
+    pub fn indices(&self) -> PathBuf {
         self.state().join("index")
     }
 
@@ -68,6 +69,21 @@ impl Paths {
 
     pub fn kubeconfig(&self, cluster: &str) -> PathBuf {
         self.cluster(cluster).join("kubeconfig")
+    }
+
+    /// What is known of a cluster we made.
+    pub fn cluster_record(&self, cluster: &str) -> PathBuf {
+        self.cluster(cluster).join("cluster.json")
+    }
+
+    /// What was applied to a cluster we made.
+    pub fn applied(&self, cluster: &str) -> PathBuf {
+        self.cluster(cluster).join("applied.json")
+    }
+
+    /// Held by the run that uses a cluster; beside its folder, which goes with the cluster.
+    pub fn cluster_lock(&self, cluster: &str) -> PathBuf {
+        self.home.join("clusters").join(format!("{cluster}.lock"))
     }
 }
 

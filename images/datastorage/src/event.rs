@@ -13,7 +13,8 @@
 //! | `namespace`, `resource`, `fingerprint` | may be left out |
 //! | `detail` | a JSON object, may be left out; holds no U+0000, which PostgreSQL cannot store |
 //!
-//! Text is at most 253 bytes (the longest Kubernetes name) without control characters.
+//! Text is at most 512 bytes (room for kind, namespace and name of any object) without control
+//! characters.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ use crate::problem::FieldError;
 
 /// The most events one batch may hold.
 pub(crate) const MAX_EVENTS: usize = 500;
-const MAX_TEXT_BYTES: usize = 253;
+const MAX_TEXT_BYTES: usize = 512;
 const MAX_TYPE_BYTES: usize = 100;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -188,7 +189,7 @@ mod tests {
             ("service", json!(""), "events[0].service", "empty"),
             ("correlation_id", json!(""), "events[0].correlation_id", "empty"),
             ("correlation_id", json!("a\nb"), "events[0].correlation_id", "control"),
-            ("namespace", json!("n".repeat(254)), "events[0].namespace", "253"),
+            ("namespace", json!("n".repeat(513)), "events[0].namespace", "512"),
             ("resource", json!("nul\u{0}"), "events[0].resource", "control"),
             ("outcome", json!("maybe"), "events[0]", "maybe"),
             ("occurred_at", json!("yesterday"), "events[0]", "invalid characters"),

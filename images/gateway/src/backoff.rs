@@ -76,7 +76,7 @@ mod tests {
         let budget = Budget::starting_now(Duration::from_secs(1));
         let asked = Instant::now();
         assert!(!budget.wait(Duration::from_hours(1)).await);
-        assert!(asked.elapsed() < Duration::from_secs(60));
+        assert!(asked.elapsed() < Duration::from_mins(1));
         assert!(budget.wait(Duration::ZERO).await);
     }
 }

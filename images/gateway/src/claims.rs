@@ -90,12 +90,6 @@ impl Claims {
         self.connection.borrow().is_some()
     }
 
-    /// Returns once Redis is there.
-    pub async fn connected(&mut self) {
-        // Fails only when the keeper is gone, which ends with the process.
-        drop(self.connection.wait_for(Option::is_some).await);
-    }
-
     pub async fn read(&self, fingerprint: &Fingerprint) -> Result<Entry, Lost> {
         let value: Option<String> = self.ask(redis::cmd("GET").arg(key(fingerprint))).await?;
         Ok(entry(value.as_deref()))

@@ -63,10 +63,8 @@ impl Settings {
         let mut reader = Reader { lookup, faults: Vec::new() };
         let settings = Self {
             listen: reader.parsed("LISTEN", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))),
-            redis_url: reader
-                .url("REDIS_URL", "redis://redis:6379", &["redis"])
-                .unwrap_or_default(),
-            datastorage_url: reader.url("DATASTORAGE_URL", "http://datastorage:8080", &["http"]),
+            redis_url: reader.url("REDIS_URL", "redis://redis:6379", &["redis"]),
+            datastorage_url: reader.datastorage_url(),
             dedup_ttl: reader.duration("DEDUP_TTL", Duration::from_mins(5)),
             cors: reader.parsed("CORS_ALLOWED_ORIGINS", cors::Policy::default()),
             kube: reader.kube(),
@@ -113,17 +111,22 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         }
     }
 
-    fn url(&mut self, name: &str, default: &str, schemes: &[&str]) -> Option<String> {
+    fn url(&mut self, name: &str, default: &str, schemes: &[&str]) -> String {
         let text = (self.lookup)(name).unwrap_or_else(|| default.to_owned());
-        let text = text.trim_end_matches('/');
-        if text.is_empty() && name == "DATASTORAGE_URL" {
-            return None;
-        }
-        let scheme = Uri::from_str(text).ok().and_then(|uri| uri.scheme_str().map(str::to_owned));
-        if !scheme.is_some_and(|scheme| schemes.contains(&scheme.as_str())) {
+        let usable = Uri::from_str(&text).is_ok_and(|uri| {
+            uri.scheme_str().is_some_and(|scheme| schemes.contains(&scheme))
+                && uri.host().is_some_and(|host| !host.is_empty())
+        });
+        if !usable {
             self.faults.push(format!("`{name}`: not a URL of {}", schemes.join(" or ")));
         }
-        Some(text.to_owned())
+        text.trim_end_matches('/').to_owned()
+    }
+
+    fn datastorage_url(&mut self) -> Option<String> {
+        let turned_off = (self.lookup)("DATASTORAGE_URL").is_some_and(|text| text.is_empty());
+        let default = "http://datastorage:8080";
+        (!turned_off).then(|| self.url("DATASTORAGE_URL", default, &["http"]))
     }
 
     /// `warning` and numbers mean nothing here, though `LevelFilter` itself reads numbers.
@@ -149,7 +152,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         let token_file = (self.lookup)("KUBE_TOKEN_FILE").map(PathBuf::from);
         let ca_file = (self.lookup)("KUBE_CA_FILE").map(PathBuf::from);
         KubeAccess {
-            url: self.url("KUBE_API_URL", &url, &["http", "https"]).unwrap_or_default(),
+            url: self.url("KUBE_API_URL", &url, &["http", "https"]),
             token_file: token_file.or_else(|| account("token")),
             ca_file: ca_file.or_else(|| account("ca.crt")),
         }

@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    const TTL: Duration = Duration::from_secs(300);
+    const TTL: Duration = Duration::from_mins(5);
     const YOUNG: u64 = 10;
     const OLD: u64 = 301;
 

@@ -104,7 +104,8 @@ fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn is_over_limit(error: &axum::Error) -> bool {
-    error.source().is_some_and(|cause| cause.is::<LengthLimitError>())
+    let cause = error.source().and_then(<dyn Error>::downcast_ref::<LengthLimitError>);
+    cause.is_some()
 }
 
 /// serde's messages quote the value at fault, which may be a secret; the place is enough.
@@ -288,8 +289,11 @@ fn problem(failure: &Failure) -> Problem {
             Problem::new(Kind::Refused, "the Kubernetes API refused the remediation request")
         }
         Failure::Api(ApiError::Unavailable(_)) => unavailable("the Kubernetes API is away"),
-        Failure::Api(ApiError::NotFound(_) | ApiError::Conflict(_)) => {
-            unavailable("the remediation request changed under our hands")
+        Failure::Api(ApiError::NotFound(_)) => {
+            unavailable("the Kubernetes API does not have the remediation request")
+        }
+        Failure::Api(ApiError::Conflict(_)) => {
+            unavailable("the remediation request keeps changing")
         }
         Failure::Lost(_) | Failure::Held => unavailable(&failure.to_string()),
     }

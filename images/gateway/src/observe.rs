@@ -127,7 +127,7 @@ impl Exchange<'_> {
         let fingerprint = subject.map(|subject| subject.fingerprint.as_str());
         let namespace = subject.map(|subject| subject.namespace.as_str());
         let path = self.path;
-        macro_rules! line {
+        macro_rules! access {
             ($level:ident) => {
                 tracing::$level!(
                     request_id,
@@ -142,9 +142,9 @@ impl Exchange<'_> {
             };
         }
         match (self.route, status) {
-            ("/healthz" | "/readyz" | "/metrics", ..400) => line!(debug),
-            (_, 500..) => line!(error),
-            _ => line!(info),
+            ("/healthz" | "/readyz" | "/metrics", ..400) => access!(debug),
+            (_, 500..) => access!(error),
+            _ => access!(info),
         }
     }
 }

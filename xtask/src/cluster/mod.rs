@@ -1,1 +1,109 @@
-//! cluster
+//! Stage 6: the cluster a suite runs on, and the images on its nodes.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `settings` | kind's configuration: ours merged into the user's |
+//! | `nodes` | the containers that are the nodes, as the engine shows them |
+//! | `record` | what we made: fingerprint, containers, owner; beside the kubeconfig and on the nodes |
+//! | `decide` | reuse, start, make, remake or refuse; pure |
+//! | `kind` | making, starting, taking down |
+//! | `port` | host ports, bound beforehand, and who holds a taken one |
+//! | `ready` | waiting for the API and for nodes that were started again |
+//! | `load`, `held` | images onto the nodes, and what a node holds |
+//!
+//! kind gets its provider by `KIND_EXPERIMENTAL_PROVIDER` at *every* call: a single call without it asks
+//! another engine. The kubeconfig is our own file; the user's is neither read nor written, and
+//! KUBECONFIG is taken out of every child's environment.
+
+mod decide;
+mod held;
+mod kind;
+mod load;
+mod nodes;
+mod port;
+mod ready;
+mod record;
+mod settings;
+
+use std::path::{Path, PathBuf};
+
+use crate::config;
+use crate::event::Events;
+use crate::paths::Paths;
+use crate::process::Tool;
+
+pub use held::Image;
+pub use load::{Loaded, load};
+pub use record::{Lease, hold};
+
+/// A cluster that answers.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// kind's name for it.
+    pub name: String,
+    /// Private; the user's own is never touched.
+    pub kubeconfig: PathBuf,
+    /// Names of the node containers that run pods or the control plane.
+    pub nodes: Vec<String>,
+    /// Made by this run, not kept from another.
+    pub made: bool,
+}
+
+/// What is there under a cluster's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    Absent,
+    /// Ours and running, and what this configuration asks for.
+    Running,
+    /// Ours, but some node container is stopped.
+    Stopped,
+    /// Ours, but `up` would make it anew, for this reason.
+    Outdated(String),
+    /// Not made by this workspace, for this reason: we leave it alone.
+    Foreign(String),
+}
+
+impl Cluster {
+    /// kubectl for this cluster, with a discovery cache of its own.
+    pub fn kubectl(&self) -> Tool {
+        kubectl(&self.kubeconfig)
+    }
+}
+
+fn kubectl(kubeconfig: &Path) -> Tool {
+    Tool::new("kubectl")
+        .without_env("KUBECONFIG")
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .arg("--cache-dir")
+        .arg(kubeconfig.with_file_name("kubectl-cache"))
+}
+
+/// Brings the cluster up: reused if it is the one that is wanted, else started, made or made anew.
+/// Returns as soon as its API answers; pods wait for the rest by themselves.
+pub fn up(
+    wanted: &config::Cluster,
+    ports: &[&config::Port],
+    provider: &str,
+    paths: &Paths,
+    log: &Path,
+    events: &Events,
+) -> anyhow::Result<Cluster> {
+    kind::Site::of(wanted, ports, provider, paths, log)?.up(events)
+}
+
+/// Takes the cluster down, if we made it; a cluster that is not there is down already.
+pub fn down(name: &str, provider: &str, paths: &Paths, log: &Path) -> anyhow::Result<()> {
+    kind::down(name, provider, paths, log)
+}
+
+/// What `up` would find.
+pub fn status(
+    wanted: &config::Cluster,
+    ports: &[&config::Port],
+    provider: &str,
+    paths: &Paths,
+) -> anyhow::Result<Status> {
+    let log = paths.cluster(&wanted.name).join("status.log");
+    Ok(kind::Site::of(wanted, ports, provider, paths, &log)?.status())
+}

@@ -105,6 +105,9 @@ pub struct Image {
     /// Ids of secrets and where their values come from; only the ids are in the key.
     pub secrets: BTreeMap<String, PathBuf>,
     pub inputs: Inputs,
+    /// Whether its builds see the host's CA certificates, where not as the engine's settings say: an
+    /// image that installs certificates of its own cannot have them mounted over.
+    pub trust_host_ca: Option<bool>,
     /// Docker ignore patterns on top of the ignore file.
     pub exclude: Vec<String>,
     /// Bytes a build is taken to need before one was measured.

@@ -1,4 +1,129 @@
 //! Stage 2: what goes into an image.
+//!
+//! [`open`] reads what is written (ignore files, Dockerfiles), [`gather`] walks, chooses and hashes.
+//! The [`Context`] that comes out is a value: what is sent, why it is no less, and the parts of the
+//! key. [`Context::stage`] copies just that into a folder for the engine.
 
-pub mod dockerfile;
-pub mod ignore;
+mod cargo; //          what a Cargo package is built from
+mod contents; //       what one image is sent
+mod digest; //         SHA-256 of files and records
+pub mod dockerfile; // which of them the target can read
+mod gather; //         rules + Dockerfiles + walk + index → contexts
+pub mod ignore; //     which paths the ignore file leaves
+mod index; //          digests that need not be taken again
+mod key; //            what a key is made of
+pub mod record; //     what an image was last built from
+mod stage; //          the folder an engine is given
+mod tree; //           a context as it was found
+mod walk; //           one pass for all images
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use contents::Contents;
+pub use contents::Entry;
+pub use digest::Digest;
+use dockerfile::{Reading, Role};
+pub use gather::{Opened, Spec, gather, open};
+pub use key::{Key, Parts};
+use record::Record;
+use tree::Tree;
+
+/// What one image is sent, hashed.
+#[derive(Debug)]
+pub struct Context {
+    pub spec: Spec,
+    /// The Dockerfile as it was read: the engine is given these bytes.
+    pub dockerfile: Vec<u8>,
+    pub reading: Option<Reading>,
+    tree: Arc<Tree>,
+    digests: Arc<Vec<Option<Digest>>>,
+    contents: Contents,
+    inputs: Option<Digest>,
+    rules: Digest,
+}
+
+impl Context {
+    /// Everything that is sent, sorted by path bytes.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.contents.entries(&self.tree)
+    }
+
+    /// Number of entries that are not folders, and the bytes in them.
+    pub fn size(&self) -> (u64, u64) {
+        let files = self.entries().filter(|entry| entry.kind() != "dir");
+        files.fold((0, 0), |(files, bytes), entry| (files + 1, bytes + entry.size()))
+    }
+
+    /// Why nothing narrows what is sent, if something in the Dockerfile makes it so: the reason and its line.
+    pub fn whole(&self) -> Option<(String, usize)> {
+        let narrowed = self.spec.inputs != crate::config::Inputs::Dockerfile;
+        self.reading.as_ref().filter(|_| !narrowed)?.whole_context()
+    }
+
+    /// References of the external images the target is built on.
+    pub fn bases(&self) -> impl Iterator<Item = &str> {
+        bases_of(self.reading.as_ref())
+    }
+
+    /// The parts of the key, with the ids of the bases the engine holds.
+    pub fn parts(&self, held: &BTreeMap<String, String>) -> Parts {
+        self.parts_of(self.inputs, held)
+    }
+
+    fn parts_of(&self, inputs: Option<Digest>, held: &BTreeMap<String, String>) -> Parts {
+        let mut parts = Parts {
+            inputs: inputs.map(|digest| digest.to_string()).unwrap_or_default(),
+            target: self.spec.target.clone(),
+            platform: self.spec.platform.clone(),
+            ..Parts::default()
+        };
+        if let Some(reading) = &self.reading {
+            parts.dockerfile = Digest::of(&reading.text).to_string();
+            parts.args.clone_from(&reading.args);
+            parts.args.retain(|name, _| !self.spec.volatile_args.contains(name));
+            parts.secrets.clone_from(&reading.secrets);
+        }
+        let base = |reference: &str| (reference.to_owned(), held.get(reference).cloned());
+        parts.bases = self.bases().map(base).collect();
+        parts
+    }
+
+    /// Copies what is sent to `folder`; the parts of the key of what was really copied.
+    pub fn stage(&self, folder: &Path, held: &BTreeMap<String, String>) -> Result<Parts> {
+        let inputs = stage::stage(&self.contents, &self.tree, folder)?;
+        Ok(self.parts_of(Some(inputs), held))
+    }
+
+    /// What is to be remembered of a build that took `seconds`.
+    pub fn record(&self, parts: &Parts, seconds: f64) -> Record {
+        Record {
+            key: parts.key().to_string(),
+            parts: parts.clone(),
+            ignore: self.rules.to_string(),
+            seconds,
+            files: self.files(),
+        }
+    }
+
+    /// Path → kind and content of everything that is sent, as records hold it.
+    pub fn files(&self) -> BTreeMap<String, String> {
+        self.entries()
+            .map(|entry| record::line(&entry, entry.digest(&self.digests).as_ref()))
+            .collect()
+    }
+
+    /// The digest of the ignore rules, as records hold it.
+    pub fn ignore(&self) -> String {
+        self.rules.to_string()
+    }
+}
+
+/// The images a Dockerfile is built on; a frontend only reads it.
+fn bases_of(reading: Option<&Reading>) -> impl Iterator<Item = &str> {
+    let bases = reading.into_iter().flat_map(|reading| &reading.bases);
+    bases.filter(|base| base.role != Role::Frontend).map(|base| base.name.as_str())
+}

@@ -1,1 +1,44 @@
-//! deploy
+//! Stage 7: manifests onto the cluster, in order, each step waited for, a hopeless one given up at once.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `render` | a step's manifests with the run's image tags in them, through `kubectl kustomize` |
+//! | `apply` | server-side apply; CRDs first, and waited for; Jobs that cannot be changed are replaced |
+//! | `kept` | what earlier runs applied, and whether it is still there unchanged |
+//! | `api` | the Kubernetes API through `kubectl proxy`, for questions asked many times a second |
+//! | `look` | the cluster's objects as they are just now, shared by all that wait |
+//! | `verdict` | objects → ready, waiting, hopeless; pure |
+//! | `wait` | the loop around it, and http and tcp waits |
+//! | `explain` | a hopeless pod's events and last log lines |
+//! | `diagnose` | everything about the cluster, into a folder |
+//!
+//! A kept cluster is not emptied between runs: deleting a namespace and starting its pods again takes
+//! longer than all else in an unchanged run. Instead every step is applied anew unless it is
+//! provably as it was (`kept`), what no step applies any more is deleted, a Job is run again when
+//! anything before it changed, and namespaces that specs made (label `xtask-e2e/spec`) are deleted in the background.
+
+mod api;
+mod apply;
+mod diagnose;
+mod explain;
+mod http;
+mod kept;
+mod look;
+mod object;
+mod render;
+mod verdict;
+mod wait;
+
+pub use apply::apply;
+pub use diagnose::diagnose;
+pub use kept::Kept;
+pub use look::Looks;
+pub use object::ObjectRef;
+pub use render::{Document, Rendered, render};
+pub use wait::{Target, wait};
+
+/// Who applies, in the objects' `managedFields`.
+const FIELD_MANAGER: &str = "xtask";
+
+/// Label of what a spec made for itself: gone when the next run begins.
+pub const SPEC_LABEL: &str = "xtask-e2e/spec";

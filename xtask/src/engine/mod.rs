@@ -1,1 +1,142 @@
-//! engine
+//! Stage 5: what builds, holds and hands out images: podman or docker, through their command lines.
+//!
+//! Three rules, each from something seen to go wrong:
+//!
+//! 1. **An exit code proves nothing.** podman 4.3 ended by SIGTERM exits 0 and leaves no image. A build
+//!    has succeeded when the image is there under its tag and carries the labels it was ordered with.
+//! 2. **Ending the engine's program ends nothing else.** The RUN process survives it, in a session and
+//!    a control group of its own; a working container and a temporary folder stay behind. So every build
+//!    gets a control group by name, and all three are found by that name ([`leftovers`]).
+//! 3. **Asking is dear.** `podman images` takes 14 s with 300 images, `podman info` up to a second. Facts are
+//!    cached, and what is held is read from the store's own index, each image proving itself by its hash ([`store`]).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+
+use crate::config::{self, EngineName};
+use crate::exit::{Exit, WithExit as _};
+use crate::process::{self, Tool};
+
+mod build;
+mod cgroup;
+mod command;
+mod facts;
+mod holdings;
+mod kernel_log;
+pub mod learn;
+mod leftovers;
+pub mod oom;
+mod reference;
+mod sampler;
+mod store;
+
+pub use build::{BuildError, Built};
+pub use command::Order;
+pub use facts::Facts;
+pub use holdings::{Held, Holdings};
+pub use leftovers::Swept;
+
+/// The longest an engine may take over a question.
+const ANSWER: Duration = Duration::from_mins(1);
+
+/// Which of the two engines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Podman,
+    Docker,
+}
+
+/// An engine that was found on this machine. Cheap to clone; clones share what was learned of it.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub kind: Kind,
+    program: PathBuf,
+    facts: Arc<OnceLock<Facts>>,
+}
+
+/// The engine the settings ask for. `auto` takes podman where it is installed, else docker if its
+/// daemon answers. Starts no process for podman.
+pub fn choose(settings: &config::Engine) -> anyhow::Result<Engine> {
+    let found = |kind: Kind| process::find(kind.name()).map(|program| Engine::at(kind, program));
+    let missing = |what: &str| {
+        anyhow!("failed to find {what}\nhint: cargo xtask doctor --fix").exit(Exit::Environment)
+    };
+    match settings.name {
+        EngineName::Podman => found(Kind::Podman).ok_or_else(|| missing("`podman` on PATH")),
+        EngineName::Docker => found(Kind::Docker)
+            .ok_or_else(|| missing("`docker` on PATH"))
+            .and_then(Engine::with_daemon),
+        EngineName::Auto => match (found(Kind::Podman), found(Kind::Docker)) {
+            (Some(podman), _) => Ok(podman),
+            (None, Some(docker)) => docker.with_daemon(),
+            (None, None) => {
+                Err(missing("a container engine: neither `podman` nor `docker` is on PATH"))
+            }
+        },
+    }
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Podman => "podman",
+            Kind::Docker => "docker",
+        }
+    }
+}
+
+impl Engine {
+    fn at(kind: Kind, program: PathBuf) -> Self {
+        Self { kind, program, facts: Arc::default() }
+    }
+
+    /// This engine, if its daemon answers.
+    fn with_daemon(self) -> anyhow::Result<Self> {
+        self.tool()
+            .args(["version", "--format", "{{.Server.Version}}"])
+            .limit(Duration::from_secs(10))
+            .read()
+            .context("failed to reach docker's daemon\nhint: cargo xtask doctor --fix")
+            .exit(Exit::Environment)?;
+        Ok(self)
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    /// The file that is run.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The engine's program, ready for a command.
+    pub fn tool(&self) -> Tool {
+        Tool::new(self.name())
+    }
+
+    /// Writes all of `tags` as one docker-archive to standard output: layers in common are in it once.
+    pub fn save(&self, tags: &[String]) -> Tool {
+        let tool = self.tool().arg("save");
+        let tool = match self.kind {
+            Kind::Podman => {
+                tool.args(["--quiet", "--multi-image-archive", "--format", "docker-archive"])
+            }
+            Kind::Docker => tool,
+        };
+        tool.args(tags)
+    }
+
+    /// Takes a tag off an image. The image goes with its last tag.
+    pub fn remove_tag(&self, tag: &str) -> anyhow::Result<()> {
+        let tool = match self.kind {
+            Kind::Podman => self.tool().args(["untag", tag, tag]),
+            Kind::Docker => self.tool().args(["image", "rm", tag]),
+        };
+        tool.limit(ANSWER).run().with_context(|| format!("failed to remove tag `{tag}`"))?;
+        Ok(())
+    }
+}

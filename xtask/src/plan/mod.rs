@@ -1,1 +1,203 @@
-//! plan
+//! Stage 3: (what images would be built from, what the engine holds, what was recorded) → [`Plan`].
+//!
+//! Pure: everything it needs is a value. A skip has one proof, an image the engine holds under the
+//! key's tag whose label is that key. A record only says why that image is not there.
+
+mod diff;
+mod reason;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use diff::{Now, diff};
+pub use reason::Reason;
+
+use crate::context::Key;
+use crate::context::record::Record;
+
+/// The label that holds an image's key.
+pub const KEY_LABEL: &str = "dev.xtask.key";
+
+/// What a run would do, and why. Its JSON form is relied on by scripts.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    pub version: u32,
+    pub images: Vec<Planned>,
+    pub steps: Vec<Step>,
+}
+
+/// What would be done for one image.
+#[derive(Clone, Debug, Serialize)]
+pub struct Planned {
+    pub name: String,
+    #[serde(serialize_with = "as_text")]
+    pub key: Key,
+    pub tag: String,
+    pub action: Action,
+    pub reasons: Vec<Reason>,
+    /// Bytes a build of it would reserve.
+    pub memory: u64,
+    /// How long its last build took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    Build,
+    Skip,
+}
+
+/// One step of a suite, as the plan shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    pub name: String,
+    pub needs: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+/// All that is known of one image.
+pub struct Known<'a> {
+    pub name: &'a str,
+    pub key: Key,
+    /// Labels of the image the engine holds under the key's tag.
+    pub held: Option<&'a BTreeMap<String, String>>,
+    pub record: Option<&'a Record>,
+    /// What it would be built from now; only looked at when it has to be built.
+    pub now: &'a dyn Fn() -> Now,
+    pub memory: u64,
+    pub forced: bool,
+}
+
+/// Decides about one image.
+pub fn decide(known: &Known) -> Planned {
+    let reasons = if known.forced {
+        vec![Reason::Forced]
+    } else if proven(known) {
+        vec![Reason::UpToDate]
+    } else {
+        causes(known)
+    };
+    let action = if reasons == [Reason::UpToDate] { Action::Skip } else { Action::Build };
+    Planned {
+        name: known.name.to_owned(),
+        key: known.key,
+        tag: known.key.tag(known.name),
+        action,
+        reasons,
+        memory: known.memory,
+        seconds: known.record.map(|record| record.seconds),
+    }
+}
+
+/// Whether the image under the key's tag says by its label that it is the one.
+fn proven(known: &Known) -> bool {
+    known.held.and_then(|labels| labels.get(KEY_LABEL)) == Some(&known.key.to_string())
+}
+
+fn causes(known: &Known) -> Vec<Reason> {
+    match known.record {
+        None => vec![Reason::NoImage, Reason::NoRecord],
+        Some(record) => {
+            let differences = diff(record, &(known.now)());
+            // The same inputs as last time: the image itself must have gone.
+            if differences.is_empty() { vec![Reason::NoImage] } else { differences }
+        }
+    }
+}
+
+fn as_text<S: serde::Serializer>(key: &Key, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(key)
+}
+
+impl Plan {
+    pub fn new(images: Vec<Planned>, steps: Vec<Step>) -> Self {
+        Self { version: 1, images, steps }
+    }
+
+    pub fn to_build(&self) -> impl Iterator<Item = &Planned> {
+        self.images.iter().filter(|image| image.action == Action::Build)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Parts;
+
+    fn labels(key: &str) -> BTreeMap<String, String> {
+        [(KEY_LABEL.to_owned(), key.to_owned())].into()
+    }
+
+    fn decided(
+        held: Option<&str>,
+        record: Option<&Record>,
+        forced: bool,
+    ) -> (Action, Vec<&'static str>) {
+        let held = held.map(labels);
+        let now = || Now { parts: Parts::default(), ignore: String::new(), files: BTreeMap::new() };
+        let known = Known {
+            name: "api",
+            key: Parts::default().key(),
+            held: held.as_ref(),
+            record,
+            now: &now,
+            memory: 1,
+            forced,
+        };
+        let planned = decide(&known);
+        (planned.action, planned.reasons.iter().map(Reason::kind).collect())
+    }
+
+    #[test]
+    fn only_an_image_that_says_so_itself_is_skipped() {
+        let key = Parts::default().key().to_string();
+        let same = Record { key: key.clone(), ..Record::default() };
+        let mut other = Record::default();
+        other.files.insert("a".into(), "f 1".into());
+        let table: [(Option<&str>, Option<&Record>, bool, Action, &[&str]); 7] = [
+            (Some(&key), None, false, Action::Skip, &["up-to-date"]),
+            (Some(&key), Some(&other), false, Action::Skip, &["up-to-date"]),
+            (Some(&key), Some(&same), true, Action::Build, &["forced"]),
+            // Tagged behind our back, or by another tool: the label is not this key.
+            (Some("0123"), Some(&same), false, Action::Build, &["no-image"]),
+            (None, Some(&same), false, Action::Build, &["no-image"]),
+            (None, Some(&other), false, Action::Build, &["file-removed"]),
+            (None, None, false, Action::Build, &["no-image", "no-record"]),
+        ];
+        for (held, record, forced, action, reasons) in table {
+            assert_eq!(
+                decided(held, record, forced),
+                (action, reasons.to_vec()),
+                "{held:?} {forced}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_json_form_is_the_one_scripts_read() {
+        let reasons = vec![
+            Reason::FileChanged { path: "a".into(), detail: None },
+            Reason::BuildArg { name: "GO".into(), detail: "1 → 2".into() },
+        ];
+        let planned = Planned {
+            name: "api".into(),
+            key: Parts::default().key(),
+            tag: "localhost/api:0".into(),
+            action: Action::Build,
+            reasons,
+            memory: 5,
+            seconds: None,
+        };
+        let json = serde_json::to_value(Plan::new(vec![planned], Vec::new())).unwrap();
+        assert_eq!(json["version"], 1);
+        let image = &json["images"][0];
+        assert_eq!(image["action"], "build");
+        assert_eq!(image["reasons"][0], serde_json::json!({"kind": "file-changed", "path": "a"}));
+        assert_eq!(image["reasons"][1]["detail"], "GO: 1 → 2");
+        assert_eq!(image["key"].as_str().map(str::len), Some(64));
+    }
+}

@@ -92,7 +92,7 @@ impl Child {
     ) -> Result<(Self, Option<ChildStdout>), Failure> {
         let not_started = |why: String| tool.failure(Ending::NotStarted(why), VecDeque::new());
         let log = open_log(tool).map_err(|error| not_started(error.to_string()))?;
-        if stop::requested() {
+        if stop::requested() && !tool.despite_stop {
             return Err(tool.failure(Ending::Stopped, VecDeque::new()));
         }
         let mut command = command(tool);
@@ -173,7 +173,9 @@ impl Child {
                 Ok(Message::Closed) => self.open_streams -= 1,
                 Ok(Message::Ended) => ended_at = Some(Instant::now()),
                 Ok(Message::Signal(Urgency::Kill)) => self.kill(Signal::KILL),
-                Ok(Message::Signal(Urgency::Stop)) if ousting.is_none() => {
+                Ok(Message::Signal(Urgency::Stop))
+                    if ousting.is_none() && !self.tool.despite_stop =>
+                {
                     ousting = Some(self.oust(Ending::Stopped, self.tool.grace));
                 }
                 Ok(Message::Signal(Urgency::Stop)) => {}

@@ -37,6 +37,7 @@ pub struct Tool {
     limit: Option<Duration>,
     silence: Option<Duration>,
     grace: Duration,
+    despite_stop: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +100,7 @@ impl Tool {
             limit: None,
             silence: None,
             grace: GRACE,
+            despite_stop: false,
         }
     }
 
@@ -179,6 +181,14 @@ impl Tool {
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// Runs even when the run is being stopped: for taking down and for diagnostics. Give it a limit;
+    /// a second signal still kills it.
+    #[must_use]
+    pub fn despite_stop(mut self) -> Self {
+        self.despite_stop = true;
         self
     }
 

@@ -4,7 +4,7 @@
 //! kills. The process still returns from `main`, so that every drop runs: stages are
 //! removed, clusters taken down.
 
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// The first signal that came; 0 while none has.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
+/// Whether the run has given up by itself.
+static CANCELLED: AtomicBool = AtomicBool::new(false);
 static PRESSES: AtomicUsize = AtomicUsize::new(0);
 static NEXT: AtomicU64 = AtomicU64::new(0);
 static LISTENERS: Mutex<Vec<(u64, Listener)>> = Mutex::new(Vec::new());
@@ -48,6 +50,16 @@ pub fn raise(signal: i32) {
         if PRESSES.fetch_add(1, Ordering::SeqCst) == 0 { Urgency::Stop } else { Urgency::Kill };
     // The first signal is the one the exit code speaks of.
     SIGNAL.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).ok();
+    tell(urgency);
+}
+
+/// Ends everything that runs because the run has failed: what it would come to no longer counts.
+pub fn cancel() {
+    CANCELLED.store(true, Ordering::SeqCst);
+    tell(Urgency::Stop);
+}
+
+fn tell(urgency: Urgency) {
     let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
     for (_, listener) in listeners.iter() {
         listener(urgency);
@@ -66,20 +78,17 @@ pub fn signal() -> Option<i32> {
 
 /// Whether the run is being stopped.
 pub fn requested() -> bool {
-    signal().is_some()
+    signal().is_some() || CANCELLED.load(Ordering::SeqCst)
 }
 
 /// An error when the run is being stopped: for loops that would start more work.
 pub fn check() -> anyhow::Result<()> {
-    match signal() {
-        None => Ok(()),
-        Some(_) => Err(anyhow::Error::new(Stopped)),
-    }
+    if requested() { Err(anyhow::Error::new(Stopped)) } else { Ok(()) }
 }
 
-/// The run was stopped by a signal.
+/// The run is being stopped.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("stopped by a signal")]
+#[error("stopped with the run")]
 pub struct Stopped;
 
 /// Waits for `time`, or less if the run is stopped meanwhile: the pause between two looks at

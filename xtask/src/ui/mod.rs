@@ -1,1 +1,80 @@
-//! ui
+//! The only module that prints. Data goes to stdout, everything else to stderr.
+//!
+//! A run is shown by one of three readers of its events: lines that move ([`bars`], a terminal),
+//! plain lines ([`plain`], anything else), JSON ([`json`], `--format json`).
+
+mod bars;
+mod json;
+mod plain;
+pub mod text;
+
+use std::io::{IsTerminal as _, Write as _};
+
+use anyhow::Result;
+
+use crate::event::Sink;
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Failures and the summary.
+    Quiet,
+    Normal,
+    /// The arithmetic behind decisions.
+    Verbose,
+    /// Every line of every child.
+    All,
+}
+
+/// Whether colour is used.
+#[derive(Clone, Copy, Debug)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Settles colour for everything printed from here on. `Auto` honours `NO_COLOR` and pipes.
+pub fn init(color: Color) {
+    let choice = match color {
+        Color::Auto => anstream::ColorChoice::Auto,
+        Color::Always => anstream::ColorChoice::Always,
+        Color::Never => anstream::ColorChoice::Never,
+    };
+    choice.write_global();
+}
+
+/// The reader of a run's events for people.
+pub fn people(verbosity: Verbosity) -> Box<dyn Sink> {
+    if std::io::stderr().is_terminal() && verbosity < Verbosity::All {
+        Box::new(bars::Bars::new(verbosity))
+    } else {
+        Box::new(plain::Plain::new(verbosity))
+    }
+}
+
+/// The reader of a run's events for scripts: one object a line on stdout.
+pub fn scripts() -> Box<dyn Sink> {
+    Box::new(json::Json)
+}
+
+/// Prints data. A reader that has gone (`| head`) is no fault.
+pub fn data(text: &[u8]) -> Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a line of talk to stderr.
+pub fn say(line: &str) {
+    // With stderr gone there is nobody left to tell.
+    writeln!(anstream::stderr(), "{line}").ok();
+}
+
+/// Prints what a run ended with: the error and its causes.
+pub fn error(error: &anyhow::Error) {
+    let (red, off) = (text::RED, text::OFF);
+    say(&format!("{red}error{off}: {error:#}"));
+}

@@ -6,7 +6,7 @@
 //!
 //! BuildKit reads the file from a copy of its folder, so a symlink is followed within that folder
 //! only: an absolute target begins at the folder, `..` stops there. A link to elsewhere thus finds
-//! nothing, which is the same as no file; so is a folder of that name.
+//! nothing, which is the same as no file; so is a folder of that name. All seen with BuildKit 0.23.
 
 use anyhow::Context as _;
 use fs_err as fs;
@@ -58,12 +58,7 @@ fn resolve(folder: &Path, name: &OsStr) -> anyhow::Result<Option<PathBuf>> {
     let mut todo: VecDeque<OsString> = [name.to_owned()].into();
     let mut links = 0;
     while let Some(part) = todo.pop_front() {
-        if part == ".." {
-            done.pop();
-            continue;
-        }
-        done.push(&part);
-        let here = folder.join(&done);
+        let here = folder.join(&done).join(&part);
         let kind = match fs::symlink_metadata(&here) {
             Ok(metadata) => metadata.file_type(),
             Err(error) if is_missing(error.kind()) => return Ok(None),
@@ -74,26 +69,32 @@ fn resolve(folder: &Path, name: &OsStr) -> anyhow::Result<Option<PathBuf>> {
             if links > MOST_LINKS {
                 return Ok(None);
             }
-            let target = fs::read_link(&here)?;
-            done.pop();
-            if target.is_absolute() {
-                done = PathBuf::new();
-            }
-            for part in parts(&target).into_iter().rev() {
+            let target = done.join(fs::read_link(&here)?);
+            for part in names(&target).into_iter().rev() {
                 todo.push_front(part);
             }
+            done = PathBuf::new();
         } else if todo.is_empty() {
             return Ok(kind.is_file().then_some(here));
+        } else {
+            done.push(part);
         }
     }
     Ok(None)
 }
 
-fn parts(path: &Path) -> Vec<OsString> {
-    let named = path
-        .components()
-        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
-    named.map(|part| part.as_os_str().to_owned()).collect()
+/// The names in `path`, each `..` taking the one before it: by the text, as BuildKit does, even
+/// where that one is a link.
+fn names(path: &Path) -> Vec<OsString> {
+    let mut names = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => names.push(name.to_owned()),
+            Component::ParentDir => drop(names.pop()),
+            _ => {}
+        }
+    }
+    names
 }
 
 fn is_missing(kind: ErrorKind) -> bool {
@@ -181,6 +182,9 @@ mod tests {
             ("by/folder/ignore", Some("inside")),
             ("../outside", None),
             ("/etc/passwd", None),
+            // `by/folder` leads to `rules`; by the text the `..` leads to `by`.
+            ("by/folder/../rules/ignore", None),
+            ("missing/../rules/ignore", Some("inside")),
             (".dockerignore", None),
             ("rules", None),
             ("missing", None),

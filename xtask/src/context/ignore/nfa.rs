@@ -12,6 +12,8 @@ use super::utf8;
 pub(super) struct Program {
     steps: Vec<Step>,
     sets: Vec<CharSet>,
+    /// A match can only begin where the path does.
+    pinned: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,9 +39,10 @@ enum Next {
 
 impl Program {
     pub(super) fn new(expression: Expression) -> Result<Program, String> {
-        let mut program = Program { steps: Vec::new(), sets: expression.sets };
+        let mut program = Program { steps: Vec::new(), sets: expression.sets, pinned: false };
         program.emit(&expression.root)?;
         program.steps.push(Step::Match);
+        program.pinned = !program.begins_inside();
         Ok(program)
     }
 
@@ -112,23 +115,32 @@ impl Program {
         self.run(text, Next::End)
     }
 
-    /// Whether it could be found in a text that begins with `head` and goes on. Never wrongly false.
+    /// Whether it could be found in a text that begins with `head` and goes on; never wrongly false.
     pub(super) fn reaches(&self, head: &[u8]) -> bool {
         self.run(head, Next::Open)
+    }
+
+    /// Whether a match may begin behind some character.
+    fn begins_inside(&self) -> bool {
+        let mut threads = Threads::new(self.steps.len());
+        threads.clear();
+        self.close(&mut vec![0], &mut threads, (Some('a'), Next::Open)) || !threads.alive.is_empty()
     }
 
     fn run(&self, text: &[u8], at_end: Next) -> bool {
         let mut threads = Threads::new(self.steps.len());
         let mut left = text;
         let mut before = None;
-        let mut stepped = Vec::new();
+        let mut stepped = vec![0];
         loop {
             let next = (!left.is_empty()).then(|| utf8::first(left));
             let view = (before, next.map_or(at_end, |(c, _)| Next::Char(c)));
             threads.clear();
-            stepped.push(0);
             if self.close(&mut stepped, &mut threads, view) {
                 return true;
+            }
+            if self.pinned && threads.alive.is_empty() {
+                return false;
             }
             let Some((c, width)) = next else {
                 return matches!(at_end, Next::Open) && !threads.alive.is_empty();
@@ -138,6 +150,9 @@ impl Program {
                 if matches!(self.steps[at], Step::Set(set) if self.sets[set].contains(c)) {
                     stepped.push(at + 1);
                 }
+            }
+            if !self.pinned {
+                stepped.push(0);
             }
             left = &left[width..];
             before = Some(c);

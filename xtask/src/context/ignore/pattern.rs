@@ -6,8 +6,8 @@
 //! | kind | when | matches |
 //! | --- | --- | --- |
 //! | exact | no metacharacter | the path itself; `a(b)`, `c++` and `^a` are names |
-//! | prefix | a name, then `**` at the end | paths that start with the name: `a**` takes `ab`, `dir/**` not `dir` |
-//! | suffix | `**`, then a name | paths that end in it: `**/foo` at any depth, **`**foo` also `xfoo`** |
+//! | prefix | a name, then `**` | paths that start with it: `a**` takes `ab`, `dir/**` not `dir` |
+//! | suffix | `**`, then a name | paths that end in it: `**/foo` anywhere, `**foo` also `xfoo` |
 //! | expression | all else | what the expression finds |
 //!
 //! | token | written as |
@@ -285,9 +285,9 @@ mod tests {
 
         #[test]
         fn glob_and_expression_agree(
-            pattern in "([ab./☺-]|\\*{1,2}|\\?|\\[\\^?[ab]{1,2}\\]|\\\\[.*]){1,6}",
+            pattern in "([ab./é-]|\\*{1,2}|\\?|\\[\\^?[ab]{1,2}\\]|\\\\[.*]){1,6}",
             path in prop::collection::vec(
-                prop::sample::select(vec![&b"a"[..], b"b", b"/", b".", b"*", b"\n", b"\xff", "☺".as_bytes()]),
+                prop::sample::select(vec![&b"a"[..], b"b", b"/", b".", b"*", b"\n", b"\xff", b"\xc3\xa9"]),
                 0..7,
             ),
         ) {

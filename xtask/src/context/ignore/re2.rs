@@ -8,7 +8,7 @@
 //!
 //! | text | reading |
 //! | --- | --- |
-//! | `[…]` | a class; `]` first in it and `-` anywhere are themselves; it holds `/` and newline if negated |
+//! | `[…]` | a class; `]` first and `-` anywhere are themselves; negated it holds `/` and newline |
 //! | `[[:alpha:]]`, `\d \s \w` and capitals | ASCII |
 //! | `\pL`, `\p{Greek}`, `\P…` | Unicode, by the tables of `regex-syntax` |
 //! | `\x41`, `\x{263a}`, `\101`, `\a \f \n \r \t \v` | that character |

@@ -5,6 +5,8 @@
 //! (the pattern then fails when first tested), while `[`, `a[`, `[]a]`, `[-x]`, `[a-b-c]` and a
 //! lone `\` are refused at once. This is that function, kept in its own shape.
 
+struct Malformed;
+
 /// Whether `filepath.Match` reports a malformed pattern.
 pub(super) fn is_malformed(pattern: &str) -> bool {
     let mut rest = pattern;
@@ -19,12 +21,12 @@ pub(super) fn is_malformed(pattern: &str) -> bool {
         let mut found = None;
         for start in starts {
             match match_chunk(chunk, &name[start..]) {
-                None => return true,
-                Some(Some(left)) if left.is_empty() || !rest.is_empty() => {
+                Err(Malformed) => return true,
+                Ok(Some(left)) if left.is_empty() || !rest.is_empty() => {
                     found = Some(left);
                     break;
                 }
-                Some(_) => {}
+                Ok(_) => {}
             }
         }
         match found {
@@ -52,9 +54,9 @@ fn next_chunk(pattern: &str) -> (bool, &str, &str) {
     (chunk.len() < pattern.len(), chunk, "")
 }
 
-/// What is left of `name` after `chunk`: `None` if the chunk is malformed, `Some(None)` if it does
-/// not match. All of the chunk is read even when the match has failed.
-fn match_chunk<'n>(mut chunk: &str, name: &'n str) -> Option<Option<&'n str>> {
+/// What is left of `name` after `chunk`, `None` if it does not match. All of the chunk is read even
+/// when the match has failed.
+fn match_chunk<'n>(mut chunk: &str, name: &'n str) -> Result<Option<&'n str>, Malformed> {
     let mut left = Some(name);
     while let Some(c) = chunk.chars().next() {
         let (head, tail) = match left.and_then(|left| left.chars().next()) {
@@ -64,13 +66,13 @@ fn match_chunk<'n>(mut chunk: &str, name: &'n str) -> Option<Option<&'n str>> {
         chunk = &chunk[c.len_utf8()..];
         let matches = match c {
             '[' => {
-                let (class, after) = read_class(chunk)?;
+                let (class, after) = read_class(chunk).ok_or(Malformed)?;
                 chunk = after;
-                head.is_some_and(|head| class(head))
+                head.is_some_and(class)
             }
             '?' => head.is_some_and(|head| head != '/'),
             '\\' => {
-                let escaped = chunk.chars().next()?;
+                let escaped = chunk.chars().next().ok_or(Malformed)?;
                 chunk = &chunk[escaped.len_utf8()..];
                 head == Some(escaped)
             }
@@ -78,7 +80,7 @@ fn match_chunk<'n>(mut chunk: &str, name: &'n str) -> Option<Option<&'n str>> {
         };
         left = if matches { tail } else { None };
     }
-    Some(left)
+    Ok(left)
 }
 
 /// A class after its `[`, as a test of a character, and what follows its `]`.

@@ -334,7 +334,10 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_read_or_refused(text in prop::collection::vec(any::<u8>(), 0..80), path in path()) {
+    fn any_text_is_read_or_refused(
+        text in prop::collection::vec(any::<u8>(), 0..80),
+        path in path(),
+    ) {
         if let Ok(rules) = Rules::parse(&text) {
             drop(rules.test(&rules.root(), path.as_bytes()));
         }

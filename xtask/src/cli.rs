@@ -1,0 +1,252 @@
+//! The command line: what may be typed, and nothing of what it does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Builds container images that changed, within the memory there is, and runs end-to-end suites on
+/// kind.
+#[derive(Debug, Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 the work failed, 2 usage or configuration, \
+    3 environment, 4 internal error, 130/143 stopped by a signal.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags of every verb; they stand before or after it.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Configuration file [default: xtask.toml here or in a folder above]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Engine that builds [default: the configuration's]
+    #[arg(long, global = true, value_enum)]
+    pub engine: Option<EngineName>,
+    /// Form of what is printed
+    #[arg(long, global = true, value_enum, default_value = "human")]
+    pub format: Format,
+    /// Print only failures and the summary
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print more; twice: every line of every build
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// When to use colour (NO_COLOR is honoured)
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub color: Color,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineName {
+    Auto,
+    Podman,
+    Docker,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Human,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    E2e(E2e),
+    Images(Images),
+    Plan(Plan),
+    Why(Why),
+    Context(Context),
+    Cluster(Cluster),
+    Doctor(Doctor),
+    Test(Test),
+}
+
+/// Run a suite: images, cluster, load, apply, wait, test
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask e2e gateway                      the whole run
+  cargo xtask e2e gateway --keep               keep the cluster; the next run uses it again
+  cargo xtask e2e gateway --bootstrap          install what is missing first
+  cargo xtask e2e gateway -- --nocapture cors  arguments for the test command")]
+pub struct E2e {
+    /// Suite of the configuration
+    pub suite: String,
+    /// Keep the cluster when the run is over
+    #[arg(long)]
+    pub keep: bool,
+    /// Stop before the tests
+    #[arg(long)]
+    pub no_test: bool,
+    /// Fail before anything is started if an image would have to be built
+    #[arg(long)]
+    pub require_prebuilt: bool,
+    /// Run `doctor --fix` first
+    #[arg(long)]
+    pub bootstrap: bool,
+    #[command(flatten)]
+    pub build: Build,
+    /// Arguments for the test command
+    #[arg(last = true)]
+    pub args: Vec<String>,
+}
+
+/// How builds are done, wherever there are any.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Build {
+    /// At most so many builds at once, whatever the memory allows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Start nothing more after the first failed build
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Build even what is up to date
+    #[arg(long)]
+    pub force: bool,
+    /// Ask the registries for newer base images
+    #[arg(long)]
+    pub pull: bool,
+}
+
+/// Bring images up to date
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask images                  all images of the configuration
+  cargo xtask images gateway          one
+  cargo xtask images --prebuild       all that any suite needs
+  cargo xtask images --check          exit 1 if anything would be built, for CI")]
+pub struct Images {
+    /// Images of the configuration [default: all]
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// All images that any suite needs
+    #[arg(long, conflicts_with = "names")]
+    pub prebuild: bool,
+    /// Build nothing; exit 1 if anything would be built
+    #[arg(long)]
+    pub check: bool,
+    #[command(flatten)]
+    pub build: Build,
+}
+
+/// Show what would be done and why, changing nothing
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask plan                          all images
+  cargo xtask plan --suite gateway          a suite: images, steps, critical path
+  cargo xtask plan gateway --format json    for scripts")]
+pub struct Plan {
+    /// Images of the configuration [default: all]
+    #[arg(value_name = "NAME", conflicts_with = "suite")]
+    pub names: Vec<String>,
+    /// The images and steps of a suite
+    #[arg(long)]
+    pub suite: Option<String>,
+}
+
+/// Say why an image would be built or skipped, down to the file
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  cargo xtask why gateway")]
+pub struct Why {
+    /// Image of the configuration
+    pub image: String,
+}
+
+/// Show what is sent to the engine, or check it against budgets
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask context gateway             files, bytes, the largest paths
+  cargo xtask context gateway --list      one path a line
+  cargo xtask context --check             exit 1 if a context is over its budget
+  cargo xtask context --dir . --file build/Dockerfile --list")]
+pub struct Context {
+    /// Images of the configuration [default: all]
+    #[arg(value_name = "IMAGE", conflicts_with = "dir")]
+    pub images: Vec<String>,
+    /// One path a line, sorted by bytes
+    #[arg(long)]
+    pub list: bool,
+    /// With --list: end paths with NUL instead of newline
+    #[arg(short = '0', requires = "list")]
+    pub null: bool,
+    /// Compare with the budgets; exit 1 if one is exceeded
+    #[arg(long)]
+    pub check: bool,
+    /// A directory outside the configuration
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// With --dir: narrow to what this Dockerfile can read
+    #[arg(long, requires = "dir", value_name = "DOCKERFILE")]
+    pub file: Option<PathBuf>,
+    /// With --file: the stage that would be built
+    #[arg(long, requires = "file")]
+    pub target: Option<String>,
+    /// With --file: a build argument
+    #[arg(long, requires = "file", value_name = "K=V")]
+    pub build_arg: Vec<String>,
+}
+
+/// The cluster of a suite, alone
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask cluster up gateway
+  cargo xtask cluster status gateway
+  cargo xtask cluster down gateway")]
+pub struct Cluster {
+    pub action: ClusterAction,
+    /// Suite of the configuration
+    pub suite: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClusterAction {
+    /// Make it, or use it again
+    Up,
+    /// Delete it
+    Down,
+    /// Say what is there
+    Status,
+}
+
+/// Check everything a run needs; each fault with the one command that mends it
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask doctor          look, change nothing
+  cargo xtask doctor --fix    install and make what is missing")]
+pub struct Doctor {
+    /// Mend what can be mended here
+    #[arg(long)]
+    pub fix: bool,
+}
+
+/// Run the project's own tests, as CI runs them
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask test                everything CI runs
+  cargo xtask test --bootstrap    install what is missing first (a bare machine)")]
+pub struct Test {
+    /// Run `doctor --fix` first
+    #[arg(long)]
+    pub bootstrap: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,98 @@
+//! Images onto the nodes: only what is missing, in one stream a node, seen there afterwards.
+//!
+//! `engine save` is piped straight into `ctr images import` inside the node: no archive on disk, no byte
+//! through our memory. All that a node lacks goes in one stream, so that layers the images share are
+//! sent once (606 MB instead of 1,206 MB for two images on one base). `kind load` is not used: it asks
+//! the engine while `save` holds its store, which deadlocks with podman, and it checks nothing.
+//! `--digests` is left out: it would add an `import-DATE@sha256:…` name to every image, which keeps the
+//! layers of images that were replaced on a kept node for ever.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+
+use super::Cluster;
+use super::held::{Image, ctr, missing};
+use crate::event::{Event, Events, seconds};
+use crate::process::Tool;
+
+/// How long one stream may take: 3 GB at 10 MB/s.
+const STREAM: Duration = Duration::from_mins(5);
+
+/// What a load came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Tags that had to be sent to at least one node.
+    pub sent: Vec<String>,
+}
+
+/// Sees to it that every node holds every image. `engine` is `podman` or `docker`; `save` gives the
+/// call that writes these tags to its standard output as one archive. A node that fails, fails it all.
+pub fn load(
+    cluster: &Cluster,
+    images: &[Image],
+    engine: &Tool,
+    save: impl Fn(&[String]) -> Tool + Sync,
+    log: &std::path::Path,
+    events: &Events,
+) -> anyhow::Result<Loaded> {
+    let begun = Instant::now();
+    let names: Vec<String> = images.iter().map(|image| image.tag.clone()).collect();
+    let results = thread::scope(|scope| {
+        let threads: Vec<_> = cluster
+            .nodes
+            .iter()
+            .map(|node| {
+                let save = &save;
+                scope.spawn(move || load_node(node, images, engine, save, log, events))
+            })
+            .collect();
+        let nodes = cluster.nodes.iter().zip(threads);
+        nodes.map(|(node, thread)| (node, thread.join())).collect::<Vec<_>>()
+    });
+    let mut sent: Vec<String> = Vec::new();
+    let mut faults = Vec::new();
+    for (node, result) in results {
+        match result {
+            Ok(Ok(tags)) => sent.extend(tags),
+            Ok(Err(error)) => faults.push(error.context(format!("failed to load node `{node}`"))),
+            Err(_) => faults.push(anyhow!("failed to load node `{node}`: its thread panicked")),
+        }
+    }
+    sent.sort();
+    sent.dedup();
+    let ok = faults.is_empty();
+    let seconds = seconds(begun.elapsed());
+    events.emit(Event::LoadFinished { images: names, loaded: sent.len(), ok, seconds });
+    match faults.into_iter().next() {
+        Some(fault) => Err(fault),
+        None => Ok(Loaded { sent }),
+    }
+}
+
+/// Gives back the tags that had to be sent.
+fn load_node(
+    node: &str,
+    images: &[Image],
+    engine: &Tool,
+    save: &(impl Fn(&[String]) -> Tool + Sync),
+    log: &std::path::Path,
+    events: &Events,
+) -> anyhow::Result<Vec<String>> {
+    let lacking = missing(engine, node, images)?;
+    if lacking.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tags: Vec<String> = lacking.iter().map(|image| image.tag.clone()).collect();
+    let nodes = vec![node.to_owned()];
+    events.emit(Event::LoadStarted { images: tags.clone(), nodes, bytes: None });
+    let import = ctr(engine, node).args(["images", "import", "-"]).log(log).limit(STREAM);
+    save(&tags).limit(STREAM).pipe_into(&import).context("failed to send the images")?;
+    let lacking = missing(engine, node, images)?;
+    if !lacking.is_empty() {
+        let lacking: Vec<&str> = lacking.iter().map(|image| image.tag.as_str()).collect();
+        bail!("the import ended well, but the node lacks {}", lacking.join(", "));
+    }
+    Ok(tags)
+}

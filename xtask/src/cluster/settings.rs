@@ -1,0 +1,150 @@
+//! kind's configuration: ours, merged into the user's.
+//!
+//! Ours is the port table (each host port on 127.0.0.1, so that a suite is not served to the network)
+//! and one kubelet setting: from Kubernetes 1.32 a crashed container is started again after at most
+//! [`RESTART_SECONDS`] instead of 10, 20, 40, … 300 s. A service that came up before what it needs then
+//! loses two seconds, not minutes, and one that can never start is known for it within ten.
+//!
+//! Where both say something, the user's comes last and wins; ports are joined. The text is JSON, which is
+//! YAML; the same input gives the same bytes, since its hash is in the cluster's fingerprint.
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use crate::config::Port;
+
+/// The longest a crashed container waits before it is started again.
+const RESTART_SECONDS: u32 = 2;
+
+/// The whole configuration, as kind reads it. `users` is the text of the user's own file.
+pub(super) fn text(
+    users: Option<&str>,
+    ports: &[&Port],
+    node_image: &str,
+) -> anyhow::Result<String> {
+    let mut config: Value = match users {
+        Some(text) => {
+            serde_saphyr::from_str(text).context("failed to read kind's configuration")?
+        }
+        None => json!({}),
+    };
+    let Some(top) = config.as_object_mut() else { bail!("kind's configuration is not a mapping") };
+    top.entry("kind").or_insert_with(|| json!("Cluster"));
+    top.entry("apiVersion").or_insert_with(|| json!("kind.x-k8s.io/v1alpha4"));
+    if let Some(patch) = kubelet_patch(node_image) {
+        list(top.entry("kubeadmConfigPatches").or_insert_with(|| json!([])))?
+            .insert(0, json!(patch));
+    }
+    let nodes = list(top.entry("nodes").or_insert_with(|| json!([{ "role": "control-plane" }])))?;
+    let first = nodes
+        .iter_mut()
+        .filter_map(Value::as_object_mut)
+        .find(|node| node.get("role").is_none_or(|role| role == "control-plane"))
+        .context("kind's configuration has no control-plane node")?;
+    let mappings = list(first.entry("extraPortMappings").or_insert_with(|| json!([])))?;
+    let mut ports = ports.to_vec();
+    ports.sort_by_key(|port| port.host);
+    mappings.extend(ports.iter().map(|port| {
+        json!({
+            "containerPort": port.node,
+            "hostPort": port.host,
+            "listenAddress": "127.0.0.1",
+            "protocol": "TCP",
+        })
+    }));
+    Ok(serde_json::to_string_pretty(&config)?)
+}
+
+/// All host ports a configuration asks for.
+pub(super) fn host_ports(config: &str) -> Vec<u16> {
+    let config: Value = serde_json::from_str(config).unwrap_or_default();
+    let nodes = config["nodes"].as_array().into_iter().flatten();
+    let mappings =
+        nodes.flat_map(|node| node["extraPortMappings"].as_array().into_iter().flatten());
+    mappings
+        .filter_map(|mapping| mapping["hostPort"].as_u64())
+        .filter_map(|port| u16::try_from(port).ok().filter(|&port| port != 0))
+        .collect()
+}
+
+fn list(value: &mut Value) -> anyhow::Result<&mut Vec<Value>> {
+    if value.is_null() {
+        *value = json!([]);
+    }
+    value.as_array_mut().context("kind's configuration has a list where there is none")
+}
+
+/// The gate is known to the kubelet from 1.32; an older one would not start with it.
+fn kubelet_patch(node_image: &str) -> Option<String> {
+    let version = node_image.rsplit_once(":v1.")?.1;
+    let minor: String = version.chars().take_while(char::is_ascii_digit).collect();
+    (minor.parse::<u32>().ok()? >= 32).then(|| {
+        format!(
+            "kind: KubeletConfiguration\n\
+             featureGates:\n  KubeletCrashLoopBackOffMax: true\n\
+             crashLoopBackOff:\n  maxContainerRestartPeriod: {RESTART_SECONDS}s\n"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(host: u16, node: u16) -> Port {
+        Port { name: format!("p{host}"), host, node, cluster: None }
+    }
+
+    fn read(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn ports_are_mapped_on_the_loopback_address_in_one_order() {
+        let (a, b) = (port(30081, 30081), port(8080, 30080));
+        let text_ab = text(None, &[&a, &b], "node:v1.34.4").unwrap();
+        assert_eq!(text_ab, text(None, &[&b, &a], "node:v1.34.4").unwrap());
+        let mappings = &read(&text_ab)["nodes"][0]["extraPortMappings"];
+        assert_eq!(
+            mappings[0],
+            json!({"containerPort": 30080, "hostPort": 8080,
+                   "listenAddress": "127.0.0.1", "protocol": "TCP"})
+        );
+        assert_eq!(host_ports(&text_ab), [8080, 30081]);
+    }
+
+    #[test]
+    fn the_users_file_is_kept_and_wins() {
+        let users = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\n\
+                     networking: {ipFamily: ipv4}\n\
+                     kubeadmConfigPatches: ['kind: KubeletConfiguration']\n\
+                     nodes:\n- role: worker\n- role: control-plane\n  extraPortMappings:\n  \
+                     - {containerPort: 1, hostPort: 2}\n";
+        let port = port(30080, 30080);
+        let config = read(&text(Some(users), &[&port], "node:v1.34.4@sha256:00").unwrap());
+        assert_eq!(config["networking"]["ipFamily"], "ipv4");
+        assert_eq!(config["nodes"][0].get("extraPortMappings"), None);
+        assert_eq!(config["nodes"][1]["extraPortMappings"][0]["hostPort"], 2);
+        assert_eq!(config["nodes"][1]["extraPortMappings"][1]["hostPort"], 30080);
+        assert_eq!(config["kubeadmConfigPatches"][1], "kind: KubeletConfiguration");
+    }
+
+    #[test]
+    fn only_a_kubelet_that_knows_the_gate_gets_it() {
+        for (image, patched) in [
+            ("docker.io/kindest/node:v1.34.4", true),
+            ("kindest/node:v1.32.0@sha256:abc", true),
+            ("kindest/node:v1.31.9", false),
+            ("kindest/node:latest", false),
+        ] {
+            assert_eq!(kubelet_patch(image).is_some(), patched, "{image}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_refused() {
+        assert!(text(Some("- a"), &[], "node").is_err());
+        assert!(text(Some("nodes: 3"), &[], "node").is_err());
+        assert!(text(Some("nodes: [{role: worker}]"), &[], "node").is_err());
+    }
+}

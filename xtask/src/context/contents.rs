@@ -1,0 +1,211 @@
+//! What one image is sent: the paths of the tree that its view keeps, its Dockerfile's target can
+//! read, and its `inputs` allow; and files made for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::cargo::{self, Closure};
+use super::digest::{Digest, Records};
+use super::dockerfile::Selection;
+use super::ignore::Rules;
+use super::tree::{Kind, Node, Tree, View};
+
+/// Everything one image is sent. A made file takes the place of one of the tree at the same path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Contents {
+    /// Indices into the tree's nodes, in order.
+    pub nodes: Vec<u32>,
+    pub made: BTreeMap<Box<[u8]>, Arc<[u8]>>,
+}
+
+/// One path that is sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry<'a> {
+    Found { at: usize, node: &'a Node },
+    Made { path: &'a [u8], bytes: &'a [u8] },
+}
+
+/// What narrows an image's context further than its Dockerfile.
+pub(super) enum Narrowing {
+    None,
+    Globs(Rules),
+    Cargo(Closure),
+}
+
+impl Entry<'_> {
+    pub fn path(&self) -> &[u8] {
+        match self {
+            Entry::Found { node, .. } => &node.path,
+            Entry::Made { path, .. } => path,
+        }
+    }
+
+    /// Bytes of content: a file's length, 0 for everything else.
+    pub fn size(&self) -> u64 {
+        match self {
+            Entry::Found { node, .. } if node.kind == Kind::File => node.stat.size,
+            Entry::Found { .. } => 0,
+            Entry::Made { bytes, .. } => bytes.len() as u64,
+        }
+    }
+
+    /// How scripts and records call it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Entry::Made { .. } => "file",
+            Entry::Found { node, .. } => match node.kind {
+                Kind::File => "file",
+                Kind::Dir => "dir",
+                Kind::Symlink(_) => "symlink",
+                Kind::Other => "other",
+            },
+        }
+    }
+
+    /// A symlink's target, as written.
+    pub fn link(&self) -> Option<&[u8]> {
+        match self {
+            Entry::Found { node: Node { kind: Kind::Symlink(target), .. }, .. } => Some(target),
+            _ => None,
+        }
+    }
+
+    pub(super) fn digest(&self, digests: &[Option<Digest>]) -> Option<Digest> {
+        match self {
+            Entry::Found { at, .. } => digests[*at],
+            Entry::Made { bytes, .. } => Some(Digest::of(bytes)),
+        }
+    }
+}
+
+impl Contents {
+    /// Everything that is sent, sorted by path.
+    pub(super) fn entries<'a>(&'a self, tree: &'a Tree) -> impl Iterator<Item = Entry<'a>> {
+        let mut made = self.made.iter().peekable();
+        let mut found = self.nodes.iter().map(|at| *at as usize).peekable();
+        std::iter::from_fn(move || {
+            let next = found.peek().map(|at| (&*tree.nodes[*at].path, *at));
+            match (next, made.peek()) {
+                (Some((path, at)), Some((other, _))) if *path < ***other => {
+                    found.next();
+                    Some(Entry::Found { at, node: &tree.nodes[at] })
+                }
+                (Some((path, _)), Some((other, _))) => {
+                    if *path == ***other {
+                        found.next();
+                    }
+                    made.next().map(|(path, bytes)| Entry::Made { path, bytes })
+                }
+                (Some((_, at)), None) => {
+                    found.next();
+                    Some(Entry::Found { at, node: &tree.nodes[at] })
+                }
+                (None, _) => made.next().map(|(path, bytes)| Entry::Made { path, bytes }),
+            }
+        })
+    }
+
+    /// One digest over all that is sent: path, kind, exec bit, link target, content. Modes
+    /// beyond the exec bit, owners and times are not in it, as they are not in what is staged.
+    pub(super) fn digest(&self, tree: &Tree, digests: &[Option<Digest>]) -> Digest {
+        let mut records = Records::new("inputs");
+        for entry in self.entries(tree) {
+            let content = entry.digest(digests);
+            record(&mut records, &entry, content.as_ref());
+        }
+        records.finish()
+    }
+}
+
+/// Adds one path as the key knows it.
+pub(super) fn record(records: &mut Records, entry: &Entry, content: Option<&Digest>) {
+    let (kind, rest): (&[u8], &[u8]) = match entry {
+        Entry::Found { node, .. } => match &node.kind {
+            Kind::File if node.stat.executable() => (b"x", b""),
+            Kind::File => (b"f", b""),
+            Kind::Dir => (b"d", b""),
+            Kind::Symlink(target) => (b"l", target),
+            Kind::Other => (b"o", b""),
+        },
+        Entry::Made { .. } => (b"f", b""),
+    };
+    let content = content.map_or(&[][..], |digest| &digest.0);
+    records.add(&[entry.path(), kind, rest, content]);
+}
+
+/// Puts together what an image is sent.
+pub(super) fn choose(
+    tree: &Tree,
+    view: View,
+    selection: Option<&Selection>,
+    narrowing: &Narrowing,
+) -> Result<Contents> {
+    let mut contents = Contents::default();
+    if let Narrowing::Cargo(closure) = narrowing {
+        for (path, bytes) in &closure.made {
+            if selection.is_none_or(|selection| selection.contains(path.as_bytes())) {
+                contents.made.insert(path.as_bytes().into(), bytes.as_slice().into());
+            }
+        }
+    }
+    let everything = 0..tree.nodes.len();
+    let ranges = selection.map_or(vec![everything], |chosen| chosen.ranges(&tree.nodes));
+    let mut chosen = Vec::new();
+    for at in ranges.into_iter().flatten() {
+        let node = &tree.nodes[at];
+        if node.kept_by(view) && allows(narrowing, node)? {
+            chosen.push(u32::try_from(at)?);
+        }
+    }
+    contents.nodes = without_filled_folders(tree, &chosen);
+    Ok(contents)
+}
+
+/// Leaves out folders that something chosen lies in: they are there because it is.
+fn without_filled_folders(tree: &Tree, chosen: &[u32]) -> Vec<u32> {
+    let path = |at: &u32| &*tree.nodes[*at as usize].path;
+    let filled = |at: &u32| {
+        let inside = [path(at), b"/"].concat();
+        let first = chosen.partition_point(|other| path(other) < &*inside);
+        chosen.get(first).is_some_and(|other| path(other).starts_with(&inside))
+    };
+    let is_dir = |at: &u32| tree.nodes[*at as usize].kind == Kind::Dir;
+    chosen.iter().copied().filter(|at| !is_dir(at) || !filled(at)).collect()
+}
+
+fn allows(narrowing: &Narrowing, node: &Node) -> Result<bool> {
+    match narrowing {
+        Narrowing::None => Ok(true),
+        Narrowing::Globs(rules) => {
+            let mut state = rules.root();
+            let mut ignored = false;
+            for end in ends_of_parts(&node.path) {
+                let verdict = rules.test(&state, &node.path[..end])?;
+                (state, ignored) = (verdict.state, verdict.ignored);
+            }
+            Ok(ignored)
+        }
+        Narrowing::Cargo(closure) => Ok(in_closure(closure, &node.path)),
+    }
+}
+
+/// Whether a path is the package's: in the nearest of the members' folders that hold it.
+fn in_closure(closure: &Closure, path: &[u8]) -> bool {
+    let depth = |folders: &[String]| {
+        let holds = |folder: &&String| {
+            let rest = path.strip_prefix(folder.as_bytes());
+            folder.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        };
+        folders.iter().filter(holds).map(|folder| folder.len() + 1).max().unwrap_or(0)
+    };
+    depth(&closure.folders) > depth(&closure.others)
+        || cargo::SHARED.iter().any(|shared| shared.as_bytes() == path)
+}
+
+/// Where each part of a path ends: the path of every folder on the way, and its own.
+fn ends_of_parts(path: &[u8]) -> impl Iterator<Item = usize> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    slashes.chain(std::iter::once(path.len()))
+}

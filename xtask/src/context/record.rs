@@ -1,0 +1,51 @@
+//! What an image was last built from: written after its build, read only to say why it must be
+//! built again. Losing it loses the reasons, never a decision.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::contents::Entry;
+use super::key::Parts;
+use super::tree::Kind;
+
+/// The inputs of an image's last build.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub key: String,
+    pub parts: Parts,
+    /// Digest of the ignore rules and `exclude` patterns.
+    pub ignore: String,
+    /// How long the build took.
+    pub seconds: f64,
+    /// By path: kind and digest or link target, as in the key.
+    pub files: BTreeMap<String, String>,
+}
+
+/// The record in `file`; none if there is none or it cannot be read.
+pub fn read(file: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs_err::read(file).ok()?).ok()
+}
+
+pub fn write(file: &Path, record: &Record) -> Result<()> {
+    super::index::write_atomically(file, &serde_json::to_vec(record)?)
+}
+
+/// An entry as a record holds it.
+pub fn line(entry: &Entry, content: Option<&super::digest::Digest>) -> (String, String) {
+    let path = String::from_utf8_lossy(entry.path()).into_owned();
+    let content = content.map(ToString::to_string).unwrap_or_default();
+    let value = match entry {
+        Entry::Found { node, .. } => match &node.kind {
+            Kind::File if node.stat.executable() => format!("x {content}"),
+            Kind::File => format!("f {content}"),
+            Kind::Dir => "d".to_owned(),
+            Kind::Symlink(target) => format!("l {}", String::from_utf8_lossy(target)),
+            Kind::Other => "o".to_owned(),
+        },
+        Entry::Made { .. } => format!("f {content}"),
+    };
+    (path, value)
+}

@@ -1,0 +1,79 @@
+//! Staging: a private folder that holds exactly what an image is sent, hashed while it is copied.
+//!
+//! What is hashed is what is sent. Files get mode 0644 or 0755, folders 0755, owner and times are
+//! those of the copy. If a file is no longer what the plan saw, the digest of what was copied
+//! counts, and the caller takes the key again.
+
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::contents::{Contents, Entry, record};
+use super::digest::{self, Digest, Records};
+use super::tree::{Kind, Tree, as_path};
+
+/// Copies what is sent to `folder` (made here, must not be there) and returns its digest.
+pub(super) fn stage(contents: &Contents, tree: &Tree, folder: &Path) -> Result<Digest> {
+    let failed = || format!("failed to stage a context in `{}`", folder.display());
+    make_folder(folder).with_context(failed)?;
+    let mut records = Records::new("inputs");
+    for entry in contents.entries(tree) {
+        let content =
+            put(&entry, tree, &folder.join(as_path(entry.path()))).with_context(failed)?;
+        record(&mut records, &entry, content.as_ref());
+    }
+    Ok(records.finish())
+}
+
+fn put(entry: &Entry, tree: &Tree, to: &Path) -> Result<Option<Digest>> {
+    if let Some(parent) = to.parent() {
+        make_folder(parent)?;
+    }
+    match entry {
+        Entry::Made { bytes, .. } => {
+            create(to, 0o644)?.write_all(bytes)?;
+            Ok(Some(Digest::of(bytes)))
+        }
+        Entry::Found { node, .. } => match &node.kind {
+            Kind::File => {
+                let mode = if node.stat.executable() { 0o755 } else { 0o644 };
+                let mut from = fs_err::File::open(tree.absolute(node))?;
+                let (digest, _) = digest::copy(&mut from, &mut create(to, mode)?)?;
+                Ok(Some(digest))
+            }
+            Kind::Dir => make_folder(to).map(|()| None),
+            Kind::Symlink(target) => {
+                fs_err::os::unix::fs::symlink(as_path(target), to)?;
+                Ok(None)
+            }
+            // No engine copies a device out of a context in a way two engines agree on.
+            Kind::Other => Ok(None),
+        },
+    }
+}
+
+/// A new file of exactly this mode, whatever the umask.
+fn create(file: &Path, mode: u32) -> Result<std::fs::File> {
+    let created = std::fs::File::options().write(true).create_new(true).mode(mode).open(file);
+    let created = created.with_context(|| format!("failed to create `{}`", file.display()))?;
+    created.set_permissions(PermissionsExt::from_mode(mode))?;
+    Ok(created)
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        make_folder(parent)?;
+    }
+    match fs_err::create_dir(folder) {
+        // Another image of this run was faster with the folder the stages share.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    fs_err::set_permissions(folder, PermissionsExt::from_mode(0o755))?;
+    Ok(())
+}

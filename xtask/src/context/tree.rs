@@ -1,0 +1,202 @@
+//! A context as it was found: every path some image may be sent, sorted by bytes.
+//!
+//! One tree serves all images of a context. Each image sees it through a [`View`]: its ignore file
+//! and its `exclude` patterns. What a view keeps is a bit on each node, so that one walk answers for
+//! up to [`MAX_VIEWS`] of them. Paths are bytes, `/` between parts, relative to the context; the root
+//! itself is not in the tree.
+
+use std::path::{Path, PathBuf};
+
+use super::dockerfile;
+
+/// The most views one walk can answer for (the bits of a [`Views`]).
+pub(super) const MAX_VIEWS: usize = 64;
+
+/// A set of views, a bit each.
+pub(super) type Views = u64;
+
+/// The number of a view in its tree.
+pub(super) type View = usize;
+
+/// A walked context.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub root: PathBuf,
+    /// Sorted by path bytes.
+    pub nodes: Vec<Node>,
+}
+
+/// One path of a context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub path: Box<[u8]>,
+    pub kind: Kind,
+    pub stat: Stat,
+    /// The views that keep this very path.
+    pub kept: Views,
+    /// The views in which it is there: kept itself, or a folder with something kept below.
+    pub there: Views,
+}
+
+/// What a path is. Sockets are never in a tree: no engine sends them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Dir,
+    /// With its target, as written.
+    Symlink(Box<[u8]>),
+    /// A FIFO or a device.
+    Other,
+}
+
+/// What the stat index compares. Times are nanoseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stat {
+    pub inode: u64,
+    pub size: u64,
+    pub mtime: i64,
+    pub ctime: i64,
+    pub mode: u32,
+}
+
+impl Stat {
+    pub fn of(meta: &std::fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self {
+            inode: meta.ino(),
+            size: meta.size(),
+            mtime: meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec()),
+            ctime: meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec()),
+            mode: meta.mode(),
+        }
+    }
+
+    /// Whether anybody may execute it: all that is kept of a file's mode.
+    pub fn executable(&self) -> bool {
+        self.mode & 0o111 != 0
+    }
+}
+
+impl Node {
+    pub fn seen_by(&self, view: View) -> bool {
+        self.there & (1 << view) != 0
+    }
+
+    pub fn kept_by(&self, view: View) -> bool {
+        self.kept & (1 << view) != 0
+    }
+}
+
+impl AsRef<[u8]> for Node {
+    fn as_ref(&self) -> &[u8] {
+        &self.path
+    }
+}
+
+impl Tree {
+    pub(super) fn find(&self, path: &[u8]) -> Option<usize> {
+        self.nodes.binary_search_by(|node| (*node.path).cmp(path)).ok()
+    }
+
+    /// The index of the first node whose path is not below `path`.
+    fn lower_bound(&self, path: &[u8]) -> usize {
+        self.nodes.partition_point(|node| *node.path < *path)
+    }
+
+    pub(super) fn absolute(&self, node: &Node) -> PathBuf {
+        self.root.join(as_path(&node.path))
+    }
+}
+
+/// Bytes of a tree as a path of the file system.
+pub(super) fn as_path(bytes: &[u8]) -> &Path {
+    use std::os::unix::ffi::OsStrExt as _;
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
+}
+
+/// A tree through one view: what Dockerfile sources are looked up in.
+pub(super) struct Viewed<'a> {
+    pub tree: &'a Tree,
+    pub view: View,
+}
+
+impl dockerfile::Tree for Viewed<'_> {
+    fn kind(&self, path: &[u8]) -> Option<dockerfile::Kind> {
+        if path.is_empty() {
+            return Some(dockerfile::Kind::Dir);
+        }
+        let node = &self.tree.nodes[self.tree.find(path)?];
+        node.seen_by(self.view).then(|| as_dockerfile(&node.kind))
+    }
+
+    fn link(&self, path: &[u8]) -> Option<Vec<u8>> {
+        match &self.tree.nodes[self.tree.find(path)?].kind {
+            Kind::Symlink(target) => Some(target.to_vec()),
+            _ => None,
+        }
+    }
+
+    fn children(&self, dir: &[u8]) -> Vec<(Vec<u8>, dockerfile::Kind)> {
+        let prefix = if dir.is_empty() { Vec::new() } else { [dir, b"/"].concat() };
+        let mut children = Vec::new();
+        let mut at = self.tree.lower_bound(&prefix);
+        while let Some(node) = self.tree.nodes.get(at) {
+            let Some(rest) = node.path.strip_prefix(&*prefix) else { break };
+            if let Some(slash) = rest.iter().position(|byte| *byte == b'/') {
+                // Deeper than a child: on to what follows its whole folder ('0' is '/' + 1).
+                let past = [&node.path[..prefix.len() + slash], b"0"].concat();
+                at = self.tree.lower_bound(&past);
+                continue;
+            }
+            if node.seen_by(self.view) {
+                children.push((rest.to_vec(), as_dockerfile(&node.kind)));
+            }
+            at += 1;
+        }
+        children
+    }
+}
+
+fn as_dockerfile(kind: &Kind) -> dockerfile::Kind {
+    match kind {
+        Kind::File => dockerfile::Kind::File,
+        Kind::Dir => dockerfile::Kind::Dir,
+        Kind::Symlink(_) => dockerfile::Kind::Symlink,
+        Kind::Other => dockerfile::Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dockerfile::Tree as _;
+    use super::*;
+
+    fn node(path: &str, kind: Kind) -> Node {
+        Node { path: path.as_bytes().into(), kind, stat: Stat::default(), kept: 1, there: 1 }
+    }
+
+    #[test]
+    fn children_are_found_though_other_names_sort_between_a_folder_and_its_contents() {
+        let mut nodes = vec![
+            node("a", Kind::Dir),
+            node("a-b", Kind::File),
+            node("a.c", Kind::File),
+            node("a/x", Kind::File),
+            node("a/y", Kind::Dir),
+            node("a/y/z", Kind::File),
+            node("b", Kind::File),
+        ];
+        nodes.sort_by(|one, other| one.path.cmp(&other.path));
+        let tree = Tree { root: "/".into(), nodes };
+        let viewed = Viewed { tree: &tree, view: 0 };
+        let names = |dir: &str| -> Vec<String> {
+            let children = viewed.children(dir.as_bytes());
+            children.into_iter().map(|(name, _)| String::from_utf8(name).unwrap()).collect()
+        };
+        assert_eq!(names(""), ["a", "a-b", "a.c", "b"]);
+        assert_eq!(names("a"), ["x", "y"]);
+        assert_eq!(names("a/y"), ["z"]);
+        assert_eq!(viewed.kind(b"a/y"), Some(dockerfile::Kind::Dir));
+        assert_eq!(viewed.kind(b"c"), None);
+    }
+}

@@ -1,0 +1,185 @@
+//! Server-side apply.
+//!
+//! | trap | answer |
+//! | --- | --- |
+//! | fields set by an earlier client-side apply conflict | `--force-conflicts`: the run's manifests win |
+//! | a custom resource beside its CRD: "no matches for kind" | CRDs go first and are waited for until they are Established *and* in the API's discovery |
+//! | the pod template of a Job cannot be changed | the Job is deleted and made anew |
+//! | a webhook that is still starting, a server that is busy | tried again for [`PATIENCE`] |
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use super::object::ObjectRef;
+use super::render::{Document, Rendered, join};
+use super::{FIELD_MANAGER, verdict};
+use crate::process::{Failure, Tool, stop};
+
+/// How long a fault that passes is borne.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Texts of faults that pass by themselves.
+const PASSING: [&str; 5] = [
+    "failed calling webhook",
+    "etcdserver:",
+    "the server is currently unable to handle the request",
+    "the object has been modified",
+    "connect: connection refused",
+];
+
+/// Applies a step's objects and gives them back as the API serves them. With `rerun_jobs`, Jobs that
+/// have run are run again: what they worked on may be gone.
+pub fn apply(
+    rendered: &Rendered,
+    rerun_jobs: bool,
+    kubectl: &Tool,
+    limit: Duration,
+    log: &Path,
+) -> anyhow::Result<Vec<Value>> {
+    let call = Call { kubectl, limit, log };
+    let (crds, others): (Vec<&Document>, Vec<&Document>) = rendered
+        .documents
+        .iter()
+        .partition(|document| document.object.kind == "CustomResourceDefinition");
+    let what = || format!("failed to apply step `{}`", rendered.step);
+    if rerun_jobs {
+        call.delete(others.iter().map(|one| &one.object).filter(|object| object.kind == "Job"))
+            .with_context(what)?;
+    }
+    let mut objects = Vec::new();
+    if !crds.is_empty() {
+        objects.extend(call.apply(&crds).with_context(what)?);
+        call.served(&objects).with_context(what)?;
+    }
+    if !others.is_empty() {
+        objects.extend(call.apply(&others).with_context(what)?);
+    }
+    Ok(objects)
+}
+
+struct Call<'a> {
+    kubectl: &'a Tool,
+    limit: Duration,
+    log: &'a Path,
+}
+
+impl Call<'_> {
+    fn apply(&self, documents: &[&Document]) -> anyhow::Result<Vec<Value>> {
+        let manifest = join(documents);
+        let begun = Instant::now();
+        loop {
+            let failure = match self.apply_once(&manifest) {
+                Ok(objects) => return Ok(objects),
+                Err(failure) => failure,
+            };
+            let immutable: Vec<&ObjectRef> = documents
+                .iter()
+                .map(|document| &document.object)
+                .filter(|object| object.kind == "Job" && cannot_change(&failure, &object.name))
+                .collect();
+            if !immutable.is_empty() {
+                self.delete(immutable.into_iter())?;
+            } else if passing(&failure) && begun.elapsed() < PATIENCE {
+                stop::pause(PAUSE)?;
+            } else {
+                return Err(failure.into());
+            }
+        }
+    }
+
+    fn apply_once(&self, manifest: &str) -> Result<Vec<Value>, Failure> {
+        let text = self
+            .kubectl
+            .clone()
+            .args(["apply", "--server-side", "--force-conflicts", "-o", "json"])
+            .args(["--field-manager", FIELD_MANAGER, "-f", "-"])
+            .input(manifest)
+            .limit(self.limit)
+            .read()?;
+        Ok(items(&text))
+    }
+
+    fn delete<'a>(&self, objects: impl Iterator<Item = &'a ObjectRef>) -> anyhow::Result<()> {
+        for object in objects {
+            self.kubectl
+                .clone()
+                .args(["delete", "--ignore-not-found", "--cascade=foreground"])
+                .arg(object.resource())
+                .arg(&object.name)
+                .args(object.namespace.iter().flat_map(|name| ["--namespace", name]))
+                .log(self.log)
+                .limit(self.limit)
+                .run()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until CRDs are Established and their kinds are in the API's discovery.
+    fn served(&self, crds: &[Value]) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let mut left: Vec<&Value> = crds.iter().collect();
+        while let Some(crd) = left.first() {
+            let name = crd["metadata"]["name"].as_str().unwrap_or_default();
+            if self.is_served(crd)? {
+                left.remove(0);
+            } else if begun.elapsed() > self.limit {
+                bail!("`{name}` was not Established within {} s", self.limit.as_secs());
+            } else {
+                stop::pause(PAUSE)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_served(&self, crd: &Value) -> anyhow::Result<bool> {
+        let name = crd["metadata"]["name"].as_str().unwrap_or_default();
+        let text = self
+            .kubectl
+            .clone()
+            .args(["get", "customresourcedefinition", name, "-o", "json"])
+            .limit(self.limit)
+            .read()?;
+        if !verdict::established(&serde_json::from_str(&text)?)? {
+            return Ok(false);
+        }
+        let (group, plural) = (&crd["spec"]["group"], &crd["spec"]["names"]["plural"]);
+        for version in crd["spec"]["versions"].as_array().into_iter().flatten() {
+            let path = format!(
+                "/apis/{}/{}",
+                group.as_str().unwrap_or_default(),
+                version["name"].as_str().unwrap_or_default()
+            );
+            let asked = self.kubectl.clone().args(["get", "--raw", &path]).limit(self.limit).read();
+            let list: Value = serde_json::from_str(&asked.unwrap_or_default()).unwrap_or_default();
+            let mut resources = list["resources"].as_array().into_iter().flatten();
+            if version["served"] == true && !resources.any(|one| one["name"] == *plural) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The objects kubectl printed: one, or a List of them.
+pub(super) fn items(text: &str) -> Vec<Value> {
+    let mut value: Value = serde_json::from_str(text).unwrap_or_default();
+    match value["items"].take() {
+        Value::Array(items) => items,
+        _ if value.is_object() => vec![value],
+        _ => Vec::new(),
+    }
+}
+
+fn cannot_change(failure: &Failure, job: &str) -> bool {
+    let name = format!("The Job \"{job}\" is invalid");
+    failure.tail.iter().any(|line| line.contains(&name) && line.contains("field is immutable"))
+}
+
+fn passing(failure: &Failure) -> bool {
+    failure.tail.iter().any(|line| PASSING.iter().any(|text| line.contains(text)))
+}

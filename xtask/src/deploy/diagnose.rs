@@ -1,0 +1,133 @@
+//! Everything about the cluster that could tell why a run failed, into one folder.
+//!
+//! ```text
+//! pods.txt  events.txt  objects.yaml                  of all namespaces
+//! logs/NAMESPACE/POD.CONTAINER.log  ….previous.log    current, and before the last restart
+//! nodes/NODE/images.txt  memory.txt  disk.txt  processes.txt  kubelet.log
+//! ```
+//!
+//! It runs after a failure and before teardown, also when the run is being stopped: every question has a
+//! limit, several are asked at once, and one that fails leaves its error in the place of the answer.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::api::Log;
+use super::look::Looks;
+use super::verdict::{name, text};
+use crate::process::Tool;
+
+/// How long each question may take, of the ten seconds for all.
+const LIMIT: Duration = Duration::from_secs(8);
+
+/// Log lines kept of a container.
+const LINES: usize = 2000;
+
+/// How many questions are asked at once.
+const AT_ONCE: usize = 4;
+
+/// Writes everything it can get. `engine` is `podman` or `docker`.
+pub fn diagnose(looks: &Looks, engine: &Tool, nodes: &[String], folder: &Path) {
+    let mut questions = overview(looks.kubectl(), folder);
+    questions.extend(nodes.iter().flat_map(|node| of_node(engine, node, folder)));
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(question) = questions.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    question.ask();
+                }
+            });
+        }
+        logs(looks, &folder.join("logs"));
+    });
+}
+
+struct Question {
+    tool: Tool,
+    answer: PathBuf,
+}
+
+impl Question {
+    fn ask(&self) {
+        let answer = self.tool.clone().despite_stop().limit(LIMIT).read();
+        write(&self.answer, &answer.unwrap_or_else(|failure| failure.to_string()));
+    }
+}
+
+/// What cannot be written down is no reason to stop collecting the rest.
+fn write(file: &Path, answer: &str) {
+    if let Some(folder) = file.parent() {
+        fs_err::create_dir_all(folder).ok();
+    }
+    fs_err::write(file, answer).ok();
+}
+
+fn overview(kubectl: &Tool, folder: &Path) -> Vec<Question> {
+    let kinds = "nodes,namespaces,deployments,statefulsets,daemonsets,replicasets,jobs,pods,\
+                 services,endpointslices,configmaps,persistentvolumeclaims";
+    [
+        ("pods.txt", vec!["get", "pods", "-o", "wide"]),
+        ("events.txt", vec!["get", "events", "--sort-by=.lastTimestamp", "-o", "wide"]),
+        ("objects.yaml", vec!["get", kinds, "-o", "yaml"]),
+    ]
+    .into_iter()
+    .map(|(file, args)| Question {
+        tool: kubectl.clone().args(args).arg("--all-namespaces"),
+        answer: folder.join(file),
+    })
+    .collect()
+}
+
+/// The logs of all containers, through the API: a `kubectl logs` for each would take half a minute.
+fn logs(looks: &Looks, folder: &Path) {
+    let pods = match looks.api().get("/api/v1/pods") {
+        Ok(pods) => pods.unwrap_or_default(),
+        Err(error) => return write(&folder.join("failed.txt"), &format!("{error:#}")),
+    };
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        let namespace = text(&pod["metadata"]["namespace"]);
+        for (container, restarts) in containers(pod) {
+            for previous in [false, true].into_iter().take(if restarts > 0 { 2 } else { 1 }) {
+                let log = Log { namespace, pod: name(pod), container, lines: LINES, previous };
+                let ending = if previous { "previous.log" } else { "log" };
+                let file =
+                    folder.join(namespace).join(format!("{}.{container}.{ending}", name(pod)));
+                if let Some(lines) = looks.api().log(&log) {
+                    write(&file, &lines);
+                }
+            }
+        }
+    }
+}
+
+/// Names of a pod's containers, and how often each was started again.
+fn containers(pod: &Value) -> Vec<(&str, u64)> {
+    ["initContainerStatuses", "containerStatuses"]
+        .into_iter()
+        .flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
+        .map(|one| (text(&one["name"]), one["restartCount"].as_u64().unwrap_or_default()))
+        .collect()
+}
+
+fn of_node(engine: &Tool, node: &str, folder: &Path) -> Vec<Question> {
+    let folder = folder.join("nodes").join(node);
+    let ctr = ["ctr", "--namespace", "k8s.io", "images", "ls"];
+    let kubelet = ["journalctl", "--unit", "kubelet", "--no-pager", "--lines", "500"];
+    [
+        ("images.txt", ctr.as_slice()),
+        ("memory.txt", &["cat", "/proc/meminfo"]),
+        ("disk.txt", &["df", "-h"]),
+        ("processes.txt", &["ps", "-eo", "pid,rss,stat,etime,args", "--sort=-rss"]),
+        ("kubelet.log", &kubelet),
+    ]
+    .into_iter()
+    .map(|(file, args)| Question {
+        tool: engine.clone().args(["exec", node]).args(args.iter().copied()),
+        answer: folder.join(file),
+    })
+    .collect()
+}

@@ -1,0 +1,101 @@
+//! One HTTP/1.1 GET and a TCP connection, as waits need them: no TLS, no redirects, only the status.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+/// How long an answer may take before it counts as none.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// The status of a GET on `http://HOST[:PORT][/PATH]`.
+pub(super) fn get(url: &str) -> anyhow::Result<u16> {
+    let Some(rest) = url.strip_prefix("http://") else {
+        bail!("`{url}` is not of the form http://HOST:PORT/PATH");
+    };
+    let (host, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, "/"),
+    };
+    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    let mut stream = connect(&address)?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: xtask\r\nAccept: */*\r\n\
+         Connection: close\r\n\r\n"
+    )
+    .context("the connection was closed")?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).context("the connection was closed without an answer")?;
+    status(&head).with_context(|| format!("what answered at {address} does not speak HTTP"))
+}
+
+/// A connection to `HOST:PORT`.
+pub(super) fn connect(address: &str) -> anyhow::Result<TcpStream> {
+    let mut last = None;
+    for one in address.to_socket_addrs().with_context(|| format!("`{address}` has no address"))? {
+        match TcpStream::connect_timeout(&one, LIMIT) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(LIMIT))?;
+                stream.set_write_timeout(Some(LIMIT))?;
+                return Ok(stream);
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    match last {
+        Some(error) => bail!("no connection to {address}: {error}"),
+        None => bail!("`{address}` has no address"),
+    }
+}
+
+/// Of `HTTP/1.1 200`.
+fn status(head: &[u8; 12]) -> Option<u16> {
+    let text = std::str::from_utf8(head).ok()?;
+    let (version, status) = text.split_once(' ')?;
+    if version.starts_with("HTTP/1.") { status.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufRead as _;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request with `answer`; gives back its address and the request's first line.
+    fn serve(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            std::io::BufReader::new(&stream).read_line(&mut line).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            line
+        });
+        (address, thread)
+    }
+
+    #[test]
+    fn the_status_is_read_and_the_path_is_asked() {
+        let (address, thread) = serve("HTTP/1.1 503 Service Unavailable\r\n\r\n");
+        assert_eq!(get(&format!("http://{address}/readyz?x=1")).unwrap(), 503);
+        assert_eq!(thread.join().unwrap(), "GET /readyz?x=1 HTTP/1.1\r\n");
+    }
+
+    #[test]
+    fn what_is_not_http_is_an_error() {
+        let (address, _) = serve("SSH-2.0-OpenSSH_9.2 and more\r\n");
+        assert!(get(&format!("http://{address}")).unwrap_err().to_string().contains("HTTP"));
+        assert!(get("https://a").is_err());
+    }
+
+    #[test]
+    fn nobody_listening_is_an_error_that_says_so() {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let text = connect(&address).unwrap_err().to_string();
+        assert!(text.contains("no connection to"), "{text}");
+    }
+}

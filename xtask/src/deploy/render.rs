@@ -1,0 +1,261 @@
+//! A step's manifests, with the run's image tags in them.
+//!
+//! Manifests name images plainly (`image: gateway`). A generated overlay, which holds nothing but
+//! the step's resources and kustomize's own `images:`, sets registry and tag; `kubectl kustomize` renders
+//! it. The text is handed to `kubectl apply` as it came: our YAML reader only looks into it (it would
+//! read `mode: 0755` otherwise than Kubernetes does).
+//!
+//! A folder without a kustomization stands for its YAML and JSON files in the order of their names,
+//! as for `kubectl apply -f FOLDER`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use serde_json::{Value, json};
+
+use super::object::ObjectRef;
+use crate::exit::{Exit, WithExit as _};
+use crate::process::Tool;
+
+/// What a step applies.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    /// The step's name.
+    pub step: String,
+    pub documents: Vec<Document>,
+    /// Which of the given plain image names it uses.
+    pub images: Vec<String>,
+    /// Image references that none of the given names stand for: pulled by the nodes themselves.
+    pub foreign_images: Vec<String>,
+}
+
+/// One object of a manifest.
+#[derive(Clone, Debug)]
+pub struct Document {
+    pub object: ObjectRef,
+    pub text: String,
+}
+
+impl Rendered {
+    /// The whole manifest.
+    pub fn text(&self) -> String {
+        join(&self.documents.iter().collect::<Vec<_>>())
+    }
+
+    /// The namespace of an object named `KIND/NAME` (any case), or else the only one there is.
+    pub fn namespace_of(&self, object: &str) -> Option<&str> {
+        let named = self.documents.iter().find(|document| {
+            document.object.to_string() == object.to_lowercase() || document.object.name == object
+        });
+        if let Some(namespace) = named.and_then(|document| document.object.namespace.as_deref()) {
+            return Some(namespace);
+        }
+        let all: BTreeSet<&str> = self
+            .documents
+            .iter()
+            .filter_map(|document| document.object.namespace.as_deref())
+            .collect();
+        if all.len() == 1 { all.first().copied() } else { None }
+    }
+
+    /// The objects that make pods.
+    pub fn workloads(&self) -> Vec<ObjectRef> {
+        let objects = self.documents.iter().map(|document| &document.object);
+        objects.filter(|object| object.is_workload()).cloned().collect()
+    }
+}
+
+/// Documents as one manifest.
+pub(super) fn join(documents: &[&Document]) -> String {
+    documents.iter().map(|document| document.text.as_str()).collect::<Vec<_>>().join("---\n")
+}
+
+/// Renders the folder or file of a step. `images` leads from plain names to full references;
+/// `workdir` gets the overlay.
+pub fn render(
+    step: &str,
+    manifests: &Path,
+    images: &BTreeMap<String, String>,
+    kubectl: &Tool,
+    workdir: &Path,
+) -> anyhow::Result<Rendered> {
+    let folder = workdir.join(step);
+    fs_err::create_dir_all(&folder)?;
+    let overlay = overlay(&resources(manifests, &folder).exit(Exit::Usage)?, images);
+    fs_err::write(folder.join("kustomization.yaml"), serde_json::to_vec_pretty(&overlay)?)?;
+    let text = kubectl
+        .clone()
+        .args(["kustomize", "--load-restrictor", "LoadRestrictionsNone"])
+        .arg(&folder)
+        .limit(Duration::from_mins(1))
+        .read()
+        .with_context(|| format!("failed to render `{}`", manifests.display()))
+        .exit(Exit::Usage)?;
+    read(step, &text, images)
+        .with_context(|| format!("failed to read the manifests of `{}`", manifests.display()))
+        .exit(Exit::Usage)
+}
+
+/// The overlay. Namespaces and CRDs come first (`legacy`), whatever the files are called.
+fn overlay(resources: &[PathBuf], images: &BTreeMap<String, String>) -> Value {
+    let images: Vec<Value> = images
+        .iter()
+        .map(|(name, reference)| {
+            let (new_name, tag) = split_tag(reference);
+            json!({ "name": name, "newName": new_name, "newTag": tag })
+        })
+        .collect();
+    json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": resources,
+        "images": images,
+        "sortOptions": { "order": "legacy" },
+    })
+}
+
+/// `localhost:5000/a:b` → (`localhost:5000/a`, `b`).
+fn split_tag(reference: &str) -> (&str, &str) {
+    match reference.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (reference, "latest"),
+    }
+}
+
+/// The overlay's resources, relative to it: kustomize takes no absolute ones.
+fn resources(manifests: &Path, overlay: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let manifests = fs_err::canonicalize(manifests)?;
+    let overlay = fs_err::canonicalize(overlay)?;
+    let own = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+    if manifests.is_file() || own.iter().any(|name| manifests.join(name).is_file()) {
+        return Ok(vec![relative(&manifests, &overlay)]);
+    }
+    let mut files: Vec<PathBuf> = fs_err::read_dir(&manifests)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<anyhow::Result<_>>()?;
+    files.retain(|file| {
+        file.is_file()
+            && matches!(
+                file.extension().and_then(std::ffi::OsStr::to_str),
+                Some("yaml" | "yml" | "json")
+            )
+    });
+    if files.is_empty() {
+        bail!("there is no manifest in `{}`", manifests.display());
+    }
+    files.sort();
+    Ok(files.iter().map(|file| relative(file, &overlay)).collect())
+}
+
+/// The way from one absolute folder to a path.
+fn relative(to: &Path, from: &Path) -> PathBuf {
+    let shared = to.components().zip(from.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(shared).map(|_| Component::ParentDir);
+    up.chain(to.components().skip(shared)).collect()
+}
+
+fn read(step: &str, text: &str, images: &BTreeMap<String, String>) -> anyhow::Result<Rendered> {
+    let names: BTreeMap<&str, &str> =
+        images.iter().map(|(name, reference)| (reference.as_str(), name.as_str())).collect();
+    let (mut used, mut foreign) = (BTreeSet::new(), BTreeSet::new());
+    let mut documents = Vec::new();
+    for text in split(text) {
+        let value: Value = serde_saphyr::from_str(&text)?;
+        let object = ObjectRef::of(&value)
+            .ok_or_else(|| anyhow!("a document has no apiVersion, kind or name"))?;
+        each_image(&value, &mut |image| match names.get(image) {
+            Some(&name) => drop(used.insert(name.to_owned())),
+            None => drop(foreign.insert(image.to_owned())),
+        });
+        documents.push(Document { object, text });
+    }
+    Ok(Rendered {
+        step: step.to_owned(),
+        documents,
+        images: used.into_iter().collect(),
+        foreign_images: foreign.into_iter().collect(),
+    })
+}
+
+/// kustomize parts documents by a line of three dashes; inside a block such a line is indented.
+fn split(text: &str) -> Vec<String> {
+    let mut documents = vec![String::new()];
+    for line in text.lines() {
+        if line == "---" {
+            documents.push(String::new());
+        } else if let Some(last) = documents.last_mut() {
+            last.push_str(line);
+            last.push('\n');
+        }
+    }
+    documents.retain(|document| !document.trim().is_empty());
+    documents
+}
+
+/// Every container image below a value.
+fn each_image(value: &Value, found: &mut impl FnMut(&str)) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if matches!(name.as_str(), "containers" | "initContainers" | "ephemeralContainers")
+                {
+                    let containers = value.as_array().into_iter().flatten();
+                    containers.filter_map(|one| one["image"].as_str()).for_each(&mut *found);
+                }
+                each_image(value, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| each_image(value, found)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n---\n\
+        apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: gateway\n  namespace: a\nspec:\n  \
+        template:\n    spec:\n      initContainers:\n      - image: localhost/wait:11\n      \
+        containers:\n      - image: localhost/gateway:22\n        args:\n        - |\n          \
+        ---\n          text\n      - image: docker.io/library/other:1\n";
+
+    fn images() -> BTreeMap<String, String> {
+        let pairs = [("gateway", "localhost/gateway:22"), ("wait", "localhost/wait:11")];
+        let mut images: BTreeMap<_, _> =
+            pairs.map(|(name, tag)| (name.to_owned(), tag.to_owned())).into();
+        images.insert("unused".to_owned(), "localhost/unused:33".to_owned());
+        images
+    }
+
+    #[test]
+    fn objects_and_images_are_found_and_the_text_is_kept() {
+        let rendered = read("s", TEXT, &images()).unwrap();
+        let objects: Vec<_> = rendered.documents.iter().map(|d| d.object.to_string()).collect();
+        assert_eq!(objects, ["namespace/a", "deployment/gateway"]);
+        assert_eq!(rendered.images, ["gateway", "wait"]);
+        assert_eq!(rendered.foreign_images, ["docker.io/library/other:1"]);
+        assert_eq!(rendered.text(), TEXT);
+        assert_eq!(rendered.namespace_of("Deployment/gateway"), Some("a"));
+        assert_eq!(rendered.namespace_of("service/elsewhere"), Some("a"));
+    }
+
+    #[test]
+    fn ports_in_a_registrys_name_are_no_tags() {
+        assert_eq!(split_tag("localhost/a:b"), ("localhost/a", "b"));
+        assert_eq!(split_tag("host:5000/a"), ("host:5000/a", "latest"));
+    }
+
+    #[test]
+    fn relative_ways_lead_up_and_down() {
+        for (to, from, way) in [
+            ("/w/k8s/a", "/w/target/x", "../../k8s/a"),
+            ("/w/a.yaml", "/w", "a.yaml"),
+            ("/k", "/w/x", "../../k"),
+        ] {
+            assert_eq!(relative(Path::new(to), Path::new(from)), Path::new(way));
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! One build, from the command to the proof.
+//!
+//! The engine builds without a tag. The image is read back by the id it says it has made, whatever its exit code
+//! said: it must be there, and carry every ordered label. Only then it gets its tag. So a tag of ours is never on
+//! an image that has not been proved, whenever this process is killed.
+//!
+//! A step that ended well although the kernel killed a part of it is in the engine's cache like any other, and the next
+//! build would take it from there. So the layers of such steps are removed.
+//!
+//! Two faults are worth another try: a stale image (once more, without the engine's cache), and another
+//! process that removed an image while podman was looking through its cache (once more as it was).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use crate::event::{Event, Events, seconds};
+use crate::process::{Ending, Failure, Output, Tool};
+
+use super::cgroup::Cgroup;
+use super::kernel_log::{KernelLog, Kill};
+use super::oom::{self, Evidence};
+use super::sampler::{self, Seen};
+use super::{ANSWER, Engine, Facts, Held, Kind, Order, command, leftovers};
+
+/// Last lines of a build's output that are searched for signs of a kill.
+const SIGNS: usize = 400;
+
+/// An image that was built and has proved itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Built {
+    pub id: String,
+    /// Bytes of anonymous memory at the worst moment; none if the engine is elsewhere.
+    pub peak_memory: Option<u64>,
+    pub seconds: f64,
+    /// The engine's cache served another image first.
+    pub repeated_without_cache: bool,
+}
+
+/// Why there is no image.
+#[derive(Debug)]
+pub enum BuildError {
+    /// Something of the build was killed for memory. `peak` is what it had by then, in bytes. Without a
+    /// `failure` the engine reported success all the same; its image is not tagged.
+    OutOfMemory { peak: Option<u64>, evidence: String, failure: Option<Box<Failure>> },
+    /// The build itself failed.
+    Failed { peak: Option<u64>, failure: Box<Failure> },
+    /// A limit was reached: the whole time, or the time without output.
+    TimedOut { failure: Box<Failure> },
+    /// The run is being stopped.
+    Stopped,
+    /// The engine said "done" and there is no such image. `tail` holds its last words.
+    Missing { tag: String, tail: Vec<String> },
+    /// The engine served an image without our labels, even without its cache.
+    Stale { tag: String, id: String, label: String },
+    /// Nothing could be built: files that could not be written, an engine that does not answer.
+    Environment(anyhow::Error),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfMemory { evidence, failure, .. } => {
+                write!(f, "failed to build: out of memory: {evidence}")?;
+                failure.iter().try_for_each(|failure| write!(f, "\n{failure}"))
+            }
+            Self::Failed { failure, .. } | Self::TimedOut { failure } => write!(f, "{failure}"),
+            Self::Stopped => f.write_str("stopped with the run"),
+            Self::Missing { tag, tail } => {
+                write!(
+                    f,
+                    "failed to build `{tag}`: the engine reports success, but there is no image"
+                )?;
+                tail.iter().try_for_each(|line| write!(f, "\n  | {line}"))
+            }
+            Self::Stale { tag, id, label } => write!(
+                f,
+                "failed to build `{tag}`: the engine serves image {} without label `{label}`, \
+                 even without its cache",
+                &id[..id.len().min(12)]
+            ),
+            Self::Environment(_) => f.write_str("failed to have the engine build"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            // Its exit code is looked for among the causes.
+            Self::Environment(error) => Some(error.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+/// How one start of the engine's build command went.
+struct Attempt {
+    end: Result<Output, Failure>,
+    /// What the engine says it has made.
+    id: Option<String>,
+    /// Bytes.
+    peak: Option<u64>,
+    /// It was killed for memory, and how we know.
+    killed: Option<String>,
+}
+
+impl Engine {
+    /// Builds `order` and proves the image; its output goes to `events` and to its log.
+    pub fn build(&self, order: &Order, events: &Events) -> Result<Built, BuildError> {
+        let started = Instant::now();
+        let facts = self.known_facts().map_err(BuildError::Environment)?;
+        let mut peak = None;
+        let (mut without_cache, mut raced) = (false, false);
+        loop {
+            let order = Order { no_cache: order.no_cache || without_cache, ..order.clone() };
+            let attempt = self.attempt(&order, facts, events).map_err(BuildError::Environment)?;
+            peak = peak.max(attempt.peak);
+            if !raced && attempt.end.as_ref().is_err_and(store_changed) {
+                raced = true;
+                let image = order.image;
+                events.note(format!("podman's store changed under the build of `{image}`: again"));
+                continue;
+            }
+            let held = self.read_back(&order, attempt.judge()?, facts)?;
+            match missing_label(&order, &held) {
+                None => {
+                    self.tag(&held.id, order.tag).map_err(BuildError::Environment)?;
+                    return Ok(Built {
+                        id: held.id,
+                        peak_memory: peak,
+                        seconds: seconds(started.elapsed()),
+                        repeated_without_cache: without_cache,
+                    });
+                }
+                Some(_) if !order.no_cache => without_cache = true,
+                Some(label) => {
+                    let tag = order.tag.to_owned();
+                    return Err(BuildError::Stale { tag, id: held.id, label });
+                }
+            }
+        }
+    }
+
+    /// Runs the command once. Whatever the end, nothing of it is left.
+    fn attempt(&self, order: &Order, facts: &Facts, events: &Events) -> anyhow::Result<Attempt> {
+        let aside = beside(order.stage)?;
+        let local = self.kind == Kind::Podman && !facts.remote;
+        let cgroup = local.then(|| Cgroup::make(order.run, order.image)).flatten();
+        let parent = cgroup.as_ref().map(Cgroup::parent);
+        let tool = command::build(self, order, aside.path(), parent.as_deref(), facts.remote)?;
+        let kernel = Kernel::from_now(facts.remote);
+        let mut said = Said::default();
+        let (end, seen) = run(&tool, cgroup.as_ref(), local, |line| {
+            let line = said.hear(line);
+            events.emit(Event::BuildLine { image: order.image.to_owned(), line });
+        });
+        if cgroup.is_none() {
+            leftovers::kill_survivors(&seen);
+        }
+        let name = cgroup.as_ref().map(|cgroup| cgroup.name().to_owned());
+        drop(cgroup);
+        // Even if all went well: a podman that was ended by someone else says so too.
+        if let Some(parent) = parent {
+            self.remove_remains(facts, |path| path == parent);
+        }
+        let kills = kernel.kills(name.as_deref(), &seen);
+        let id = id_in(&command::id_file(aside.path()));
+        let killed = oom::judge(&Evidence {
+            own_kills: kills.own.max(seen.kills),
+            victim: kills.victim.as_deref(),
+            open_kills: kills.open,
+            lines: said.lines.make_contiguous(),
+            ending: end.as_ref().err().map(|failure| &failure.ending),
+        });
+        if killed.is_some() {
+            self.forget(id.as_ref(), &said.suspects, events);
+        }
+        Ok(Attempt { end, id, peak: seen.peak.max(kills.had), killed })
+    }
+
+    /// Takes images that cannot be trusted out of the engine's cache, the last one first.
+    fn forget(&self, id: Option<&String>, suspects: &[String], events: &Events) {
+        let mut failed = Vec::new();
+        for image in id.into_iter().chain(suspects.iter().rev()) {
+            let told = self.tool().args(["rmi", image]).limit(ANSWER).despite_stop().run();
+            // An image goes with the last of those built upon it.
+            failed.extend(
+                told.err().filter(|failure| !failure.to_string().contains("image not known")),
+            );
+        }
+        if let Some(failure) = failed.first() {
+            let text = format!("the engine may use a layer again that is not whole: {failure}");
+            events.warn(text, Some("build once with `--force`".to_owned()));
+        }
+    }
+
+    /// The image that was built, as the engine holds it.
+    fn read_back(
+        &self,
+        order: &Order,
+        (id, tail): (Option<String>, Vec<String>),
+        facts: &Facts,
+    ) -> Result<Held, BuildError> {
+        let missing = || BuildError::Missing { tag: order.tag.to_owned(), tail };
+        let Some(id) = id else { return Err(missing()) };
+        let held = self.look_up(Some(facts), std::slice::from_ref(&id), &[]);
+        held.map_err(BuildError::Environment)?.tags.remove(&id).ok_or_else(missing)
+    }
+
+    fn tag(&self, id: &str, tag: &str) -> anyhow::Result<()> {
+        let told = self.tool().args(["tag", id, tag]).limit(ANSWER).run();
+        told.with_context(|| format!("failed to tag image {id} as `{tag}`"))?;
+        Ok(())
+    }
+}
+
+impl Attempt {
+    /// The image's id and the last words, if the build has gone well as far as the engine can say.
+    fn judge(self) -> Result<(Option<String>, Vec<String>), BuildError> {
+        let peak = self.peak;
+        match (self.killed, self.end) {
+            (_, Err(failure)) if failure.stopped() => Err(BuildError::Stopped),
+            (Some(evidence), end) => {
+                Err(BuildError::OutOfMemory { peak, evidence, failure: end.err().map(Box::new) })
+            }
+            (None, Ok(output)) => Ok((self.id, output.tail)),
+            (None, Err(failure)) => Err(match failure.ending {
+                Ending::TimedOut(_) | Ending::Silent(_) => {
+                    BuildError::TimedOut { failure: Box::new(failure) }
+                }
+                _ => BuildError::Failed { peak, failure: Box::new(failure) },
+            }),
+        }
+    }
+}
+
+/// A folder for the files the engine is given besides the context: next to it, so that it goes with the run's stages
+/// even if this process is killed.
+fn beside(stage: &Path) -> anyhow::Result<tempfile::TempDir> {
+    let place = stage.parent().context("the staged context has no folder around it")?;
+    tempfile::Builder::new()
+        .prefix(".engine-")
+        .tempdir_in(place)
+        .with_context(|| format!("failed to make a folder in `{}`", place.display()))
+}
+
+/// The kernel's own witnesses, from before the build on.
+struct Kernel {
+    remote: bool,
+    count: Option<u64>,
+    log: Option<KernelLog>,
+}
+
+/// What the kernel has killed for memory while a build ran.
+#[derive(Debug, Default)]
+struct Kills {
+    own: u64,
+    victim: Option<String>,
+    /// Bytes the largest victim had.
+    had: Option<u64>,
+    /// Not known to be of someone else; none: cannot be seen.
+    open: Option<u64>,
+}
+
+impl Kernel {
+    fn from_now(remote: bool) -> Self {
+        Self { remote, count: oom::machine_kills(), log: KernelLog::from_now() }
+    }
+
+    /// The kills since, told apart by the build's control group and process tree.
+    fn kills(self, group: Option<&str>, seen: &Seen) -> Kills {
+        if self.remote {
+            return Kills::default();
+        }
+        let counted = oom::machine_kills()
+            .zip(self.count)
+            .map(|(after, before)| after.saturating_sub(before));
+        let logged = self.log.map(KernelLog::kills).unwrap_or_default();
+        // By the last part of the name: where control groups have a namespace, the kernel's paths are others than ours.
+        let in_group = |kill: &Kill| kill.group.split('/').any(|part| Some(part) == group);
+        let in_tree =
+            |kill: &Kill| seen.processes.iter().any(|(process, _)| *process == kill.process);
+        let (own, others): (Vec<Kill>, Vec<Kill>) =
+            logged.into_iter().partition(|kill| in_group(kill) || in_tree(kill));
+        let worst = own.iter().max_by_key(|kill| kill.had);
+        Kills {
+            victim: worst.map(describe),
+            had: worst.and_then(|kill| kill.had),
+            open: counted.map(|counted| counted.saturating_sub((own.len() + others.len()) as u64)),
+            own: own.len() as u64,
+        }
+    }
+}
+
+fn describe(kill: &Kill) -> String {
+    match kill.had {
+        Some(had) => format!("`{}`, which had {} MiB", kill.program, had >> 20),
+        None => format!("`{}`", kill.program),
+    }
+}
+
+/// podman looks at every image while it looks for cached layers, and fails if one goes meanwhile (seen, 4.3.1).
+fn store_changed(failure: &Failure) -> bool {
+    let gone = |line: &String| line.contains("layer not known") || line.contains("image not known");
+    failure.code() == Some(125) && failure.tail.iter().any(gone)
+}
+
+/// The id in the file the engine was told to write it to.
+fn id_in(file: &Path) -> Option<String> {
+    let text = fs_err::read_to_string(file).ok()?;
+    let id = text.trim();
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+/// Runs the command, measuring it where it runs on this machine.
+fn run(
+    tool: &Tool,
+    cgroup: Option<&Cgroup>,
+    local: bool,
+    mut on_line: impl FnMut(&[u8]),
+) -> (Result<Output, Failure>, Seen) {
+    let mut child = match tool.start() {
+        Ok(child) => child,
+        Err(failure) => return (Err(failure), Seen::default()),
+    };
+    std::thread::scope(|scope| {
+        let (running, done) = channel();
+        let id = child.id();
+        let sampler = scope
+            .spawn(move || if local { sampler::watch(id, cgroup, &done) } else { Seen::default() });
+        let end = child.wait(|_, line| on_line(line));
+        drop(running);
+        (end, sampler.join().unwrap_or_default())
+    })
+}
+
+/// What a build has said.
+#[derive(Debug, Default)]
+struct Said {
+    /// The last lines.
+    lines: VecDeque<String>,
+    /// Kernel kills on the machine when the current step began.
+    kills: Option<u64>,
+    /// Layers of steps during which the kernel killed something.
+    suspects: Vec<String>,
+}
+
+impl Said {
+    fn hear(&mut self, line: &[u8]) -> String {
+        let text = String::from_utf8_lossy(line);
+        // A progress bar rewrites its line: the last state is the one that counts.
+        let text = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default().to_owned();
+        if text.contains("STEP ") {
+            self.kills = oom::machine_kills();
+        } else if let Some(layer) = text.strip_prefix("--> ")
+            && !layer.contains(' ')
+            && oom::machine_kills() > self.kills
+        {
+            self.suspects.push(layer.to_owned());
+        }
+        if self.lines.len() == SIGNS {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(text.clone());
+        text
+    }
+}
+
+/// The first ordered label the image does not carry.
+fn missing_label(order: &Order, held: &Held) -> Option<String> {
+    let carries = |name: &str, value: &str| held.labels.get(name).is_some_and(|is| is == value);
+    order.labels.iter().find(|(name, value)| !carries(name, value)).map(|(name, _)| name.clone())
+}

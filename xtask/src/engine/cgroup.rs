@@ -1,0 +1,262 @@
+//! A control group of its own for every build: to measure it, and to end all of it.
+//!
+//! ```text
+//! …/xtask-RUN-IMAGE-PID/        made and removed by us; counters live as long as the build
+//! …/xtask-RUN-IMAGE-PID/run     given to the engine as --cgroup-parent; it makes and removes it for every RUN
+//! ```
+//!
+//! The group is made below the control group we run in ourselves, so that a limit set above us holds for
+//! the builds too. (Version 2 allows no controller below a group that has processes of its own; there the
+//! parent's folder is next.) Where none can be made, as without root, builds run without one:
+//! their process tree is measured and ended instead.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Names of all our groups start with this.
+const PREFIX: &str = "xtask-";
+const MOUNT: &str = "/sys/fs/cgroup";
+/// How long killed processes may take to be gone.
+const END: Duration = Duration::from_secs(5);
+
+/// The control group of one build. Dropping it kills what is in it and removes it.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    /// As the engine is told it: absolute below the mount.
+    path: String,
+    version: Version,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+impl Cgroup {
+    /// Makes a group for this build, if this process may.
+    pub(super) fn make(run: &str, image: &str) -> Option<Self> {
+        let version = mounted()?;
+        let name = format!("{PREFIX}{run}-{image}-{}", std::process::id());
+        let name: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+        homes(version).into_iter().find_map(|home| {
+            let cgroup = Self { path: format!("{}/{name}", home.trim_end_matches('/')), version };
+            let folder = cgroup.folder();
+            fs_err::create_dir(&folder).ok()?;
+            let measures = folder.join("memory.stat").exists() || home == "/";
+            // Dropped, and so removed, if another place would measure and this one does not.
+            measures.then_some(cgroup)
+        })
+    }
+
+    /// What the engine is to be told: `--cgroup-parent`.
+    pub(super) fn parent(&self) -> String {
+        format!("{}/run", self.path)
+    }
+
+    /// The last part of its path, which no other group has.
+    pub(super) fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    fn folder(&self) -> PathBuf {
+        folder(&self.path, self.version)
+    }
+
+    /// Bytes of memory in use that are nobody's page cache.
+    pub(super) fn anonymous(&self) -> Option<u64> {
+        let stat = fs_err::read_to_string(self.folder().join("memory.stat")).ok()?;
+        let name = if self.version == Version::One { "total_rss" } else { "anon" };
+        counter(&stat, name)
+    }
+
+    /// How often the kernel has killed for memory in here, as far as its files still say.
+    pub(super) fn kills(&self) -> u64 {
+        let folder = self.folder();
+        let file =
+            if self.version == Version::One { "memory.oom_control" } else { "memory.events" };
+        [folder.join("run").join(file), folder.join(file)]
+            .iter()
+            .filter_map(|file| counter(&fs_err::read_to_string(file).ok()?, "oom_kill"))
+            .max()
+            .unwrap_or(0)
+    }
+
+    pub(super) fn processes(&self) -> Vec<i32> {
+        processes(&self.folder())
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        empty(&self.folder());
+        remove(&self.path, self.version);
+    }
+}
+
+/// A group that an earlier run has left: its owner is dead.
+#[derive(Debug)]
+pub(super) struct Orphan(Cgroup);
+
+impl Orphan {
+    pub(super) fn processes(&self) -> usize {
+        self.0.processes().len()
+    }
+}
+
+/// The groups of ours whose owner is no longer alive. Dropping one ends and removes it.
+pub(super) fn orphans() -> Vec<Orphan> {
+    let Some(version) = mounted() else { return Vec::new() };
+    let mut orphans = Vec::new();
+    for home in homes(version) {
+        let Ok(entries) = fs_err::read_dir(folder(&home, version)) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if is_orphaned(&name) {
+                let path = format!("{}/{name}", home.trim_end_matches('/'));
+                orphans.push(Orphan(Cgroup { path, version }));
+            }
+        }
+    }
+    orphans
+}
+
+/// Whether a path that an engine wrote down is of a build whose owner is dead.
+pub(super) fn of_dead_build(path: &str) -> bool {
+    path.strip_suffix("/run").and_then(|path| path.rsplit('/').next()).is_some_and(is_orphaned)
+}
+
+fn is_orphaned(name: &str) -> bool {
+    let owner =
+        name.strip_prefix(PREFIX).and_then(|rest| rest.rsplit('-').next()?.parse::<i32>().ok());
+    owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_.".contains(c)
+}
+
+fn mounted() -> Option<Version> {
+    let mount = Path::new(MOUNT);
+    match (mount.join("memory").is_dir(), mount.join("cgroup.controllers").is_file()) {
+        (true, _) => Some(Version::One),
+        (false, true) => Some(Version::Two),
+        (false, false) => None,
+    }
+}
+
+fn folder(path: &str, version: Version) -> PathBuf {
+    let mount = if version == Version::One { format!("{MOUNT}/memory") } else { MOUNT.to_owned() };
+    Path::new(&mount).join(path.trim_start_matches('/'))
+}
+
+/// Where a group of ours can be, the best place first.
+fn homes(version: Version) -> Vec<String> {
+    let text = fs_err::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut homes = Vec::new();
+    if let Some(own) = own_path(&text, version).filter(|own| folder(own, version).is_dir()) {
+        let parent = own.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+        homes.push(own);
+        homes.push(if parent.is_empty() { "/".to_owned() } else { parent });
+    }
+    homes.push("/".to_owned());
+    homes.dedup();
+    homes
+}
+
+/// Our own group, from `/proc/self/cgroup`: `4:memory:/a/b` or `0::/a/b`.
+fn own_path(text: &str, version: Version) -> Option<String> {
+    text.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let ours = match version {
+            Version::One => controllers.split(',').any(|name| name == "memory"),
+            Version::Two => id == "0",
+        };
+        (ours && !path.contains("..")).then(|| path.to_owned())
+    })
+}
+
+fn counter(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// The processes of a group and of those below it.
+fn processes(folder: &Path) -> Vec<i32> {
+    let own = fs_err::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    let mut found: Vec<i32> = own.lines().filter_map(|line| line.parse().ok()).collect();
+    for entry in fs_err::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(processes(&entry.path()));
+        }
+    }
+    found
+}
+
+/// Kills until nobody is left; a process may fork between the reading and the killing.
+fn empty(folder: &Path) {
+    let until = Instant::now() + END;
+    loop {
+        let left = processes(folder);
+        if left.is_empty() || Instant::now() > until {
+            return;
+        }
+        for pid in left.into_iter().filter_map(Pid::from_raw) {
+            // Gone already is as good.
+            kill_process(pid, Signal::KILL).ok();
+        }
+        // A version 1 group cannot be waited on. Not `stop::pause`: this is what a stopped run must still do.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Removes the group: in version 1 from every controller, where the runtime has made it too.
+fn remove(path: &str, version: Version) {
+    let path = path.trim_start_matches('/');
+    let mounts: Vec<PathBuf> = match version {
+        Version::Two => vec![PathBuf::from(MOUNT)],
+        Version::One => fs_err::read_dir(MOUNT)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect(),
+    };
+    for group in mounts.iter().map(|mount| mount.join(path)) {
+        // Most controllers do not have it.
+        fs_err::remove_dir(group.join("run")).ok();
+        fs_err::remove_dir(group).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_group_is_found_in_both_versions() {
+        let one = "9:name=systemd:/\n4:cpu,memory:/process/a\n0::/\n";
+        assert_eq!(own_path(one, Version::One).as_deref(), Some("/process/a"));
+        assert_eq!(own_path("0::/user.slice/s\n", Version::Two).as_deref(), Some("/user.slice/s"));
+        assert_eq!(own_path("0::/../../x\n", Version::Two), None, "outside our namespace");
+    }
+
+    #[test]
+    fn counters_are_read_by_their_whole_name() {
+        let stat = "rss 1\ntotal_rss_huge 3\ntotal_rss 2\n";
+        assert_eq!(counter(stat, "total_rss"), Some(2));
+        assert_eq!(counter("oom 4\noom_kill 5\n", "oom_kill"), Some(5));
+        assert_eq!(counter("", "anon"), None);
+    }
+
+    #[test]
+    fn a_group_belongs_to_the_process_its_name_ends_in() {
+        let own = format!("/a/xtask-r1-gateway-{}/run", std::process::id());
+        assert!(!of_dead_build(&own));
+        assert!(of_dead_build("/a/xtask-r1-gateway-999999999/run"));
+        assert!(!of_dead_build("/a/other-1-999999999/run"));
+        assert!(!of_dead_build("/machine.slice/libpod-999999999"));
+    }
+}

@@ -1,0 +1,254 @@
+//! What is asked of an engine once and then kept: `podman info` takes 0.3 to 1.2 s.
+//!
+//! The kept answer counts for as long as everything that could change it looks the same: the program (time,
+//! size), the engine's configuration files, the user, the environment that points at another
+//! engine, the host's memory. An engine in a virtual machine can be resized behind all of these,
+//! so its answer counts for a minute only. A lost or corrupt file means asking again.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::exit::{Exit, WithExit as _};
+
+use super::{ANSWER, Engine, Kind};
+
+/// What an engine says of itself and of the machine it builds on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    pub version: String,
+    /// What it builds for when not told otherwise: `linux/amd64`.
+    pub platform: String,
+    /// Bytes of memory of the machine that builds (a virtual machine's own, where there is one).
+    pub memory_total: u64,
+    /// Bytes free there when asked, if the engine says; of use only for a remote engine.
+    pub memory_free: Option<u64>,
+    pub cpus: usize,
+    /// Where podman's images lie, if that is here and can be read; none: they must be asked for.
+    pub graph_root: Option<PathBuf>,
+    pub store_driver: String,
+    /// 1 or 2.
+    pub cgroup_version: u8,
+    pub cgroup_manager: String,
+    pub rootless: bool,
+    /// Builds in another kernel than ours: a virtual machine or another host.
+    pub remote: bool,
+    pub runtime: String,
+}
+
+/// How long the answer of an engine elsewhere counts.
+const REMOTE_LIFE: Duration = Duration::from_mins(1);
+
+/// The environment that decides which engine answers.
+const POINTERS: [&str; 8] = [
+    "CONTAINER_HOST",
+    "CONTAINER_CONNECTION",
+    "CONTAINERS_CONF",
+    "CONTAINERS_STORAGE_CONF",
+    "STORAGE_DRIVER",
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_CONFIG",
+];
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    key: String,
+    asked: SystemTime,
+    facts: Facts,
+}
+
+impl Engine {
+    /// What the engine says of itself, from the file `cache` if that is still true, else asked and kept there.
+    pub fn facts(&self, cache: &Path) -> anyhow::Result<Facts> {
+        if let Some(facts) = self.facts.get() {
+            return Ok(facts.clone());
+        }
+        let key = self.cache_key();
+        let facts = if let Some(facts) = kept(cache, &key) {
+            facts
+        } else {
+            let facts = self.ask()?;
+            let answer = Kept { key, asked: SystemTime::now(), facts: facts.clone() };
+            // A state folder that cannot be written costs the time of asking again, no more.
+            keep(cache, &answer).ok();
+            facts
+        };
+        Ok(self.facts.get_or_init(|| facts).clone())
+    }
+
+    /// As [`Engine::facts`], for builds that were started without them.
+    pub(super) fn known_facts(&self) -> anyhow::Result<&Facts> {
+        if let Some(facts) = self.facts.get() {
+            return Ok(facts);
+        }
+        let facts = self.ask()?;
+        Ok(self.facts.get_or_init(|| facts))
+    }
+
+    fn ask(&self) -> anyhow::Result<Facts> {
+        let format = match self.kind {
+            Kind::Podman => "json",
+            Kind::Docker => "{{json .}}",
+        };
+        let answer = self
+            .tool()
+            .args(["info", "--format", format])
+            .limit(ANSWER)
+            .run()
+            .with_context(|| {
+                format!(
+                    "failed to ask `{}` for its facts\nhint: cargo xtask doctor --fix",
+                    self.name()
+                )
+            })
+            .exit(Exit::Environment)?;
+        let info = serde_json::from_slice(&answer.stdout)
+            .with_context(|| format!("failed to read the answer of `{} info`", self.name()))
+            .exit(Exit::Environment)?;
+        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+        let facts = match self.kind {
+            Kind::Podman => podman(&info, &kernel),
+            Kind::Docker => docker(&info, &kernel),
+        };
+        facts
+            .with_context(|| format!("failed to understand the answer of `{} info`", self.name()))
+            .exit(Exit::Environment)
+    }
+
+    /// One line for everything that could change the answer.
+    fn cache_key(&self) -> String {
+        let user = rustix::process::geteuid().as_raw();
+        let mut lines = vec![format!("1 {} uid={user}", self.name()), seen(&self.program)];
+        lines.extend(configuration_files().iter().map(|file| seen(file)));
+        lines.extend(POINTERS.iter().map(|name| {
+            format!("{name}={}", std::env::var_os(name).unwrap_or_default().to_string_lossy())
+        }));
+        lines.extend(host_memory());
+        lines.join("\n")
+    }
+}
+
+/// What a file looks like from outside.
+fn seen(file: &Path) -> String {
+    match file.metadata() {
+        Ok(meta) => {
+            let (seconds, nanoseconds) = (meta.mtime(), meta.mtime_nsec());
+            format!("{} {seconds}.{nanoseconds} {}", file.display(), meta.size())
+        }
+        Err(_) => format!("{} -", file.display()),
+    }
+}
+
+fn configuration_files() -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = ["/usr/share/containers", "/etc/containers"]
+        .iter()
+        .flat_map(|folder| {
+            ["storage.conf", "containers.conf"].map(|file| Path::new(folder).join(file))
+        })
+        .collect();
+    if let Some(home) = std::env::home_dir() {
+        files.push(home.join(".config/containers/storage.conf"));
+        files.push(home.join(".config/containers/containers.conf"));
+        files.push(home.join(".config/containers/podman-connections.json"));
+        files.push(home.join(".docker/config.json"));
+    }
+    files
+}
+
+/// The line of `/proc/meminfo` that holds the total.
+fn host_memory() -> Option<String> {
+    let text = fs_err::read_to_string("/proc/meminfo").ok()?;
+    text.lines().find(|line| line.starts_with("MemTotal")).map(str::to_owned)
+}
+
+fn kept(cache: &Path, key: &str) -> Option<Facts> {
+    let kept: Kept = serde_json::from_slice(&fs_err::read(cache).ok()?).ok()?;
+    let fresh = !kept.facts.remote || kept.asked.elapsed().is_ok_and(|age| age < REMOTE_LIFE);
+    (kept.key == key && fresh).then_some(kept.facts)
+}
+
+fn keep(cache: &Path, kept: &Kept) -> anyhow::Result<()> {
+    let folder = cache.parent().context("the cache has no folder")?;
+    fs_err::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    serde_json::to_writer(&mut file, kept)?;
+    file.persist(cache)?;
+    Ok(())
+}
+
+fn podman(info: &Value, kernel: &str) -> anyhow::Result<Facts> {
+    let (host, store) = (&info["host"], &info["store"]);
+    let remote =
+        host["serviceIsRemote"].as_bool() == Some(true) || differs(text(&host["kernel"]), kernel);
+    let driver = text(&store["graphDriverName"]);
+    Ok(Facts {
+        version: text(&info["version"]["Version"]).to_owned(),
+        platform: format!("{}/{}", text(&host["os"]), text(&host["arch"])),
+        memory_total: host["memTotal"].as_u64().context("it does not say `memTotal`")?,
+        memory_free: host["memFree"].as_u64(),
+        cpus: count(&host["cpus"])?,
+        graph_root: readable_store(store).filter(|_| !remote),
+        store_driver: driver.to_owned(),
+        cgroup_version: if text(&host["cgroupVersion"]) == "v2" { 2 } else { 1 },
+        cgroup_manager: text(&host["cgroupManager"]).to_owned(),
+        rootless: host["security"]["rootless"].as_bool() == Some(true),
+        remote,
+        runtime: text(&host["ociRuntime"]["name"]).to_owned(),
+    })
+}
+
+/// The store's folder, unless images may lie in further stores too.
+fn readable_store(store: &Value) -> Option<PathBuf> {
+    let elsewhere = store["graphOptions"]
+        .as_object()
+        .is_some_and(|options| options.keys().any(|key| key.to_lowercase().contains("imagestore")));
+    let root = PathBuf::from(store["graphRoot"].as_str()?);
+    (!elsewhere && root.is_absolute()).then_some(root)
+}
+
+fn docker(info: &Value, kernel: &str) -> anyhow::Result<Facts> {
+    let arch = match text(&info["Architecture"]) {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let rootless = info["SecurityOptions"]
+        .as_array()
+        .is_some_and(|options| options.iter().any(|option| text(option).contains("rootless")));
+    Ok(Facts {
+        version: text(&info["ServerVersion"]).to_owned(),
+        platform: format!("{}/{arch}", text(&info["OSType"])),
+        memory_total: info["MemTotal"]
+            .as_u64()
+            .filter(|&m| m > 0)
+            .context("it does not say `MemTotal`")?,
+        memory_free: None,
+        cpus: count(&info["NCPU"])?,
+        graph_root: None,
+        store_driver: text(&info["Driver"]).to_owned(),
+        cgroup_version: if text(&info["CgroupVersion"]) == "2" { 2 } else { 1 },
+        cgroup_manager: text(&info["CgroupDriver"]).to_owned(),
+        rootless,
+        remote: text(&info["OperatingSystem"]) == "Docker Desktop"
+            || differs(text(&info["KernelVersion"]), kernel),
+        runtime: text(&info["DefaultRuntime"]).to_owned(),
+    })
+}
+
+fn differs(theirs: &str, ours: &str) -> bool {
+    !theirs.is_empty() && theirs != ours
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn count(value: &Value) -> anyhow::Result<usize> {
+    let count = value.as_u64().context("it does not say how many CPUs it has")?;
+    Ok(usize::try_from(count)?)
+}

@@ -1,0 +1,205 @@
+//! What an engine holds of the images a run cares for: one question, whatever the number of images.
+//!
+//! podman's store is read where it lies here ([`super::store`]); what that leaves open, and every other engine, gets
+//! one `image inspect` of all names. That answers for those present, complains about the missing
+//! ones and exits with an error: what it printed counts.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+use crate::exit::{Exit, WithExit as _};
+use crate::process::{Ending, Stream};
+
+use super::reference::Reference;
+use super::{ANSWER, Engine, Facts, Kind, store};
+
+/// An image as the engine holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// 64 hex digits: the SHA-256 of the image's configuration.
+    pub id: String,
+    pub labels: BTreeMap<String, String>,
+    /// Bytes of its layers, those in common with other images counted too.
+    pub size: u64,
+}
+
+/// What is there of what was asked for; what is missing is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    pub tags: BTreeMap<String, Held>,
+    /// Base reference, as written in a Dockerfile → id.
+    pub bases: BTreeMap<String, String>,
+}
+
+/// As `image inspect` prints it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    config: Option<InspectedConfig>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedConfig {
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl Engine {
+    /// Which of `tags` and `bases` are there, with ids, labels and sizes. `scratch` is nothing to hold.
+    pub fn look_up(
+        &self,
+        facts: Option<&Facts>,
+        tags: &[String],
+        bases: &[String],
+    ) -> anyhow::Result<Holdings> {
+        let mut holdings = Holdings::default();
+        let mut open: Vec<&str> = tags
+            .iter()
+            .chain(bases)
+            .map(String::as_str)
+            .filter(|name| *name != "scratch")
+            .collect();
+        open.sort_unstable();
+        open.dedup();
+        let mut found = BTreeMap::new();
+        if let Some(facts) = facts {
+            open = store::read(facts, &open, &mut found);
+        }
+        if !open.is_empty() {
+            self.inspect(&open, &mut found)?;
+        }
+        for tag in tags {
+            if let Some(held) = found.get(tag.as_str()) {
+                holdings.tags.insert(tag.clone(), held.clone());
+            }
+        }
+        for base in bases {
+            if let Some(held) = found.get(base.as_str()) {
+                holdings.bases.insert(base.clone(), held.id.clone());
+            }
+        }
+        Ok(holdings)
+    }
+
+    /// One question for all names.
+    fn inspect<'a>(
+        &self,
+        names: &[&'a str],
+        found: &mut BTreeMap<&'a str, Held>,
+    ) -> anyhow::Result<()> {
+        let (mut stdout, mut complaints) = (Vec::new(), Vec::new());
+        let asked =
+            self.tool().args(["image", "inspect"]).args(names.iter().copied()).limit(ANSWER);
+        let end = asked.stream(|stream, line| {
+            if stream == Stream::Stdout {
+                stdout.extend_from_slice(line);
+                stdout.push(b'\n');
+            } else {
+                complaints.push(String::from_utf8_lossy(line).to_lowercase());
+            }
+        });
+        if let Err(failure) = end
+            && !(matches!(failure.ending, Ending::Code(_)) && only_missing(&complaints))
+        {
+            return Err(failure)
+                .context("failed to ask which images are there")
+                .exit(Exit::Environment);
+        }
+        let images: Vec<Inspected> = serde_json::from_slice(&stdout).with_context(|| {
+            format!("failed to read the answer of `{} image inspect`", self.name())
+        })?;
+        if images.len() > names.len() {
+            bail!(
+                "failed to read the answer of `{} image inspect`: more images than names",
+                self.name()
+            );
+        }
+        self.assign(names, images, found)
+    }
+
+    /// Which image answers to which name. Where the names printed leave it open, that one name is asked alone.
+    fn assign<'a>(
+        &self,
+        names: &[&'a str],
+        images: Vec<Inspected>,
+        found: &mut BTreeMap<&'a str, Held>,
+    ) -> anyhow::Result<()> {
+        if let ([name], [_]) = (names, images.as_slice()) {
+            found.extend(images.into_iter().map(|image| (*name, image.held())));
+            return Ok(());
+        }
+        for name in names {
+            let matching: Vec<&Inspected> =
+                images.iter().filter(|image| image.answers_to(name, self.kind)).collect();
+            match matching.as_slice() {
+                [image, rest @ ..] if rest.iter().all(|other| other.id == image.id) => {
+                    found.insert(name, image.held());
+                }
+                [] if images.iter().all(Inspected::is_named) && Reference::parse(name).has_host => {
+                }
+                [] if images.is_empty() => {}
+                _ => self.inspect(&[name], found)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inspected {
+    fn held(&self) -> Held {
+        let labels = self.config.as_ref().and_then(|config| config.labels.clone());
+        Held {
+            id: self.id.trim_start_matches("sha256:").to_owned(),
+            labels: labels.unwrap_or_default(),
+            size: self.size,
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.repo_tags.iter().chain(&self.repo_digests).flatten()
+    }
+
+    fn is_named(&self) -> bool {
+        self.names().next().is_some()
+    }
+
+    /// docker prints short names (`debian:12`), podman whole ones.
+    fn answers_to(&self, wanted: &str, kind: Kind) -> bool {
+        let wanted = Reference::parse(wanted);
+        let candidates = whole(&wanted, kind);
+        self.names().map(|name| Reference::parse(name)).any(|name| {
+            whole(&name, kind).iter().any(|name| candidates.contains(name))
+                && match &wanted.digest {
+                    Some(_) => name.digest == wanted.digest,
+                    None => name.digest.is_none() && name.tag() == wanted.tag(),
+                }
+        })
+    }
+}
+
+/// docker knows no `localhost/` beside `docker.io/`: a name without a host is Docker Hub's.
+fn whole(reference: &Reference, kind: Kind) -> Vec<String> {
+    let mut names = reference.candidates();
+    if kind == Kind::Docker {
+        names.drain(..names.len() - 1);
+    }
+    names
+}
+
+/// Whether all an engine complains about, in lower case, is images that are not there.
+fn only_missing(complaints: &[String]) -> bool {
+    let mut errors = complaints.iter().filter(|line| line.contains("error")).peekable();
+    errors.peek().is_some()
+        && errors.all(|line| line.contains("image not known") || line.contains("no such image"))
+}

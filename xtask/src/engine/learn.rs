@@ -1,0 +1,167 @@
+//! What builds have taken, so that the next one is given what it needs.
+//!
+//! Kept per image, engine and platform: a decayed maximum of measured peaks. A higher peak counts at once, since too
+//! little memory kills; a lower one takes an eighth of the way down, since most builds find
+//! their dear layers cached and say nothing of what the full build needs. Once the
+//! Dockerfile has changed the old figure is a hint only, and a lower peak takes half of the way.
+//!
+//! The file may be lost or corrupt at any time: then needs are the configured ones again.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+/// What a figure is of.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub image: &'a str,
+    pub engine: &'a str,
+    pub platform: &'a str,
+    /// The Dockerfile's digest, or anything that changes with it.
+    pub dockerfile: &'a str,
+}
+
+/// A learned need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learned {
+    pub bytes: u64,
+    /// It was learned from another Dockerfile.
+    pub hint: bool,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Figures {
+    figures: Vec<Figure>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Figure {
+    image: String,
+    engine: String,
+    platform: String,
+    dockerfile: String,
+    bytes: u64,
+}
+
+impl Figure {
+    fn is_of(&self, subject: &Subject) -> bool {
+        (self.image.as_str(), self.engine.as_str(), self.platform.as_str())
+            == (subject.image, subject.engine, subject.platform)
+    }
+}
+
+/// What `subject` was seen to need, from the file `memory`.
+pub fn learned(memory: &Path, subject: &Subject) -> Option<Learned> {
+    let figures = read(memory);
+    let figure = figures.figures.iter().find(|figure| figure.is_of(subject))?;
+    Some(Learned { bytes: figure.bytes, hint: figure.dockerfile != subject.dockerfile })
+}
+
+/// Works a measured peak, in bytes, into the file `memory`.
+pub fn record(memory: &Path, subject: &Subject, peak: u64) -> anyhow::Result<()> {
+    update(memory, subject, peak)
+        .with_context(|| format!("failed to note what `{}` took", subject.image))
+}
+
+fn update(memory: &Path, subject: &Subject, peak: u64) -> anyhow::Result<()> {
+    let folder = memory.parent().context("the file has no folder")?;
+    fs_err::create_dir_all(folder)?;
+    // A lock file of its own: the figures are replaced, and a lock on a replaced file guards nothing.
+    let lock = fs_err::File::create(memory.with_extension("lock"))?;
+    lock.file().lock()?;
+    let mut figures = read(memory);
+    let at = figures.figures.iter().position(|figure| figure.is_of(subject));
+    let old = at.map(|at| figures.figures.swap_remove(at));
+    let hint = old.as_ref().is_some_and(|old| old.dockerfile != subject.dockerfile);
+    figures.figures.push(Figure {
+        image: subject.image.to_owned(),
+        engine: subject.engine.to_owned(),
+        platform: subject.platform.to_owned(),
+        dockerfile: subject.dockerfile.to_owned(),
+        bytes: decayed_maximum(old.map(|old| old.bytes), peak, hint),
+    });
+    figures.figures.sort_by(|a, b| {
+        (&a.image, &a.engine, &a.platform).cmp(&(&b.image, &b.engine, &b.platform))
+    });
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    serde_json::to_writer_pretty(&mut file, &figures)?;
+    file.persist(memory)?;
+    Ok(())
+}
+
+fn decayed_maximum(old: Option<u64>, peak: u64, hint: bool) -> u64 {
+    let part = if hint { 2 } else { 8 };
+    match old {
+        Some(old) if old > peak => old - (old - peak) / part,
+        _ => peak,
+    }
+}
+
+fn read(memory: &Path) -> Figures {
+    let text = fs_err::read(memory).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn subject<'a>(image: &'a str, dockerfile: &'a str) -> Subject<'a> {
+        Subject { image, engine: "podman", platform: "linux/amd64", dockerfile }
+    }
+
+    #[test]
+    fn more_counts_at_once_and_less_by_and_by() {
+        for (old, peak, hint, expected) in [
+            (None, 700, false, 700),
+            (Some(700), 900, false, 900),
+            (Some(800), 0, false, 700),
+            (Some(800), 400, true, 600),
+            (Some(800), 800, true, 800),
+        ] {
+            assert_eq!(decayed_maximum(old, peak, hint), expected, "{old:?} {peak} {hint}");
+        }
+    }
+
+    #[test]
+    fn figures_are_kept_per_image_and_survive_a_changed_dockerfile_as_a_hint() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state/memory.json");
+        assert_eq!(learned(&file, &subject("a", "1")), None);
+        record(&file, &subject("a", "1"), 700 * MIB).unwrap();
+        record(&file, &subject("b", "1"), 30 * MIB).unwrap();
+        let of_a = |dockerfile| learned(&file, &subject("a", dockerfile));
+        assert_eq!(of_a("1"), Some(Learned { bytes: 700 * MIB, hint: false }));
+        assert_eq!(of_a("2"), Some(Learned { bytes: 700 * MIB, hint: true }));
+        let elsewhere = Subject { engine: "docker", ..subject("a", "1") };
+        assert_eq!(learned(&file, &elsewhere), None);
+    }
+
+    #[test]
+    fn a_corrupt_file_is_an_empty_one_and_is_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("memory.json");
+        fs_err::write(&file, "{\"figures\": [{").unwrap();
+        assert_eq!(learned(&file, &subject("a", "1")), None);
+        record(&file, &subject("a", "1"), MIB).unwrap();
+        assert_eq!(learned(&file, &subject("a", "1")).map(|need| need.bytes), Some(MIB));
+    }
+
+    #[test]
+    fn writers_at_the_same_time_lose_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("memory.json");
+        std::thread::scope(|scope| {
+            for at in 0..16 {
+                let file = &file;
+                scope.spawn(move || {
+                    record(file, &subject(&format!("image-{at}"), "1"), MIB).unwrap();
+                });
+            }
+        });
+        assert_eq!(read(&file).figures.len(), 16);
+    }
+}

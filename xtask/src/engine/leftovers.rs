@@ -1,0 +1,117 @@
+//! What a podman that was killed leaves: RUN processes, a working container, a folder in the temporary folder.
+//!
+//! Each of them names the build's control group: processes are in it, the container's `buildah.json` and
+//! the folder's `config.json` have its path. So each is found by that, and nobody else's is touched.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::sampler::{Seen, start_time};
+use super::{ANSWER, Engine, Facts, Kind, cgroup};
+
+/// What [`Engine::sweep`] has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    pub processes: usize,
+    pub containers: usize,
+    pub folders: usize,
+}
+
+impl Engine {
+    /// Removes what runs that were killed have left behind. Live runs are not touched.
+    pub fn sweep(&self, facts: &Facts) -> Swept {
+        // First the programs: they would go on to the next RUN.
+        let programs = orphaned_programs();
+        kill(&programs);
+        let orphans = cgroup::orphans();
+        let processes =
+            programs.len() + orphans.iter().map(cgroup::Orphan::processes).sum::<usize>();
+        drop(orphans);
+        if self.kind != Kind::Podman || facts.remote {
+            return Swept { processes, ..Swept::default() };
+        }
+        let (containers, folders) = self.remove_remains(facts, cgroup::of_dead_build);
+        Swept { processes, containers, folders }
+    }
+
+    /// Removes working containers and temporary folders whose control group is `ours`.
+    pub(super) fn remove_remains(
+        &self,
+        facts: &Facts,
+        ours: impl Fn(&str) -> bool,
+    ) -> (usize, usize) {
+        let containers = working_containers(facts, &ours);
+        if !containers.is_empty() {
+            // What cannot be removed now is found again by the next sweep.
+            let remove = self.tool().args(["rm", "--force"]).args(&containers);
+            remove.limit(ANSWER).despite_stop().run().ok();
+        }
+        let folders = temporary_folders(&ours);
+        for folder in &folders {
+            fs_err::remove_dir_all(folder).ok();
+        }
+        (containers.len(), folders.len())
+    }
+}
+
+/// Kills what is left of a process tree that had no control group.
+pub(super) fn kill_survivors(seen: &Seen) {
+    let alive = |&&(process, start): &&(i32, u64)| start_time(process) == Some(start);
+    kill(&seen.processes.iter().filter(alive).map(|(process, _)| *process).collect::<Vec<_>>());
+}
+
+fn kill(processes: &[i32]) {
+    for pid in processes.iter().copied().filter_map(Pid::from_raw) {
+        // Gone already is as good.
+        kill_process(pid, Signal::KILL).ok();
+    }
+}
+
+/// Engine programs that outlived the run that started them, by the control group on their command line.
+fn orphaned_programs() -> Vec<i32> {
+    let entries = fs_err::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let process = entry.file_name().to_str()?.parse().ok()?;
+            let line = fs_err::read_to_string(entry.path().join("cmdline")).ok()?;
+            let mut words = line.split('\0').skip_while(|word| *word != "--cgroup-parent");
+            cgroup::of_dead_build(words.nth(1)?).then_some(process)
+        })
+        .collect()
+}
+
+/// Ids of buildah's containers, by the group they were to run in.
+fn working_containers(facts: &Facts, ours: &impl Fn(&str) -> bool) -> Vec<String> {
+    let Some(root) = &facts.graph_root else { return Vec::new() };
+    let folder = root.join(format!("{}-containers", facts.store_driver));
+    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| {
+            let state = json(&entry.path().join("userdata/buildah.json"));
+            state.is_some_and(|state| {
+                state["CommonBuildOpts"]["CgroupParent"].as_str().is_some_and(ours)
+            })
+        })
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// buildah's folders, by the group in the container specification that lies in them.
+fn temporary_folders(ours: &impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let temporary = std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
+    let entries = fs_err::read_dir(temporary).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("buildah"))
+        .map(|entry| entry.path())
+        .filter(|folder| {
+            json(&folder.join("config.json"))
+                .is_some_and(|spec| spec["linux"]["cgroupsPath"].as_str().is_some_and(ours))
+        })
+        .collect()
+}
+
+fn json(file: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs_err::read(file).ok()?).ok()
+}

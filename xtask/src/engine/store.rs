@@ -1,0 +1,181 @@
+//! podman's image store, read where it lies: 3 ms for 330 images, where asking podman takes 40 ms to 20 s.
+//!
+//! `DRIVER-images/images.json` lists ids and names; it is replaced atomically, so it is always whole. An
+//! image's configuration lies beside it under its own digest, `DRIVER-images/ID/=BASE64("sha256:ID")`. It is the thing
+//! the id is the SHA-256 of: hashed again here, the image proves itself, and its labels are read from nothing else.
+//! Whatever is not as described is left to the engine to answer.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::reference::Reference;
+use super::{Facts, Held};
+
+/// One entry of `images.json`.
+#[derive(Debug, Deserialize)]
+struct Entry {
+    id: String,
+    #[serde(default)]
+    digest: String,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+    #[serde(default)]
+    layer: String,
+    #[serde(default, rename = "big-data-names")]
+    big_data_names: Option<Vec<String>>,
+}
+
+/// An image's configuration, as far as it matters here.
+#[derive(Debug, Default, Deserialize)]
+struct Config {
+    #[serde(default)]
+    config: Settings,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Settings {
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Manifest {
+    #[serde(default)]
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Layer {
+    size: u64,
+}
+
+/// What the store says of a name.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer<'a> {
+    Id(&'a str),
+    Absent,
+    /// Only the engine can tell.
+    Open,
+}
+
+/// Puts what the store holds of `names` into `found` and gives back the names it cannot answer for.
+pub(super) fn read<'a>(
+    facts: &Facts,
+    names: &[&'a str],
+    found: &mut BTreeMap<&'a str, Held>,
+) -> Vec<&'a str> {
+    let Some(root) = &facts.graph_root else { return names.to_vec() };
+    let images = root.join(format!("{}-images", facts.store_driver));
+    let entries: Option<Vec<Entry>> = fs_err::read(images.join("images.json"))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok());
+    let Some(entries) = entries else { return names.to_vec() };
+    let layers = root.join(&facts.store_driver);
+    let mut open = Vec::new();
+    for name in names {
+        match answer(&entries, name) {
+            Answer::Absent => {}
+            Answer::Open => open.push(*name),
+            Answer::Id(id) => match held(&images, &layers, &entries, id) {
+                Some(held) => {
+                    found.insert(name, held);
+                }
+                None => open.push(*name),
+            },
+        }
+    }
+    open
+}
+
+/// Which image a name stands for, in so far as the names in the store settle it.
+fn answer<'a>(entries: &'a [Entry], name: &str) -> Answer<'a> {
+    let id = name.strip_prefix("sha256:").unwrap_or(name);
+    if id.len() == 64
+        && let Some(entry) = entries.iter().find(|entry| entry.id == id)
+    {
+        return Answer::Id(&entry.id);
+    }
+    let wanted = Reference::parse(name);
+    if wanted.digest.is_some() {
+        return by_digest(entries, &wanted);
+    }
+    let candidates = wanted.candidates();
+    let (tag, suffix) = (wanted.tag(), format!("/{}", wanted.name));
+    let mut hits = Vec::new();
+    for entry in entries {
+        for held in entry.names.iter().flatten().map(|name| Reference::parse(name)) {
+            let same = candidates.contains(&held.name);
+            // Under another host it may be meant too: podman's search list and aliases decide.
+            let perhaps = !wanted.has_host && held.name.ends_with(&suffix);
+            if held.digest.is_none() && held.tag() == tag && (same || perhaps) {
+                hits.push((entry.id.as_str(), same));
+            }
+        }
+    }
+    match hits.as_slice() {
+        [] if looks_like_id(name) => Answer::Open,
+        [] => Answer::Absent,
+        [(id, true)] => Answer::Id(id),
+        _ => Answer::Open,
+    }
+}
+
+/// A digest names a manifest; the engine knows more ways to find it than we try.
+fn by_digest<'a>(entries: &'a [Entry], wanted: &Reference) -> Answer<'a> {
+    let Some(digest) = &wanted.digest else { return Answer::Open };
+    let manifest = format!("manifest-{digest}");
+    let hit = entries.iter().find(|entry| {
+        let named =
+            entry.names.iter().flatten().any(|name| Reference::parse(name).name == wanted.name);
+        let is_it = entry.digest == *digest
+            || entry.big_data_names.iter().flatten().any(|name| *name == manifest);
+        wanted.has_host && named && is_it
+    });
+    hit.map_or(Answer::Open, |entry| Answer::Id(&entry.id))
+}
+
+/// `FROM 6cf418b45cb6` is legal.
+fn looks_like_id(name: &str) -> bool {
+    name.starts_with("sha256:") || name.len() >= 3 && name.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+/// The image itself, if its configuration has the hash its id claims and its top layer is there.
+fn held(images: &Path, layers: &Path, entries: &[Entry], id: &str) -> Option<Held> {
+    let entry = entries.iter().find(|entry| entry.id == id)?;
+    let folder = images.join(id);
+    let config = fs_err::read(folder.join(blob_name(id))).ok()?;
+    if hex::encode(Sha256::digest(&config)) != id {
+        return None;
+    }
+    if !entry.layer.is_empty() && !layers.join(&entry.layer).is_dir() {
+        return None;
+    }
+    let config: Config = serde_json::from_slice(&config).ok()?;
+    let manifest: Manifest =
+        serde_json::from_slice(&fs_err::read(folder.join("manifest")).ok()?).ok()?;
+    Some(Held {
+        id: id.to_owned(),
+        labels: config.config.labels.unwrap_or_default(),
+        size: manifest.layers.iter().map(|layer| layer.size).sum(),
+    })
+}
+
+/// The file name of an image's configuration: names with a `:` are written in base 64 after a `=`.
+fn blob_name(id: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut name = String::from("=");
+    for chunk in format!("sha256:{id}").as_bytes().chunks(3) {
+        let bits =
+            (0..3).fold(0, |bits, at| bits << 8 | usize::from(chunk.get(at).copied().unwrap_or(0)));
+        for digit in 0..4 {
+            let shift = 18 - 6 * digit;
+            let used = digit <= chunk.len();
+            name.push(if used { char::from(DIGITS[bits >> shift & 63]) } else { '=' });
+        }
+    }
+    name
+}

@@ -1,0 +1,89 @@
+//! Moving lines for a terminal: one a running step, with its time and what it waits for; what is over
+//! is printed above them and stays.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::text::{DIM, OFF, bytes};
+use super::{Verbosity, plain};
+use crate::event::{Event, Sink, Stamped};
+
+pub(super) struct Bars {
+    verbosity: Verbosity,
+    all: MultiProgress,
+    running: Mutex<BTreeMap<String, ProgressBar>>,
+}
+
+impl Bars {
+    pub(super) fn new(verbosity: Verbosity) -> Self {
+        Self { verbosity, all: MultiProgress::new(), running: Mutex::default() }
+    }
+
+    fn start(&self, name: &str) {
+        let bar = ProgressBar::new_spinner().with_prefix(name.to_owned()).with_style(style());
+        let bar = self.all.add(bar);
+        bar.enable_steady_tick(Duration::from_millis(120));
+        self.with(|running| drop(running.insert(name.to_owned(), bar)));
+    }
+
+    fn tell(&self, name: &str, message: &str) {
+        self.with(|running| {
+            if let Some(bar) = running.get(name) {
+                bar.set_message(message.trim().to_owned());
+            }
+        });
+    }
+
+    fn end(&self, name: &str) {
+        self.with(|running| {
+            if let Some(bar) = running.remove(name) {
+                bar.finish_and_clear();
+                self.all.remove(&bar);
+            }
+        });
+    }
+
+    fn with(&self, change: impl FnOnce(&mut BTreeMap<String, ProgressBar>)) {
+        change(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Sink for Bars {
+    fn receive(&self, event: &Stamped) {
+        match &event.event {
+            Event::BuildStarted { image, .. } => self.start(&format!("build {image}")),
+            Event::BuildLine { image, line } => self.tell(&format!("build {image}"), line),
+            Event::BuildFinished { image, .. } => self.end(&format!("build {image}")),
+            Event::LoadStarted { images, .. } => self.start(&load_name(images)),
+            Event::LoadProgress { images, bytes: sent } => {
+                self.tell(&load_name(images), &bytes(*sent));
+            }
+            Event::LoadFinished { images, .. } => self.end(&load_name(images)),
+            Event::StepStarted { step } => self.start(&format!("step  {step}")),
+            Event::StepWaiting { step, waiting_for } => {
+                self.tell(&format!("step  {step}"), &format!("waits for {waiting_for}"));
+            }
+            Event::StepFinished { step, .. } => self.end(&format!("step  {step}")),
+            _ => {}
+        }
+        let started = matches!(
+            event.event,
+            Event::BuildStarted { .. } | Event::StepStarted { .. } | Event::LoadStarted { .. }
+        );
+        if !started && let Some(line) = plain::line(&event.event, self.verbosity) {
+            self.all.suspend(|| line.lines().for_each(super::say));
+        }
+    }
+}
+
+fn load_name(images: &[String]) -> String {
+    format!("load  {}", super::text::some(images, 2))
+}
+
+fn style() -> ProgressStyle {
+    let form = format!("{{spinner}} {{prefix}} {DIM}{{elapsed}}{OFF} {{wide_msg:.dim}}");
+    ProgressStyle::with_template(&form).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}

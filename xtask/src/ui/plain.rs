@@ -1,0 +1,125 @@
+//! Plain lines, for logs and CI: one a thing that happened, with the seconds since the start.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use super::text::{BOLD, DIM, GREEN, OFF, RED, YELLOW, bytes, plural, seconds, some};
+use super::{Verbosity, say};
+use crate::event::{Event, Sink, Stamped, Summary};
+
+pub(super) struct Plain {
+    verbosity: Verbosity,
+    started: Instant,
+}
+
+impl Plain {
+    pub(super) fn new(verbosity: Verbosity) -> Self {
+        Self { verbosity, started: Instant::now() }
+    }
+}
+
+impl Sink for Plain {
+    fn receive(&self, event: &Stamped) {
+        if let Some(line) = line(&event.event, self.verbosity) {
+            let at = self.started.elapsed().as_secs_f64();
+            for line in line.lines() {
+                say(&format!("{DIM}{at:6.1}{OFF} {line}"));
+            }
+        }
+    }
+}
+
+/// What an event reads like when it is over; none if it is not worth a line.
+pub(super) fn line(event: &Event, verbosity: Verbosity) -> Option<String> {
+    let shown = verbosity >= level(event);
+    shown.then(|| words(event)).flatten()
+}
+
+/// From which verbosity on an event is shown.
+fn level(event: &Event) -> Verbosity {
+    match event {
+        Event::Warning { .. } | Event::Summary(_) => Verbosity::Quiet,
+        Event::BuildFinished { ok: false, .. }
+        | Event::StepFinished { ok: false, .. }
+        | Event::LoadFinished { ok: false, .. }
+        | Event::TestFinished { ok: false, .. } => Verbosity::Quiet,
+        Event::BuildLine { .. } | Event::LoadProgress { .. } => Verbosity::All,
+        Event::StepWaiting { .. } => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    }
+}
+
+fn words(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Plan { images, budget, .. } => {
+            let mut text = String::new();
+            for image in images {
+                let reasons = some(&image.reasons, 3);
+                writeln!(text, "{:<5} {}: {reasons}", image.action, image.name).ok()?;
+            }
+            if let Some(budget) = budget {
+                writeln!(text, "{DIM}{budget}{OFF}").ok()?;
+            }
+            text
+        }
+        Event::BuildStarted { image, memory, .. } => {
+            format!("build {image} {DIM}started, {} reserved{OFF}", bytes(*memory))
+        }
+        Event::BuildLine { image, line } => format!("{DIM}{image} |{OFF} {line}"),
+        Event::BuildFinished { image, ok, seconds: time, peak_memory, error } => {
+            let peak = peak_memory.map(|peak| format!(", peak {}", bytes(peak)));
+            let rest = error.clone().or(peak).unwrap_or_default();
+            outcome("build", image, *ok, *time, &rest)
+        }
+        Event::LoadStarted { images, nodes, .. } => {
+            format!("load  {} {DIM}to {}{OFF}", some(images, 4), some(nodes, 3))
+        }
+        Event::LoadProgress { bytes: done, .. } => format!("load  {}", bytes(*done)),
+        Event::LoadFinished { images, loaded, ok, seconds: time } => {
+            let sent = format!(", {loaded} sent");
+            outcome("load", &some(images, 4), *ok, *time, &sent)
+        }
+        Event::StepStarted { step } => format!("step  {step} {DIM}started{OFF}"),
+        Event::StepWaiting { step, waiting_for } => {
+            format!("{DIM}{step} waits for {waiting_for}{OFF}")
+        }
+        Event::StepFinished { step, ok, seconds: time, error } => {
+            outcome("step", step, *ok, *time, error.as_deref().unwrap_or_default())
+        }
+        Event::TestStarted { command, .. } => format!("test  {DIM}{command}{OFF}"),
+        Event::TestLine { line } => line.clone(),
+        Event::TestFinished { suite, ok, passed, failed, seconds: time } => {
+            outcome("test", suite, *ok, *time, &format!(", {passed} passed, {failed} failed"))
+        }
+        Event::Note { text } => format!("{DIM}note{OFF}  {text}"),
+        Event::Warning { text, hint } => {
+            let hint = hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            format!("{YELLOW}warning{OFF}: {text}{hint}")
+        }
+        Event::Summary(summary) => of_summary(summary),
+    })
+}
+
+fn outcome(what: &str, name: &str, ok: bool, time: f64, rest: &str) -> String {
+    let time = seconds(time);
+    if ok {
+        format!("{GREEN}{what:<5}{OFF} {name} {DIM}done in {time}{rest}{OFF}")
+    } else {
+        let rest = rest.trim_start_matches(", ");
+        format!("{RED}{what:<5}{OFF} {name} failed after {time}: {rest}")
+    }
+}
+
+fn of_summary(summary: &Summary) -> String {
+    let Summary { ok, built, skipped, loaded, passed, failed, seconds: time } = summary;
+    let (colour, word) = if *ok { (GREEN, "done") } else { (RED, "failed") };
+    let mut text = format!("{colour}{BOLD}{word}{OFF} in {}: {built} built", seconds(*time));
+    let parts = [(*skipped as u64, "skipped"), (*loaded as u64, "loaded")];
+    for (number, word) in parts {
+        write!(text, ", {number} {word}").ok();
+    }
+    if passed + failed > 0 {
+        write!(text, ", {} passed, {failed} failed", plural(*passed, "test")).ok();
+    }
+    text
+}

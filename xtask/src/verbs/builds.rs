@@ -1,0 +1,221 @@
+//! Bringing images up to date: fetching bases, and one build from its stage to its record.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use super::survey::{self, Survey, Surveyed};
+use super::{Run, Workspace};
+use crate::cli;
+use crate::context::record;
+use crate::engine::{BuildError, Built, Order, learn};
+use crate::event::{Event, PlannedImage, seconds};
+use crate::exit::{Exit, WithExit as _};
+use crate::plan::{Action, KEY_LABEL, Planned};
+use crate::schedule::{Limits, Node};
+
+/// How long a registry may take over one base image.
+const FETCH: Duration = Duration::from_secs(600);
+
+/// Seconds a build is taken to need before one was seen.
+const UNKNOWN: f64 = 60.0;
+
+/// An image that is there, under the tag that says what is in it.
+#[derive(Clone, Debug)]
+pub(super) struct Ready {
+    pub(super) tag: String,
+    pub(super) id: String,
+}
+
+/// What the plan event says of an image.
+pub(super) fn told(planned: &Planned) -> PlannedImage {
+    PlannedImage {
+        name: planned.name.clone(),
+        key: planned.key.to_string(),
+        tag: planned.tag.clone(),
+        action: match planned.action {
+            Action::Build => "build",
+            Action::Skip => "skip",
+        },
+        reasons: planned.reasons.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Fetches the bases of images that are to be built and that the engine does not hold (with `newer`: all of
+/// them). If any came, the keys are taken again.
+pub(super) fn fetch_bases(
+    workspace: &Workspace,
+    run: &Run,
+    survey: Survey,
+    newer: bool,
+    again: impl Fn() -> Result<Survey>,
+) -> Result<Survey> {
+    let to_build = survey.images.iter().filter(|one| one.planned.action == Action::Build || newer);
+    let mut wanted: Vec<&str> = to_build
+        .flat_map(|one| one.context.bases())
+        .filter(|base| newer || !survey.bases.contains_key(*base))
+        .collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    for base in &wanted {
+        let started = Instant::now();
+        let step = format!("fetch {base}");
+        run.events.emit(Event::StepStarted { step: step.clone() });
+        let pull = workspace.engine.tool().args(["pull", "--quiet", base]);
+        let pulled = pull.limit(FETCH).log(run.paths.log("fetch")).run();
+        run.events.emit(Event::StepFinished {
+            step,
+            ok: pulled.is_ok(),
+            seconds: seconds(started.elapsed()),
+            error: pulled.as_ref().err().map(|failure| failure.ending.to_string()),
+        });
+        if let Err(failure) = pulled {
+            let why = anyhow!(failure).context(format!("failed to fetch the base image `{base}`"));
+            return Err(why.context("hint: cargo xtask doctor --fix")).exit(Exit::Environment);
+        }
+    }
+    if wanted.is_empty() { Ok(survey) } else { again() }
+}
+
+/// Builds one image: stages what is sent, has it built, remembers from what.
+pub(super) fn build(
+    workspace: &Workspace,
+    run: &Run,
+    survey: &Survey,
+    one: &Surveyed,
+) -> Result<Ready> {
+    let started = Instant::now();
+    run.events.emit(Event::BuildStarted {
+        image: one.image.name.clone(),
+        tag: one.planned.tag.clone(),
+        reasons: one.planned.reasons.iter().map(ToString::to_string).collect(),
+        memory: one.planned.memory,
+    });
+    let built = staged_build(workspace, run, survey, one);
+    run.events.emit(Event::BuildFinished {
+        image: one.image.name.clone(),
+        ok: built.is_ok(),
+        seconds: seconds(started.elapsed()),
+        peak_memory: built.as_ref().ok().and_then(|(_, built)| built.peak_memory),
+        error: built.as_ref().err().map(first_line),
+    });
+    built.map(|(ready, _)| ready)
+}
+
+fn staged_build(
+    workspace: &Workspace,
+    run: &Run,
+    survey: &Survey,
+    one: &Surveyed,
+) -> Result<(Ready, Built)> {
+    let name = &one.image.name;
+    let stage = Stage(run.paths.stage(name));
+    let parts = one.context.stage(&stage.0, &survey.bases)?;
+    let key = parts.key();
+    if key != one.planned.key {
+        run.events.note(format!("{name}: files changed since the plan; its key is now {key}"));
+    }
+    let dockerfile = stage.0.with_extension("Dockerfile");
+    fs_err::write(&dockerfile, &one.context.dockerfile)?;
+    let (files, bytes) = one.context.size();
+    let labels = [
+        (KEY_LABEL.to_owned(), key.to_string()),
+        ("dev.xtask.image".to_owned(), name.clone()),
+        ("dev.xtask.inputs".to_owned(), format!("{files} files, {bytes} bytes")),
+    ];
+    let tag = key.tag(name);
+    let order = Order {
+        image: name,
+        tag: &tag,
+        labels: &labels,
+        stage: &stage.0,
+        dockerfile: &dockerfile,
+        target: one.image.target.as_deref(),
+        platform: one.image.platform.as_deref(),
+        args: &one.image.args,
+        secrets: &one.image.secrets,
+        no_cache: false,
+        trust_host_ca: one.image.trust_host_ca.unwrap_or(workspace.config.engine.trust_host_ca),
+        timeout: one.image.timeout,
+        silence: one.image.silence,
+        cpus: None,
+        log: &run.paths.log(&format!("build-{name}")),
+        run: &run.paths.id,
+    };
+    let built = workspace.engine.build(&order, &run.events).map_err(|error| named(name, error))?;
+    if built.repeated_without_cache {
+        run.events
+            .note(format!("{name}: the engine's cache served an older image; built without it"));
+    }
+    record::write(&workspace.paths.record(name), &one.context.record(&parts, built.seconds))?;
+    if let Some(peak) = built.peak_memory {
+        let subject = survey::subject(workspace, &one.image, &parts);
+        learn::record(&workspace.paths.memory(), &subject, peak)?;
+    }
+    Ok((Ready { tag, id: built.id.clone() }, built))
+}
+
+fn named(name: &str, error: BuildError) -> anyhow::Error {
+    let exit =
+        if matches!(error, BuildError::Environment(_)) { Exit::Environment } else { Exit::Failed };
+    anyhow!(error).context(format!("failed to build image `{name}`")).exit(exit)
+}
+
+/// The first line of an error with its causes: what fits on a line of progress.
+pub(super) fn first_line(error: &anyhow::Error) -> String {
+    format!("{error:#}").lines().next().unwrap_or_default().to_owned()
+}
+
+/// A staged context, removed with its Dockerfile when the build is over.
+struct Stage(std::path::PathBuf);
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // What cannot be removed now is swept by a later run.
+        fs_err::remove_dir_all(&self.0).ok();
+        fs_err::remove_file(self.0.with_extension("Dockerfile")).ok();
+    }
+}
+
+/// Images by name as they become ready, shared by the steps of a run.
+#[derive(Default)]
+pub(super) struct Shelf(Mutex<std::collections::BTreeMap<String, Ready>>);
+
+impl Shelf {
+    pub(super) fn put(&self, name: &str, ready: Ready) {
+        self.lock().insert(name.to_owned(), ready);
+    }
+
+    pub(super) fn get(&self, name: &str) -> Result<Ready> {
+        self.lock().get(name).cloned().with_context(|| format!("image `{name}` is not ready"))
+    }
+
+    /// Name → tag of everything that is ready.
+    pub(super) fn tags(&self) -> std::collections::BTreeMap<String, String> {
+        self.lock().iter().map(|(name, ready)| (name.clone(), ready.tag.clone())).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<String, Ready>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A build as a node of the run.
+pub(super) fn node(one: &Surveyed) -> Node {
+    Node {
+        name: format!("build {}", one.image.name),
+        needs: Vec::new(),
+        memory: one.planned.memory,
+        is_job: true,
+        seconds: one.planned.seconds.unwrap_or(UNKNOWN),
+    }
+}
+
+/// What may run at once: bytes of the machine that builds, less the reserve and `others`; and jobs.
+pub(super) fn limits(workspace: &Workspace, habit: &cli::Build, others: u64) -> Result<Limits> {
+    let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
+    let memory = facts.memory_total.saturating_sub(workspace.config.engine.reserve + others);
+    let jobs = habit.jobs.map(usize::from).or(workspace.config.engine.jobs);
+    Ok(Limits { memory, jobs: jobs.unwrap_or(usize::MAX) })
+}

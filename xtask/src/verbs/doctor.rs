@@ -1,0 +1,5 @@
+//! stub
+use super::*;
+pub(super) fn run(_: &Session, _: bool) -> Result<Exit> {
+    Ok(Exit::Done)
+}

@@ -1,0 +1,128 @@
+//! One short file a verb: the only code that knows more than one stage.
+
+mod builds;
+mod cluster;
+mod context;
+mod doctor;
+mod e2e;
+mod images;
+mod plan;
+mod survey;
+mod test;
+mod why;
+
+use std::cell::OnceCell;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use anyhow::Result;
+
+use crate::cli::{self, Cli, Verb};
+use crate::config::{self, Config, EngineName};
+use crate::engine::{self, Engine};
+use crate::event::{Events, Sink};
+use crate::exit::Exit;
+use crate::paths::{Paths, RunPaths};
+use crate::report::Recorder;
+use crate::ui::{self, Verbosity};
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Human,
+    Json,
+}
+
+/// What the global flags come to.
+struct Session {
+    config_file: Option<PathBuf>,
+    engine: Option<EngineName>,
+    format: Format,
+    verbosity: Verbosity,
+    config: OnceCell<Config>,
+}
+
+/// What verbs about images and suites work on.
+struct Workspace {
+    config: Config,
+    paths: Paths,
+    engine: Engine,
+}
+
+/// One run: its places and its stream of events.
+struct Run {
+    paths: RunPaths,
+    events: Events,
+}
+
+/// Does what the command line asks for.
+pub(crate) fn run(cli: Cli) -> Result<Exit> {
+    let session = Session::of(&cli.global);
+    match cli.verb {
+        Verb::E2e(args) => e2e::run(&session, &args),
+        Verb::Images(args) => images::run(&session, &args),
+        Verb::Plan(args) => plan::run(&session, &args),
+        Verb::Why(args) => why::run(&session, &args),
+        Verb::Context(args) => context::run(&session, &args),
+        Verb::Cluster(args) => cluster::run(&session, &args),
+        Verb::Doctor(args) => doctor::run(&session, args.fix),
+        Verb::Test(args) => test::run(&session, &args),
+    }
+}
+
+impl Session {
+    fn of(global: &cli::Global) -> Self {
+        let verbosity = match (global.quiet, global.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, 0) => Verbosity::Normal,
+            (false, 1) => Verbosity::Verbose,
+            (false, _) => Verbosity::All,
+        };
+        let engine = global.engine.map(|name| match name {
+            cli::EngineName::Auto => EngineName::Auto,
+            cli::EngineName::Podman => EngineName::Podman,
+            cli::EngineName::Docker => EngineName::Docker,
+        });
+        let format = match global.format {
+            cli::Format::Human => Format::Human,
+            cli::Format::Json => Format::Json,
+        };
+        let config_file = global.config.clone();
+        Self { config_file, engine, format, verbosity, config: OnceCell::new() }
+    }
+
+    /// The configuration; read when first asked for, since `context --dir` does without.
+    fn config(&self) -> Result<&Config> {
+        if let Some(config) = self.config.get() {
+            return Ok(config);
+        }
+        let config = config::load(self.config_file.as_deref())?;
+        Ok(self.config.get_or_init(|| config))
+    }
+
+    fn workspace(&self) -> Result<Workspace> {
+        let mut config = self.config()?.clone();
+        config.engine.name = self.engine.unwrap_or(config.engine.name);
+        let engine = engine::choose(&config.engine)?;
+        Ok(Workspace { paths: Paths::of(&config.root), config, engine })
+    }
+
+    /// Begins a run: a folder for it, and readers for its events.
+    fn begin(&self, paths: &Paths) -> Result<Run> {
+        let paths = RunPaths::new(paths, run_id());
+        let recorder: Box<dyn Sink> = Box::new(Recorder::new(&paths.events())?);
+        let shown = match self.format {
+            Format::Human => ui::people(self.verbosity),
+            Format::Json => ui::scripts(),
+        };
+        Ok(Run { paths, events: Events::to(vec![recorder, shown]) })
+    }
+}
+
+/// Time-ordered, and unique as long as process ids are: `20261121-083544-12345`.
+fn run_id() -> String {
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let digits: String = now.chars().filter(char::is_ascii_digit).collect();
+    let (day, time) = digits.split_at(8);
+    format!("{day}-{time}-{}", std::process::id())
+}

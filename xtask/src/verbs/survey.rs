@@ -1,0 +1,145 @@
+//! The common beginning of every verb that is about images: contexts and keys on one side, what the
+//! engine holds on the other, the plan out of both.
+//!
+//! The engine is asked while the walk runs: for the bases the Dockerfiles name and for the tags
+//! the last builds left. Only if a key turns out to be another one is it asked again.
+
+use std::collections::BTreeMap;
+use std::thread;
+
+use anyhow::{Result, anyhow};
+
+use super::Workspace;
+use crate::config::{Config, Image};
+use crate::context::record::{self, Record};
+use crate::context::{self, Context, Opened, Parts, Spec};
+use crate::engine::{Held, Holdings, learn};
+use crate::exit::{Exit, WithExit as _};
+use crate::plan::{self, Known, Now, Planned};
+
+/// What is known of some images, and what would be done about them.
+pub(super) struct Survey {
+    pub(super) images: Vec<Surveyed>,
+    /// Ids of the base images the engine holds, by reference.
+    pub(super) bases: BTreeMap<String, String>,
+}
+
+/// One image of a survey.
+pub(super) struct Surveyed {
+    pub(super) image: Image,
+    pub(super) context: Context,
+    pub(super) parts: Parts,
+    /// The image under the key's tag, if the engine holds one.
+    pub(super) held: Option<Held>,
+    pub(super) planned: Planned,
+}
+
+/// Surveys the images called `names`, all if there are none.
+pub(super) fn survey(workspace: &Workspace, names: &[String], forced: bool) -> Result<Survey> {
+    let images = named(&workspace.config, names)?;
+    let specs: Vec<Spec> = images.iter().map(Spec::from).collect();
+    let opened = context::open(&specs)?;
+    let bases = base_names(&opened);
+    let records: Vec<Option<Record>> =
+        images.iter().map(|image| record::read(&workspace.paths.record(&image.name))).collect();
+    let tags: Vec<String> = images
+        .iter()
+        .zip(&records)
+        .filter_map(|(image, record)| last_tag(image, record.as_ref()?))
+        .collect();
+    let (contexts, holdings) = thread::scope(|scope| {
+        let asked = scope.spawn(|| ask(workspace, &tags, &bases));
+        let contexts = context::gather(opened, Some(&workspace.paths.indices()));
+        (contexts, asked.join())
+    });
+    let contexts = contexts?;
+    let mut holdings = holdings.map_err(|_| anyhow!("the engine's thread panicked"))??;
+    let parts: Vec<Parts> = contexts.iter().map(|one| one.parts(&holdings.bases)).collect();
+    let keyed = images.iter().zip(&parts).map(|(image, parts)| parts.key().tag(&image.name));
+    let others: Vec<String> = keyed.filter(|tag| !tags.contains(tag)).collect();
+    if !others.is_empty() {
+        holdings.tags.extend(ask(workspace, &others, &[])?.tags);
+    }
+    let images = images.into_iter().zip(contexts).zip(parts).zip(records);
+    let images = images.map(|(((image, context), parts), record)| {
+        let held = holdings.tags.get(&parts.key().tag(&image.name)).cloned();
+        let memory = memory(workspace, &image, &parts);
+        let planned =
+            decide(&image, &context, &parts, record.as_ref(), held.as_ref(), memory, forced);
+        Surveyed { image, context, parts, held, planned }
+    });
+    Ok(Survey { images: images.collect(), bases: holdings.bases })
+}
+
+/// The images called `names`, all if there are none; an unknown name is a fault of usage.
+pub(super) fn named(config: &Config, names: &[String]) -> Result<Vec<Image>> {
+    let images = &config.images;
+    if names.is_empty() {
+        return Ok(images.values().cloned().collect());
+    }
+    if let Some(name) = names.iter().find(|name| !images.contains_key(*name)) {
+        let known: Vec<&str> = images.keys().map(String::as_str).collect();
+        let file = config.file.display();
+        let message =
+            format!("there is no image `{name}` in `{file}`\nhint: it has {}", known.join(", "));
+        return Err(anyhow!(message)).exit(Exit::Usage);
+    }
+    Ok(names.iter().filter_map(|name| images.get(name)).cloned().collect())
+}
+
+fn last_tag(image: &Image, record: &Record) -> Option<String> {
+    Some(format!("localhost/{}:{}", image.name, record.key.get(..16)?))
+}
+
+fn ask(workspace: &Workspace, tags: &[String], bases: &[String]) -> Result<Holdings> {
+    let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
+    workspace.engine.look_up(Some(&facts), tags, bases)
+}
+
+fn base_names(opened: &[Opened]) -> Vec<String> {
+    let mut names: Vec<String> = opened.iter().flat_map(Opened::bases).map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// What a build is given: what was measured, else what is configured.
+fn memory(workspace: &Workspace, image: &Image, parts: &Parts) -> u64 {
+    let learned = learn::learned(&workspace.paths.memory(), &subject(workspace, image, parts));
+    learned.map_or(image.memory, |learned| learned.bytes)
+}
+
+/// What a measured peak is filed under.
+pub(super) fn subject<'a>(
+    workspace: &Workspace,
+    image: &'a Image,
+    parts: &'a Parts,
+) -> learn::Subject<'a> {
+    learn::Subject {
+        image: &image.name,
+        engine: workspace.engine.kind.name(),
+        platform: image.platform.as_deref().unwrap_or_default(),
+        dockerfile: &parts.dockerfile,
+    }
+}
+
+fn decide(
+    image: &Image,
+    context: &Context,
+    parts: &Parts,
+    record: Option<&Record>,
+    held: Option<&Held>,
+    memory: u64,
+    forced: bool,
+) -> Planned {
+    let now = || Now { parts: parts.clone(), ignore: context.ignore(), files: context.files() };
+    plan::decide(&Known {
+        name: &image.name,
+        key: parts.key(),
+        held: held.map(|held| &held.labels),
+        record,
+        now: &now,
+        memory,
+        forced,
+    })
+}

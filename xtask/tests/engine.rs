@@ -1,0 +1,437 @@
+//! The engine stage against a real podman. Needs podman and `docker.io/library/debian:bookworm-slim`; fails
+//! without them, so that a CI that lost them is noticed. `XTASK_UNIT_ONLY=1` leaves these tests out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use xtask::config::{self, EngineName};
+use xtask::engine::{self, BuildError, Built, Engine, Facts, Order, Swept};
+use xtask::event::{Event, Events, Sink, Stamped};
+use xtask::process::{Ending, Tool, stop};
+
+const BASE: &str = "docker.io/library/debian:bookworm-slim";
+
+/// A staged context, its Dockerfile and everything made from them; removed when dropped.
+struct Bench {
+    engine: Engine,
+    facts: Facts,
+    folder: tempfile::TempDir,
+    image: String,
+    tags: Mutex<Vec<String>>,
+}
+
+impl Bench {
+    /// None only where the environment says that there is no engine.
+    fn new(dockerfile: &str) -> Option<Self> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        if std::env::var_os("XTASK_UNIT_ONLY").is_some() {
+            return None;
+        }
+        let settings = config::Engine {
+            name: EngineName::Podman,
+            reserve: 0,
+            trust_host_ca: false,
+            jobs: None,
+        };
+        let engine = engine::choose(&settings).unwrap();
+        let place = std::env::var_os(AGAIN).map_or_else(std::env::temp_dir, PathBuf::from);
+        let folder = tempfile::tempdir_in(place).unwrap();
+        let facts = engine.facts(&folder.path().join("facts.json")).unwrap();
+        let held = engine.look_up(Some(&facts), &[], &[BASE.to_owned()]).unwrap();
+        assert!(held.bases.contains_key(BASE), "these tests need `{BASE}`");
+        fs_err::create_dir(folder.path().join("stage")).unwrap();
+        fs_err::write(folder.path().join("Dockerfile"), dockerfile).unwrap();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let image = format!("xtask-engine-{}-{number}", std::process::id());
+        Some(Self { engine, facts, folder, image, tags: Mutex::default() })
+    }
+
+    fn stage(&self) -> PathBuf {
+        self.folder.path().join("stage")
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let file = self.stage().join(path);
+        fs_err::create_dir_all(file.parent().unwrap()).unwrap();
+        fs_err::write(file, text).unwrap();
+    }
+
+    fn tag(&self, key: &str) -> String {
+        let tag = format!("localhost/{}:{key}", self.image);
+        self.tags.lock().unwrap().push(tag.clone());
+        tag
+    }
+
+    /// Builds for `key`, with what `change` makes of the order.
+    fn build_as(
+        &self,
+        key: &str,
+        events: &Events,
+        change: impl FnOnce(&mut Order),
+    ) -> Result<Built, BuildError> {
+        let tag = self.tag(key);
+        let labels = [("dev.xtask.key".to_owned(), key.to_owned())];
+        let (stage, dockerfile) = (self.stage(), self.folder.path().join("Dockerfile"));
+        let log = self.folder.path().join("log");
+        let mut order = Order {
+            image: &self.image,
+            tag: &tag,
+            labels: &labels,
+            stage: &stage,
+            dockerfile: &dockerfile,
+            target: None,
+            platform: None,
+            args: &BTreeMap::new(),
+            secrets: &BTreeMap::new(),
+            no_cache: false,
+            trust_host_ca: false,
+            timeout: Duration::from_secs(120),
+            silence: Duration::from_secs(120),
+            cpus: None,
+            log: &log,
+            run: "test",
+        };
+        change(&mut order);
+        self.engine.build(&order, events)
+    }
+
+    fn build(&self, key: &str) -> Result<Built, BuildError> {
+        self.build_as(key, &Events::silent(), |_| {})
+    }
+
+    /// What a file in the image says.
+    fn read(&self, key: &str, path: &str) -> String {
+        let tag = format!("localhost/{}:{key}", self.image);
+        let run = ["run", "--rm", "--network=none", &tag, "cat", path];
+        Tool::new("podman").args(run).read().unwrap()
+    }
+
+    fn held(&self, key: &str) -> bool {
+        let tag = [format!("localhost/{}:{key}", self.image)];
+        !self.engine.look_up(Some(&self.facts), &tag, &[]).unwrap().tags.is_empty()
+    }
+
+    fn remains(&self) -> Vec<String> {
+        self.remains_of(&self.image)
+    }
+
+    /// What builds of `image` could have left: working containers, temporary folders, control groups.
+    fn remains_of(&self, image: &str) -> Vec<String> {
+        let root = self.facts.graph_root.clone().unwrap();
+        let containers = root.join(format!("{}-containers", self.facts.store_driver));
+        let states = children(&containers).into_iter().map(|c| c.join("userdata/buildah.json"));
+        let specs = children(Path::new("/var/tmp")).into_iter().map(|c| c.join("config.json"));
+        let named = states
+            .chain(specs)
+            .filter(|file| fs_err::read_to_string(file).is_ok_and(|text| text.contains(image)));
+        let groups = Tool::new("find")
+            .args(["/sys/fs/cgroup", "-type", "d", "-name"])
+            .arg(format!("*{image}*"))
+            .read()
+            .unwrap_or_default();
+        named
+            .map(|file| file.display().to_string())
+            .chain(groups.lines().map(str::to_owned))
+            .collect()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for tag in self.tags.lock().unwrap().iter() {
+            // A failed build has left none.
+            Tool::new("podman").args(["rmi", "--force", tag]).run().ok();
+        }
+    }
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// Processes with `word` in their command line.
+fn running(word: &str) -> Vec<String> {
+    children(Path::new("/proc"))
+        .into_iter()
+        .filter_map(|process| fs_err::read_to_string(process.join("cmdline")).ok())
+        .filter(|line| line.contains(word))
+        .collect()
+}
+
+/// Calls a function at the first line with a word in it.
+struct At<F: Fn() + Send + Sync>(&'static str, F);
+
+impl<F: Fn() + Send + Sync> Sink for At<F> {
+    fn receive(&self, event: &Stamped) {
+        if let Event::BuildLine { line, .. } = &event.event
+            && line.trim() == self.0
+        {
+            (self.1)();
+        }
+    }
+}
+
+#[test]
+fn a_built_image_is_there_with_its_labels_and_only_the_staged_files() {
+    let Some(bench) = Bench::new("FROM scratch\nCOPY . /\n") else { return };
+    bench.write(".dockerignore", "*\n");
+    bench.write("a/b", "text");
+    let built = bench.build("k1").unwrap();
+    assert!(!built.repeated_without_cache);
+    let tag = format!("localhost/{}:k1", bench.image);
+    let names = [tag.clone(), format!("localhost/{}:nope", bench.image)];
+    let bases = ["debian:bookworm-slim".to_owned(), BASE.to_owned(), "nope:1".to_owned()];
+    let read = bench.engine.look_up(Some(&bench.facts), &names, &bases).unwrap();
+    let asked = bench.engine.look_up(None, &names, &bases).unwrap();
+    assert_eq!(read.tags[&tag].id, built.id);
+    assert_eq!(read.tags[&tag].labels["dev.xtask.key"], "k1");
+    assert_eq!((read.tags.len(), read.bases.len()), (1, 2));
+    assert_eq!(read.bases, asked.bases);
+    assert_eq!(read.tags[&tag].labels, asked.tags[&tag].labels);
+    let archive = bench.folder.path().join("image.tar");
+    let save = bench.engine.save(&[tag]);
+    save.pipe_into(&Tool::new("dd").arg(format!("of={}", archive.display()))).unwrap();
+    let list = Tool::new("tar").arg("xOf").arg(&archive).args(["--wildcards", "*.tar"]);
+    let files = Tool::new("tar").args(["t"]).input(list.run().unwrap().stdout).read().unwrap();
+    assert!(files.contains(".dockerignore") && files.contains("a/b"), "{files}");
+    assert_eq!(bench.remains(), Vec::<String>::new());
+}
+
+#[test]
+fn a_changed_file_behind_a_bind_mount_is_seen() {
+    let dockerfile = format!("FROM {BASE}\nRUN --mount=source=f,target=/tmp/f cat /tmp/f > /out\n");
+    let Some(bench) = Bench::new(&dockerfile) else { return };
+    bench.write("f", "one");
+    bench.build("k1").unwrap();
+    bench.write("f", "two");
+    bench.build("k2").unwrap();
+    assert_eq!(bench.read("k2", "/out"), "two");
+}
+
+#[test]
+fn a_failed_build_says_so_and_leaves_nothing() {
+    let Some(bench) = Bench::new(&format!("FROM {BASE}\nRUN echo last words; exit 7\n")) else {
+        return;
+    };
+    let error = bench.build("k1").unwrap_err();
+    assert!(matches!(error, BuildError::Failed { .. }), "{error}");
+    assert!(error.to_string().contains("last words"), "{error}");
+    assert!(!bench.held("k1"));
+    assert_eq!(bench.remains(), Vec::<String>::new());
+}
+
+#[test]
+fn a_limit_ends_the_run_process_and_all_it_left() {
+    let dockerfile = format!("FROM {BASE}\nRUN exec sleep 987651\n");
+    let Some(bench) = Bench::new(&dockerfile) else { return };
+    let silence = Duration::from_secs(4);
+    let error = bench.build_as("k1", &Events::silent(), |order| order.silence = silence);
+    assert!(matches!(error, Err(BuildError::TimedOut { .. })), "{error:?}");
+    assert_eq!(running("987651"), Vec::<String>::new());
+    assert!(!bench.held("k1"));
+    assert_eq!(bench.remains(), Vec::<String>::new());
+}
+
+#[test]
+fn a_podman_that_is_ended_by_someone_else_is_no_success() {
+    let dockerfile = format!("FROM {BASE}\nRUN echo here; exec sleep 987652\n");
+    let Some(bench) = Bench::new(&dockerfile) else { return };
+    let stage = bench.stage().display().to_string();
+    let end = move || {
+        let pid = children(Path::new("/proc")).into_iter().find(|process| {
+            let line = fs_err::read_to_string(process.join("cmdline")).unwrap_or_default();
+            line.starts_with("podman\0") && line.contains(&stage)
+        });
+        let pid = pid.unwrap().file_name().unwrap().to_owned();
+        Tool::new("kill").arg("-TERM").arg(pid).run().unwrap();
+    };
+    let error = bench.build_as("k1", &Events::to(vec![Box::new(At("here", end))]), |_| {});
+    assert!(
+        matches!(error, Err(BuildError::Missing { .. } | BuildError::Failed { .. })),
+        "{error:?}"
+    );
+    assert_eq!(running("987652"), Vec::<String>::new());
+    assert!(!bench.held("k1"));
+    assert_eq!(bench.remains(), Vec::<String>::new());
+}
+
+#[test]
+fn the_peak_is_what_the_programs_took_without_page_cache() {
+    let program = "vec(my $x, 150 << 20, 8) = 1; sleep 3";
+    let dockerfile = format!(
+        "FROM {BASE}\nRUN : {}; head -c 200M /dev/zero > /big && perl -e '{program}'\n",
+        std::process::id()
+    );
+    let Some(bench) = Bench::new(&dockerfile) else { return };
+    let peak = bench.build("k1").unwrap().peak_memory.unwrap() >> 20;
+    assert!((150..300).contains(&peak), "{peak} MiB");
+}
+
+const KILLED: &str = "a_build_killed_for_memory_names_the_victim_even_if_podman_reports_success";
+
+/// Run again in a control group that allows 300 MB: builds are made below it, so that it holds for them.
+#[test]
+fn a_build_killed_for_memory_names_the_victim_even_if_podman_reports_success() {
+    if std::env::var_os("XTASK_UNIT_ONLY").is_some() {
+        return;
+    }
+    if std::env::var_os(AGAIN).is_none() {
+        let limit = Limit::of(300 << 20);
+        let enter = format!("echo $$ > {} && exec \"$@\"", limit.processes().display());
+        let shell = Tool::new("sh").args(["-c", &enter, "sh"]).arg(own_program());
+        again(shell, KILLED, &std::env::temp_dir()).run().unwrap();
+        return;
+    }
+    for (run, reported) in
+        [("exec tail /dev/zero", false), ("head -c 700M /dev/zero | tail | wc -c", true)]
+    {
+        let Some(bench) =
+            Bench::new(&format!("FROM {BASE}\nRUN : {}; {run}\n", std::process::id()))
+        else {
+            return;
+        };
+        let error = bench.build("k1").unwrap_err();
+        let BuildError::OutOfMemory { peak, evidence, failure } = error else { panic!("{error}") };
+        assert!(evidence.contains("`tail`, which had 2"), "{evidence}");
+        assert!(peak.is_some_and(|peak| peak > 200 << 20), "{peak:?}");
+        assert_eq!(failure.is_none(), reported);
+        assert!(!bench.held("k1"), "a wrong image must not get its tag");
+        let second = bench.build("k1").unwrap_err();
+        assert!(matches!(second, BuildError::OutOfMemory { .. }), "from the cache: {second}");
+        assert_eq!(bench.remains(), Vec::<String>::new());
+    }
+}
+
+const SWEPT: &str = "what_a_killed_run_left_is_swept_away";
+
+/// Run again in a process of its own, which is killed in the middle of a build.
+#[test]
+fn what_a_killed_run_left_is_swept_away() {
+    let Some(bench) = Bench::new(&format!("FROM {BASE}\nRUN echo here; exec sleep 987653\n"))
+    else {
+        return;
+    };
+    if std::env::var_os(AGAIN).is_some() {
+        let kill = || {
+            let own = std::process::id().to_string();
+            Tool::new("kill").args(["-KILL", &own]).run().unwrap();
+        };
+        bench.build_as("k1", &Events::to(vec![Box::new(At("here", kill))]), |_| {}).unwrap_err();
+        unreachable!("killed");
+    }
+    let failure = again(Tool::new(own_program()), SWEPT, bench.folder.path()).run().unwrap_err();
+    assert_eq!(failure.ending, Ending::Signal(9));
+    assert!(!running("987653").is_empty(), "the RUN process lives on");
+    let swept = bench.engine.sweep(&bench.facts);
+    assert!(swept.processes > 0 && swept.containers > 0 && swept.folders > 0, "{swept:?}");
+    assert_eq!(running("987653"), Vec::<String>::new());
+    let again = bench.engine.sweep(&bench.facts);
+    assert_eq!(again, Swept::default());
+}
+
+const STOPPED: &str = "a_signal_at_any_moment_leaves_nothing";
+
+/// Run again in processes of their own, which get a signal at a random moment. `XTASK_TRIALS` says how many.
+#[test]
+fn a_signal_at_any_moment_leaves_nothing() {
+    let dockerfile = format!("FROM {BASE}\nCOPY . /a\nRUN true\nRUN sleep 987654\n");
+    let Some(bench) = Bench::new(&dockerfile) else { return };
+    bench.write("f", "text");
+    if std::env::var_os(AGAIN).is_some() {
+        stop::listen().unwrap();
+        let error = bench.build_as("k1", &Events::silent(), |order| order.no_cache = true);
+        assert!(matches!(error, Err(BuildError::Stopped)), "{error:?}");
+        return;
+    }
+    let trials = std::env::var("XTASK_TRIALS").map_or(5, |trials| trials.parse().unwrap());
+    for trial in 0..trials {
+        let mut child =
+            again(Tool::new(own_program()), STOPPED, bench.folder.path()).start().unwrap();
+        let image = format!("xtask-engine-{}-0", child.id());
+        // The moment is what is tried; any will do.
+        std::thread::sleep(Duration::from_millis(300 + (trial * 7919) % 4000));
+        let signal = ["-TERM", "-INT", "-HUP"][usize::try_from(trial % 3).unwrap()];
+        Tool::new("kill").args([signal, &child.id().to_string()]).run().unwrap();
+        let end = child.wait(|_, _| {});
+        assert_eq!(running("987654"), Vec::<String>::new(), "trial {trial}");
+        assert_eq!(bench.remains_of(&image), Vec::<String>::new(), "trial {trial}: {end:?}");
+        let tag = [format!("localhost/{image}:k1")];
+        let held = bench.engine.look_up(Some(&bench.facts), &tag, &[]).unwrap();
+        assert!(held.tags.is_empty(), "trial {trial}");
+    }
+}
+
+/// Set in a test that was started again by itself, to the folder for its files.
+const AGAIN: &str = "XTASK_TEST_AGAIN";
+
+fn own_program() -> PathBuf {
+    std::env::current_exe().unwrap()
+}
+
+fn again(program: Tool, test: &str, folder: &Path) -> Tool {
+    program
+        .args(["--exact", test, "--nocapture"])
+        .env(AGAIN, folder)
+        .limit(Duration::from_secs(300))
+}
+
+/// A control group below our own with a limit; removed when dropped.
+struct Limit(PathBuf);
+
+impl Limit {
+    fn of(bytes: u64) -> Self {
+        let own = fs_err::read_to_string("/proc/self/cgroup").unwrap();
+        let mount = Path::new("/sys/fs/cgroup");
+        let name = format!("xtask-engine-limit-{}", std::process::id());
+        let path = |line: &str| line.rsplit(':').next().unwrap().trim_start_matches('/').to_owned();
+        if mount.join("memory").is_dir() {
+            let own = own.lines().find(|line| line.contains(":memory:")).map(path).unwrap();
+            let group = mount.join("memory").join(own).join(name);
+            fs_err::create_dir(&group).unwrap();
+            fs_err::write(group.join("memory.limit_in_bytes"), bytes.to_string()).unwrap();
+            return Self(group);
+        }
+        // Version 2: processes only in a leaf, so the limit is one above it.
+        let own = own.lines().find(|line| line.starts_with("0::")).map(path).unwrap();
+        let home = mount.join(own);
+        let group =
+            home.parent().filter(|parent| parent.starts_with(mount)).unwrap_or(&home).join(name);
+        fs_err::create_dir_all(group.join("leaf")).unwrap();
+        fs_err::write(group.join("memory.max"), bytes.to_string()).unwrap();
+        fs_err::write(group.join("cgroup.subtree_control"), "+memory").unwrap();
+        Self(group)
+    }
+
+    fn processes(&self) -> PathBuf {
+        let leaf = self.0.join("leaf");
+        let group = if leaf.is_dir() { leaf } else { self.0.clone() };
+        group.join("cgroup.procs")
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        // There is a leaf in version 2 only.
+        fs_err::remove_dir(self.0.join("leaf")).ok();
+        fs_err::remove_dir(&self.0).ok();
+    }
+}
+
+#[test]
+fn facts_are_kept_and_asked_again_when_lost() {
+    let Some(bench) = Bench::new("FROM scratch\n") else { return };
+    let cache = bench.folder.path().join("facts.json");
+    let settings =
+        config::Engine { name: EngineName::Auto, reserve: 0, trust_host_ca: false, jobs: None };
+    let kept = engine::choose(&settings).unwrap().facts(&cache).unwrap();
+    assert_eq!(kept, bench.facts, "the same file gives the same facts");
+    fs_err::write(&cache, "{").unwrap();
+    let asked = engine::choose(&settings).unwrap().facts(&cache).unwrap();
+    assert_eq!(asked.memory_total, kept.memory_total);
+    engine::choose(&settings).unwrap().facts(&cache).unwrap();
+    assert!(fs_err::read_to_string(&cache).unwrap().contains("memory_total"));
+}
