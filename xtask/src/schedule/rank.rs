@@ -58,7 +58,9 @@ fn above(graph: &Graph, node: NodeId) -> Vec<NodeId> {
     let mut found = graph.nodes[node].needs.clone();
     let mut next = 0;
     while let Some(need) = found.get(next) {
-        found.extend_from_slice(&graph.nodes[*need].needs);
+        let further = graph.nodes[*need].needs.iter().copied();
+        let new: Vec<NodeId> = further.filter(|id| !found.contains(id)).collect();
+        found.extend(new);
         next += 1;
     }
     found
