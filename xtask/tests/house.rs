@@ -100,7 +100,8 @@ fn no_function_is_longer_than_a_screen() {
 fn is_function(line: &str) -> bool {
     let line = line.trim_start();
     let line = line.strip_prefix("pub").unwrap_or(line);
-    let line = line.strip_prefix("(super)").or(line.strip_prefix("(crate)")).unwrap_or(line).trim_start();
+    let line =
+        line.strip_prefix("(super)").or(line.strip_prefix("(crate)")).unwrap_or(line).trim_start();
     let line = line.strip_prefix("async ").or(line.strip_prefix("const ")).unwrap_or(line);
     line.starts_with("fn ")
 }
@@ -121,10 +122,13 @@ fn printing_is_done_in_one_place() {
     let sources = sources(&["xtask/src"]);
     let elsewhere = sources.iter().filter(|source| source.module() != "ui" && !source.is_test());
     let offences = elsewhere.flat_map(|source| {
-        let prints = |line: &str| ["println!", "print!(", "stdout()", "stderr()"].iter().any(|p| line.contains(p));
-        source.code().filter(move |(_, line)| prints(line)).map(|(at, _)| {
-            format!("{}:{at}: prints", source.path)
-        })
+        let prints = |line: &str| {
+            ["println!", "print!(", "stdout()", "stderr()"].iter().any(|p| line.contains(p))
+        };
+        source
+            .code()
+            .filter(move |(_, line)| prints(line))
+            .map(|(at, _)| format!("{}:{at}: prints", source.path))
     });
     hold(&offences.collect::<Vec<_>>());
 }
@@ -148,9 +152,13 @@ fn a_stage_uses_only_the_types_of_those_before_it() {
         }
         for (at, line) in source.code() {
             for (module, rest) in used(line) {
-                let Some(other) = STAGES.iter().position(|stage| *stage == module) else { continue };
-                let what = rest.trim_start_matches(|c: char| c.is_lowercase() || c == '_' || c == ':');
-                let types_only = what.starts_with(|c: char| c.is_uppercase() || c == '{' || c == '*');
+                let Some(other) = STAGES.iter().position(|stage| *stage == module) else {
+                    continue;
+                };
+                let what =
+                    rest.trim_start_matches(|c: char| c.is_lowercase() || c == '_' || c == ':');
+                let types_only =
+                    what.starts_with(|c: char| c.is_uppercase() || c == '{' || c == '*');
                 let whole_module = rest.is_empty();
                 if other > own {
                     offences.push(format!("{}:{at}: `{module}` comes later", source.path));
@@ -190,8 +198,11 @@ fn plan_and_schedule_do_no_input_or_output() {
         if !pure || source.is_test() {
             continue;
         }
-        let touches = |line: &str| ["fs_err", "std::fs", "std::env", "Tool", "std::net"].iter().any(|w| line.contains(w));
-        let lines = source.code().filter(|(_, line)| touches(line) && !line.trim_start().starts_with("//"));
+        let touches = |line: &str| {
+            ["fs_err", "std::fs", "std::env", "Tool", "std::net"].iter().any(|w| line.contains(w))
+        };
+        let lines =
+            source.code().filter(|(_, line)| touches(line) && !line.trim_start().starts_with("//"));
         offences.extend(lines.map(|(at, _)| format!("{}:{at}: input or output", source.path)));
     }
     hold(&offences);

@@ -47,11 +47,7 @@ fn down(session: &Session, workspace: &Workspace, wanted: &config::Cluster) -> R
     Ok(Exit::Done)
 }
 
-fn status(
-    workspace: &Workspace,
-    suite: &config::Suite,
-    wanted: &config::Cluster,
-) -> Result<Exit> {
+fn status(workspace: &Workspace, suite: &config::Suite, wanted: &config::Cluster) -> Result<Exit> {
     let ports = workspace.config.suite_ports(suite);
     let status = cluster::status(wanted, &ports, workspace.engine.name(), &workspace.paths)?;
     let words = match &status {
