@@ -135,7 +135,7 @@ fn missing(machine: &Machine) -> Vec<&'static str> {
 }
 
 fn packages(machine: &Machine) -> Option<Finding> {
-    if machine.os != Os::Linux || machine.engine.kind != EngineKind::Podman {
+    if machine.os != Os::Linux || !podman(machine) || !machine.engine.installed {
         return None;
     }
     let missing = missing(machine);
@@ -158,10 +158,14 @@ fn packages(machine: &Machine) -> Option<Finding> {
     Some(finding("packages", state))
 }
 
+fn podman(machine: &Machine) -> bool {
+    machine.engine.kind == EngineKind::Podman
+}
+
 /// Whether a container starts: seen, or foreseen while there is nothing to see it with.
 fn containers(machine: &Machine) -> Option<Finding> {
     const WHY: &str = "no build and no cluster node starts otherwise";
-    if machine.os != Os::Linux || machine.engine.kind != EngineKind::Podman {
+    if machine.os != Os::Linux || !podman(machine) {
         return None;
     }
     let troubles = machine.conf.troubles(machine.limits, machine.cgroup);

@@ -36,7 +36,7 @@ use crate::event::Events;
 use crate::exit::{Exit, WithExit as _};
 
 pub use images::{STAND_IN, stand_ins};
-pub use mend::{Mend, Order, Step, mend};
+pub use mend::{Mend, Order, Step, install_packages, mend};
 
 /// What runs of this workspace ask of the machine.
 #[derive(Clone, Copy, Debug)]
