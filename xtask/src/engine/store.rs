@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -22,6 +23,8 @@ struct Entry {
     digest: String,
     #[serde(default)]
     names: Option<Vec<String>>,
+    #[serde(default)]
+    created: String,
     #[serde(default)]
     layer: String,
     #[serde(default, rename = "big-data-names")]
@@ -70,10 +73,7 @@ pub(super) fn read<'a>(
 ) -> Vec<&'a str> {
     let Some(root) = &facts.graph_root else { return names.to_vec() };
     let images = root.join(format!("{}-images", facts.store_driver));
-    let entries: Option<Vec<Entry>> = fs_err::read(images.join("images.json"))
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok());
-    let Some(entries) = entries else { return names.to_vec() };
+    let Some(entries) = entries(&images) else { return names.to_vec() };
     let layers = root.join(&facts.store_driver);
     let mut open = Vec::new();
     for name in names {
@@ -89,6 +89,25 @@ pub(super) fn read<'a>(
         }
     }
     open
+}
+
+/// Ids of images without a manifest that were begun more than `age` ago.
+pub(super) fn half_written(facts: &Facts, age: Duration) -> Vec<String> {
+    let Some(root) = &facts.graph_root else { return Vec::new() };
+    let entries = entries(&root.join(format!("{}-images", facts.store_driver)));
+    let old = |entry: &Entry| {
+        let begun = humantime::parse_rfc3339(&entry.created).ok();
+        begun.and_then(|begun| begun.elapsed().ok()).is_some_and(|is| is > age)
+    };
+    let half = |entry: &Entry| {
+        !entry.big_data_names.iter().flatten().any(|name| name.starts_with("manifest"))
+    };
+    let found = entries.unwrap_or_default().into_iter().filter(|entry| half(entry) && old(entry));
+    found.map(|entry| entry.id).collect()
+}
+
+fn entries(images: &Path) -> Option<Vec<Entry>> {
+    serde_json::from_slice(&fs_err::read(images.join("images.json")).ok()?).ok()
 }
 
 /// Which image a name stands for, in so far as the names in the store settle it.
