@@ -198,3 +198,95 @@ fn blob_name(id: &str) -> String {
     }
     name
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A store with these images: (configuration, names).
+    fn store(images: &[(&str, &[&str])]) -> (tempfile::TempDir, Facts, Vec<String>) {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("overlay-images");
+        let (mut entries, mut ids) = (Vec::new(), Vec::new());
+        for (config, names) in images {
+            let id = hex::encode(Sha256::digest(config));
+            let image = folder.join(&id);
+            fs_err::create_dir_all(&image).unwrap();
+            fs_err::write(image.join(blob_name(&id)), config).unwrap();
+            fs_err::write(image.join("manifest"), r#"{"layers":[{"size":7},{"size":5}]}"#).unwrap();
+            entries.push(json!({
+                "id": id, "names": names, "digest": format!("sha256:{}", "d".repeat(64)),
+                "big-data-names": ["manifest"], "created": "2026-11-21T09:40:48.514593865Z",
+            }));
+            ids.push(id);
+        }
+        fs_err::write(folder.join("images.json"), json!(entries).to_string()).unwrap();
+        let facts = super::super::facts::tests::local(root.path());
+        (root, facts, ids)
+    }
+
+    const LABELLED: &str = r#"{"config":{"Labels":{"dev.xtask.key":"k"}}}"#;
+
+    #[test]
+    fn an_image_is_read_with_labels_and_size_and_the_missing_one_is_not_there() {
+        let (_root, facts, ids) = store(&[(LABELLED, &["localhost/a:1"])]);
+        let mut found = BTreeMap::new();
+        let open = read(&facts, &["localhost/a:1", "localhost/a:2", "b:1"], &mut found);
+        assert_eq!((open.len(), found.len()), (0, 1));
+        let held = &found["localhost/a:1"];
+        assert_eq!((&held.id, held.size), (&ids[0], 12));
+        assert_eq!(held.labels["dev.xtask.key"], "k");
+    }
+
+    #[test]
+    fn what_does_not_prove_itself_is_left_to_the_engine() {
+        let (root, facts, ids) = store(&[(LABELLED, &["localhost/a:1"])]);
+        let images = root.path().join("overlay-images");
+        let blob = images.join(&ids[0]).join(blob_name(&ids[0]));
+        fs_err::write(&blob, LABELLED.replace('k', "j")).unwrap();
+        assert_eq!(read(&facts, &["localhost/a:1"], &mut BTreeMap::new()), ["localhost/a:1"]);
+        fs_err::write(images.join("images.json"), "[{").unwrap();
+        assert_eq!(read(&facts, &["localhost/a:1"], &mut BTreeMap::new()), ["localhost/a:1"]);
+        fs_err::remove_file(images.join("images.json")).unwrap();
+        assert_eq!(read(&facts, &["localhost/a:1"], &mut BTreeMap::new()), ["localhost/a:1"]);
+    }
+
+    #[test]
+    fn a_name_that_may_stand_for_several_is_left_to_the_engine() {
+        let names: [&[&str]; 3] = [
+            &["docker.io/library/debian:12", "docker.io/library/rust:1"],
+            &["localhost/rust:1"],
+            &["quay.io/centos/go:1"],
+        ];
+        let (_root, facts, ids) = store(&[("{}", names[0]), ("{ }", names[1]), ("{  }", names[2])]);
+        let sha = format!("docker.io/library/debian@sha256:{}", "d".repeat(64));
+        for (name, expected) in [
+            ("debian:12", Some(Some(&ids[0]))),
+            ("docker.io/debian:12", Some(Some(&ids[0]))),
+            (sha.as_str(), Some(Some(&ids[0]))),
+            (ids[1].as_str(), Some(Some(&ids[1]))),
+            ("debian:13", Some(None)),
+            ("rust:1", None),
+            ("go:1", None),
+            ("abc123", None),
+        ] {
+            let mut found = BTreeMap::new();
+            let open = read(&facts, &[name], &mut found);
+            assert_eq!(open.is_empty(), expected.is_some(), "{name}");
+            assert_eq!(found.get(name).map(|held| &held.id), expected.flatten(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_old_image_without_a_manifest_is_half_written() {
+        let (root, facts, ids) = store(&[("{}", &[])]);
+        assert_eq!(half_written(&facts, Duration::ZERO), Vec::<String>::new());
+        let file = root.path().join("overlay-images/images.json");
+        let text = fs_err::read_to_string(&file).unwrap().replace("\"manifest\"", "\"sha256:x\"");
+        fs_err::write(&file, &text).unwrap();
+        assert_eq!(half_written(&facts, Duration::ZERO), ids);
+        fs_err::write(&file, text.replace("2026-", "2999-")).unwrap();
+        assert_eq!(half_written(&facts, Duration::ZERO), Vec::<String>::new());
+    }
+}

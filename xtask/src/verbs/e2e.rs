@@ -365,7 +365,8 @@ impl<'a> E2e<'a> {
         let unchanged = kept.is_applied(&rendered) && !self.changed_before(step);
         if !unchanged {
             let rerun = self.changed_before(step);
-            let applied = deploy::apply(&rendered, rerun, &cluster.kubectl(), step.timeout, &log)?;
+            let applied =
+                deploy::apply(&rendered, rerun, &cluster.kubectl(), step.timeout, &log)?;
             kept.remember(&rendered, &applied)?;
             self.count(|tally| drop(tally.changed.insert(step.name.clone())));
         }
@@ -376,13 +377,8 @@ impl<'a> E2e<'a> {
                 continue;
             }
             let workloads = &rendered.workloads();
-            let target = deploy::Target {
-                step: &step.name,
-                wait,
-                namespace,
-                workloads,
-                addresses: &addresses,
-            };
+            let target =
+                deploy::Target { step: &step.name, wait, namespace, workloads, addresses: &addresses };
             deploy::wait(&target, looks, &self.run.events)?;
         }
         Ok(())
@@ -503,14 +499,16 @@ fn render_all(
             .iter()
             .map(|step| {
                 scope.spawn(move || match &step.action {
-                    StepAction::Apply(manifests) => render(step, manifests, tags, folder).map(Some),
+                    StepAction::Apply(manifests) => {
+                        render(step, manifests, tags, folder).map(Some)
+                    }
                     StepAction::Run(_) => Ok(None),
                 })
             })
             .collect();
-        let joined = threads
-            .into_iter()
-            .map(|thread| thread.join().map_err(|_| anyhow!("a rendering thread panicked"))?);
+        let joined = threads.into_iter().map(|thread| {
+            thread.join().map_err(|_| anyhow!("a rendering thread panicked"))?
+        });
         joined.collect()
     })
 }
