@@ -4,12 +4,15 @@
 //! the folder's `config.json` have its path. So each is found by that, and nobody else's is touched.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::sampler::{Seen, start_time};
-use super::{ANSWER, Engine, Facts, Kind, cgroup};
+use super::watch::{Seen, start_time};
+use super::{ANSWER, Engine, Facts, Kind, cgroup, store};
+
+/// An image without a manifest that is older than this is not being written any more.
+const WRITING: Duration = Duration::from_mins(1);
 
 /// What [`Engine::sweep`] has removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub struct Swept {
     pub processes: usize,
     pub containers: usize,
     pub folders: usize,
+    /// Half-written: they make every `podman images` fail.
+    pub images: usize,
 }
 
 impl Engine {
@@ -24,7 +29,7 @@ impl Engine {
     pub fn sweep(&self, facts: &Facts) -> Swept {
         // First the programs: they would go on to the next RUN.
         let programs = orphaned_programs();
-        kill(&programs);
+        cgroup::kill_all(&programs);
         let orphans = cgroup::orphans();
         let processes =
             programs.len() + orphans.iter().map(cgroup::Orphan::processes).sum::<usize>();
@@ -33,7 +38,17 @@ impl Engine {
             return Swept { processes, ..Swept::default() };
         }
         let (containers, folders) = self.remove_remains(facts, cgroup::of_dead_build);
-        Swept { processes, containers, folders }
+        Swept { processes, containers, folders, images: self.remove_half_written(facts) }
+    }
+
+    /// Removes images that a podman was killed over while it wrote them, whoever's.
+    fn remove_half_written(&self, facts: &Facts) -> usize {
+        let images = store::half_written(facts, WRITING);
+        if !images.is_empty() {
+            // What cannot be removed now is found again by the next sweep.
+            self.tool().args(["rmi"]).args(&images).limit(ANSWER).run().ok();
+        }
+        images.len()
     }
 
     /// Removes working containers and temporary folders whose control group is `ours`.
@@ -59,14 +74,9 @@ impl Engine {
 /// Kills what is left of a process tree that had no control group.
 pub(super) fn kill_survivors(seen: &Seen) {
     let alive = |&&(process, start): &&(i32, u64)| start_time(process) == Some(start);
-    kill(&seen.processes.iter().filter(alive).map(|(process, _)| *process).collect::<Vec<_>>());
-}
-
-fn kill(processes: &[i32]) {
-    for pid in processes.iter().copied().filter_map(Pid::from_raw) {
-        // Gone already is as good.
-        kill_process(pid, Signal::KILL).ok();
-    }
+    cgroup::kill_all(
+        &seen.processes.iter().filter(alive).map(|(process, _)| *process).collect::<Vec<_>>(),
+    );
 }
 
 /// Engine programs that outlived the run that started them, by the control group on their command line.

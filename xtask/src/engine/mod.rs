@@ -30,8 +30,8 @@ pub mod learn;
 mod leftovers;
 pub mod oom;
 mod reference;
-mod sampler;
 mod store;
+mod watch;
 
 pub use build::{BuildError, Built};
 pub use command::Order;
