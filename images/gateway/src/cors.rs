@@ -126,6 +126,8 @@ fn mark(headers: &mut HeaderMap, allowed: Option<HeaderValue>, preflight: bool) 
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -188,7 +190,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             mark(&mut headers, allowed, preflight);
-            let mut found: Vec<&str> = headers.keys().map(|name| name.as_str()).collect();
+            let mut found: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
             found.sort_unstable();
             assert_eq!(found, names);
         }

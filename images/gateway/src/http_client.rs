@@ -1,4 +1,4 @@
-//! One HTTP client for the Kubernetes API and for DataStorage: HTTP/1.1, kept connections, TLS by
+//! One HTTP client for the Kubernetes API and for `DataStorage`: HTTP/1.1, kept connections, TLS by
 //! rustls trusting the given authority and nobody else.
 
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! One webhook: read it, place each of its signals, answer.
 //!
-//! A webhook with one signal is answered as that signal is. With several, `results` has for each what it would have
-//! been answered alone, and the status of the whole is
+//! A webhook with one signal is answered as that signal is. With several, `results` has for each
+//! what it would have been answered alone, and the status of the whole is
 //!
 //! | the signals' statuses | status of the whole |
 //! | --- | --- |
@@ -104,7 +104,8 @@ fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn is_over_limit(error: &axum::Error) -> bool {
-    error.source().is_some_and(|cause| cause.is::<LengthLimitError>())
+    let cause = error.source().and_then(<dyn Error>::downcast_ref::<LengthLimitError>);
+    cause.is_some()
 }
 
 /// serde's messages quote the value at fault, which may be a secret; the place is enough.

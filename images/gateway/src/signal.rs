@@ -146,13 +146,11 @@ impl Faults {
     /// The instant, if the text is one; an absent or empty one is no fault.
     fn time(&mut self, field: &str, value: Option<&String>) -> Option<DateTime<Utc>> {
         let text = value.filter(|text| !text.is_empty())?;
-        match DateTime::parse_from_rfc3339(text) {
-            Ok(time) => Some(time.to_utc()),
-            Err(_) => {
-                self.add(field, "is not an RFC 3339 time");
-                None
-            }
+        let time = DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
+        if time.is_none() {
+            self.add(field, "is not an RFC 3339 time");
         }
+        time
     }
 
     fn or(self, signal: Signal) -> Reading {
