@@ -15,13 +15,14 @@ use super::{ANSWER, Engine, Facts, Kind, cgroup, store};
 const WRITING: Duration = Duration::from_mins(1);
 
 /// What [`Engine::sweep`] has removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     pub processes: usize,
     pub containers: usize,
     pub folders: usize,
-    /// Half-written: they make every `podman images` fail.
-    pub images: usize,
+    /// Ids of half-written images, which make every `podman images` fail. Nothing says whose they are, so
+    /// they are left where they are.
+    pub half_written: Vec<String>,
 }
 
 impl Engine {
@@ -38,17 +39,7 @@ impl Engine {
             return Swept { processes, ..Swept::default() };
         }
         let (containers, folders) = self.remove_remains(facts, cgroup::of_dead_build);
-        Swept { processes, containers, folders, images: self.remove_half_written(facts) }
-    }
-
-    /// Removes images that a podman was killed over while it wrote them, whoever's.
-    fn remove_half_written(&self, facts: &Facts) -> usize {
-        let images = store::half_written(facts, WRITING);
-        if !images.is_empty() {
-            // What cannot be removed now is found again by the next sweep.
-            self.tool().args(["rmi"]).args(&images).limit(ANSWER).run().ok();
-        }
-        images.len()
+        Swept { processes, containers, folders, half_written: store::half_written(facts, WRITING) }
     }
 
     /// Removes working containers and temporary folders whose control group is `ours`.

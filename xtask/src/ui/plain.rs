@@ -38,8 +38,9 @@ pub(super) fn line(event: &Event, verbosity: Verbosity) -> Option<String> {
 /// From which verbosity on an event is shown.
 fn level(event: &Event) -> Verbosity {
     match event {
-        Event::Warning { .. } | Event::Summary(_) => Verbosity::Quiet,
-        Event::BuildFinished { ok: false, .. }
+        Event::Warning { .. }
+        | Event::Summary(_)
+        | Event::BuildFinished { ok: false, .. }
         | Event::StepFinished { ok: false, .. }
         | Event::LoadFinished { ok: false, .. }
         | Event::TestFinished { ok: false, .. } => Verbosity::Quiet,

@@ -16,7 +16,7 @@ use crate::plan::{Action, KEY_LABEL, Planned};
 use crate::schedule::{Limits, Node};
 
 /// How long a registry may take over one base image.
-const FETCH: Duration = Duration::from_secs(600);
+const FETCH: Duration = Duration::from_mins(10);
 
 /// Seconds a build is taken to need before one was seen.
 const UNKNOWN: f64 = 60.0;
@@ -213,7 +213,7 @@ pub(super) fn node(one: &Surveyed) -> Node {
 }
 
 /// What may run at once: bytes of the machine that builds, less the reserve and `others`; and jobs.
-pub(super) fn limits(workspace: &Workspace, habit: &cli::Build, others: u64) -> Result<Limits> {
+pub(super) fn limits(workspace: &Workspace, habit: cli::Build, others: u64) -> Result<Limits> {
     let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
     let memory = facts.memory_total.saturating_sub(workspace.config.engine.reserve + others);
     let jobs = habit.jobs.map(usize::from).or(workspace.config.engine.jobs);

@@ -58,6 +58,7 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
     }
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
+    super::opening::open(&workspace, &run, &survey)?;
     let e2e = E2e::new(&workspace, &run, &survey, &suite, args)?;
     let summary = e2e.run(started)?;
     let exit = if summary.ok { Exit::Done } else { e2e.exit() };
@@ -232,7 +233,7 @@ impl<'a> E2e<'a> {
     fn run(&self, started: Instant) -> Result<Summary> {
         self.announce();
         let _lease = cluster::hold(&self.wanted.name, &self.workspace.paths, &self.run.events)?;
-        let limits = builds::limits(self.workspace, &self.args.build, self.wanted.memory)?;
+        let limits = builds::limits(self.workspace, self.args.build, self.wanted.memory)?;
         let habit = Habit { fail_fast: self.args.build.fail_fast, stopped: &stop::requested };
         let ended = schedule::run(&self.graph, limits, &habit, |node| self.do_one(node), |_| {});
         let ended = ended?;

@@ -21,11 +21,12 @@ pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
     let again = || survey::survey(&workspace, &names, args.build.force);
     let survey = again()?;
     if args.check {
-        return check(&survey);
+        return Ok(check(&survey));
     }
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
-    let summary = build_all(&workspace, &run, &survey, &args.build, started)?;
+    super::opening::open(&workspace, &run, &survey)?;
+    let summary = build_all(&workspace, &run, &survey, args.build, started)?;
     let exit = if summary.ok { Exit::Done } else { Exit::Failed };
     run.events.emit(Event::Summary(summary));
     Ok(exit)
@@ -41,7 +42,7 @@ fn names(workspace: &Workspace, args: &cli::Images) -> Vec<String> {
 }
 
 /// `--check`: nothing is built; what would be is named.
-fn check(survey: &survey::Survey) -> Result<Exit> {
+fn check(survey: &survey::Survey) -> Exit {
     let stale: Vec<_> =
         survey.images.iter().filter(|one| one.planned.action == Action::Build).collect();
     for one in &stale {
@@ -51,14 +52,14 @@ fn check(survey: &survey::Survey) -> Result<Exit> {
             ui::text::some(&one.planned.reasons, 20)
         ));
     }
-    Ok(if stale.is_empty() { Exit::Done } else { Exit::Failed })
+    if stale.is_empty() { Exit::Done } else { Exit::Failed }
 }
 
 fn build_all(
     workspace: &Workspace,
     run: &Run,
     survey: &survey::Survey,
-    habit: &cli::Build,
+    habit: cli::Build,
     started: Instant,
 ) -> Result<Summary> {
     let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
