@@ -453,3 +453,6 @@ fn notes(machine: &Machine) -> Vec<Finding> {
 fn shown((major, minor): Version) -> String {
     format!("{major}.{minor}")
 }
+
+#[cfg(test)]
+mod tests;
