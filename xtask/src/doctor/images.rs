@@ -57,6 +57,11 @@ pub(super) fn held(
         }
         _ => {}
     }
+    Ok(read(&lines, &references))
+}
+
+/// One image a line; lines that are no JSON say which ones are missing.
+fn read(lines: &[Vec<u8>], references: &[String]) -> BTreeMap<String, Held> {
     let mut held = BTreeMap::new();
     for image in lines.iter().filter_map(|line| serde_json::from_slice::<Inspected>(line).ok()) {
         let stand_in = image.labels.unwrap_or_default().remove(STAND_IN);
@@ -67,7 +72,7 @@ pub(super) fn held(
             }
         }
     }
-    Ok(held)
+    held
 }
 
 #[derive(Deserialize)]
@@ -138,6 +143,22 @@ mod tests {
             assert_eq!(canonical(short), full);
             assert_eq!(canonical(full), full);
         }
+    }
+
+    #[test]
+    fn what_is_held_is_read_off_either_engines_answer() {
+        let references = ["debian", "rust:1", "redis:7"].map(canonical);
+        let lines = [
+            r#"{"tags":["docker.io/library/debian:latest"],"digests":[],"labels":{"dev.xtask.stand-in":"by us"}}"#,
+            r#"{"tags":["rust:1","other:2"],"digests":null,"labels":null}"#,
+            "Error: inspecting object: docker.io/library/redis:7: image not known",
+        ];
+        let held = read(&lines.map(|line| line.as_bytes().to_vec()), &references);
+        let stand_in = |name: &str| held.get(&canonical(name)).map(|held| held.stand_in.as_deref());
+        assert_eq!(stand_in("debian"), Some(Some("by us")));
+        assert_eq!(stand_in("rust:1"), Some(None));
+        assert_eq!(stand_in("redis:7"), None);
+        assert_eq!(held.len(), 2);
     }
 
     #[test]
