@@ -35,13 +35,16 @@ pub fn stand_ins(engine: EngineName, references: &[String]) -> Vec<String> {
     held.iter().filter_map(line).collect()
 }
 
-/// What of `references` is there, by canonical reference; asked in one go. The error is the engine's own
-/// words when it does not answer at all.
+/// What of `references` is there, by canonical reference; asked in one go. The error is the engine's
+/// own words when it does not answer at all.
 pub(super) fn held(
     engine: EngineKind,
     references: &[String],
 ) -> Result<BTreeMap<String, Held>, String> {
-    let form = r#"{"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}},"labels":{{json .Config.Labels}}}"#;
+    let form = concat!(
+        r#"{"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}},"#,
+        r#""labels":{{json .Config.Labels}}}"#
+    );
     let references: Vec<_> = references.iter().map(|name| canonical(name)).collect();
     // Podman fails without an argument; a name nothing can have makes the question answerable.
     let asked = references.iter().map(String::as_str).chain(["localhost/xtask-no-such-image"]);
@@ -110,8 +113,8 @@ pub(super) fn registry(reference: &str) -> &str {
     reference.split('/').next().unwrap_or_default()
 }
 
-/// The recipe that makes a stand-in for `reference`, if this workspace has one: `images/bases/NAME` by
-/// the repository's last name, `images/kind-node/build` for a kind node of the version it makes.
+/// The recipe that makes a stand-in for `reference`, if this workspace has one: `images/bases/NAME`
+/// by the repository's last name, `images/kind-node/build` for a kind node of the version it makes.
 pub(super) fn recipe(root: &Path, reference: &str) -> Option<PathBuf> {
     let (repository, tag) = reference.rsplit_once(':')?;
     if repository.ends_with("/kindest/node") {
@@ -149,7 +152,10 @@ mod tests {
     fn what_is_held_is_read_off_either_engines_answer() {
         let references = ["debian", "rust:1", "redis:7"].map(canonical);
         let lines = [
-            r#"{"tags":["docker.io/library/debian:latest"],"digests":[],"labels":{"dev.xtask.stand-in":"by us"}}"#,
+            concat!(
+                r#"{"tags":["docker.io/library/debian:latest"],"digests":[],"#,
+                r#""labels":{"dev.xtask.stand-in":"by us"}}"#
+            ),
             r#"{"tags":["rust:1","other:2"],"digests":null,"labels":null}"#,
             "Error: inspecting object: docker.io/library/redis:7: image not known",
         ];
