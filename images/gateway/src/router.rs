@@ -62,8 +62,8 @@ impl Gateway {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Waits until no other task of this gateway counts on this fingerprint. A few fingerprints share a
-    /// turn, which costs a wait and nothing else.
+    /// Waits until no other task of this gateway counts on this fingerprint. A few fingerprints
+    /// share a turn, which costs a wait and nothing else.
     pub async fn turn(&self, fingerprint: &Fingerprint) -> MutexGuard<'_, ()> {
         self.turns[fingerprint.spread(TURNS)].lock().await
     }

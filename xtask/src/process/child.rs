@@ -266,6 +266,9 @@ impl Drop for Child {
 fn command(tool: &Tool) -> Command {
     let mut command = Command::new(&tool.program);
     command.args(tool.args.iter().map(super::Arg::value)).process_group(0);
+    if let Ok(path) = std::env::join_paths(super::search_path()) {
+        command.env("PATH", path);
+    }
     for (name, value) in &tool.env {
         match value {
             Some(value) => command.env(name, value.value()),

@@ -37,13 +37,18 @@ const LOAD_SECONDS: f64 = 3.0;
 const STEP_SECONDS: f64 = 6.0;
 
 pub(super) fn run(session: &Session, args: &cli::E2e) -> Result<Exit> {
-    let started = Instant::now();
     if args.bootstrap {
         let exit = super::doctor::run(session, true)?;
         if exit != Exit::Done {
             return Ok(exit);
         }
     }
+    whole(session, args).map(|(exit, _)| exit)
+}
+
+/// The run, and what it came to.
+pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary)> {
+    let started = Instant::now();
     let workspace = session.workspace()?;
     let suite = suite(&workspace.config, &args.suite)?.clone();
     let again = || survey::survey(&workspace, &suite.images, args.build.force);
@@ -56,8 +61,8 @@ pub(super) fn run(session: &Session, args: &cli::E2e) -> Result<Exit> {
     let e2e = E2e::new(&workspace, &run, &survey, &suite, args)?;
     let summary = e2e.run(started)?;
     let exit = if summary.ok { Exit::Done } else { e2e.exit() };
-    run.events.emit(Event::Summary(summary));
-    Ok(exit)
+    run.events.emit(Event::Summary(summary.clone()));
+    Ok((exit, summary))
 }
 
 /// The suite called `name`.
@@ -136,7 +141,7 @@ struct Tally {
     /// Steps that changed something on the cluster.
     changed: BTreeSet<String>,
     /// Steps that have ended well.
-    over: BTreeSet<String>,
+    ended: BTreeSet<String>,
     exit: Option<Exit>,
 }
 
@@ -355,26 +360,27 @@ impl<'a> E2e<'a> {
     fn step(&self, at: usize) -> Result<()> {
         let step = &self.suite.steps[at];
         match &step.action {
-            StepAction::Apply(manifests) => self.apply(at, step, manifests)?,
-            StepAction::Run(command) => self.run_command(step, command)?,
-        }
-        self.count(|tally| drop(tally.over.insert(step.name.clone())));
+            StepAction::Apply(manifests) => self.apply(at, step, manifests),
+            StepAction::Run(command) => self.run_command(step, command),
+        }?;
+        self.count(|tally| {
+            tally.ended.insert(step.name.clone());
+        });
         Ok(())
     }
 
-    /// Whether a step that does not come after this one has yet to end.
+    /// Whether a step that does not itself wait for this one has yet to end.
     fn others_coming(&self, step: &Step) -> bool {
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut after = BTreeSet::from([step.name.as_str()]);
+        let mut after: BTreeSet<&str> = BTreeSet::from([step.name.as_str()]);
         for at in in_order(&self.suite.steps) {
             let other = &self.suite.steps[at];
-            if other.needs.iter().any(|need| after.contains(&**need)) {
+            if other.needs.iter().any(|need| after.contains(need.as_str())) {
                 after.insert(&other.name);
             }
         }
-        let open =
-            |other: &&Step| !after.contains(&*other.name) && !tally.over.contains(&other.name);
-        self.suite.steps.iter().any(|other| open(&other))
+        let mut steps = self.suite.steps.iter().map(|step| step.name.as_str());
+        steps.any(|name| !after.contains(name) && !tally.ended.contains(name))
     }
 
     fn apply(&self, at: usize, step: &Step, manifests: &Path) -> Result<()> {
@@ -383,13 +389,15 @@ impl<'a> E2e<'a> {
         let log = self.run.paths.log(&format!("step-{}", step.name));
         let unchanged = kept.is_applied(&rendered) && !self.changed_before(step);
         if !unchanged {
-            let rerun = self.changed_before(step);
+            // A Job of a cluster just made has not run yet.
+            let rerun = !cluster.made && self.changed_before(step);
             let applied = deploy::apply(&rendered, rerun, &cluster.kubectl(), step.timeout, &log)?;
             kept.remember(&rendered, &applied)?;
-            self.count(|tally| drop(tally.changed.insert(step.name.clone())));
+            self.count(|tally| {
+                tally.changed.insert(step.name.clone());
+            });
         }
         let addresses = self.addresses();
-        let others_coming = || self.others_coming(step);
         for wait in &step.waits {
             let namespace = namespace(step, &rendered, &wait.on);
             if unchanged && kept.is_ready(&wait.on, namespace) {
@@ -402,7 +410,7 @@ impl<'a> E2e<'a> {
                 namespace,
                 workloads,
                 addresses: &addresses,
-                others_coming: &others_coming,
+                others_coming: &|| self.others_coming(step),
             };
             deploy::wait(&target, looks, &self.run.events)?;
         }
