@@ -2,6 +2,7 @@
 //!
 //! `podman` beside this file is put first on PATH. What it holds are files, so a test can look at
 //! its images and take them away behind xtask's back.
+#![allow(dead_code, reason = "each test uses its part")]
 #![expect(clippy::disallowed_methods, reason = "a test's own child, not one of the tool's")]
 
 use std::os::unix::fs::PermissionsExt;
@@ -35,14 +36,26 @@ pub(crate) struct Ran {
 
 impl Case {
     pub(crate) fn new() -> Self {
-        let case = Self { folder: tempfile::tempdir().unwrap() };
+        let case = Self::with_real_engine().engine_file("info.json", INFO);
         let fake = case.engine("podman");
-        fs_err::create_dir_all(fake.parent().unwrap()).unwrap();
-        fs_err::create_dir_all(case.path("")).unwrap();
-        fs_err::create_dir_all(case.folder.path().join("runtime")).unwrap();
-        fs_err::write(&fake, include_str!("podman")).unwrap();
+        case.tell_engine("podman", include_str!("podman"));
         fs_err::set_permissions(&fake, PermissionsExt::from_mode(0o755)).unwrap();
-        case.engine_file("info.json", INFO)
+        case
+    }
+
+    /// As [`Case::new`], with whatever engine the machine has.
+    pub(crate) fn with_real_engine() -> Self {
+        let case = Self { folder: tempfile::tempdir().unwrap() };
+        fs_err::create_dir(case.folder.path().join("runtime")).unwrap();
+        fs_err::create_dir(case.path("")).unwrap();
+        case
+    }
+
+    /// Whether the machine's own podman ended well.
+    pub(crate) fn podman(&self, args: &[&str]) -> bool {
+        let mut podman = Command::new("podman");
+        podman.args(args).current_dir(self.path("")).stdout(Stdio::null());
+        podman.status().unwrap().success()
     }
 
     /// One image `api` from `src/`, and one `web` from `web/`.
