@@ -111,8 +111,8 @@ fn staged_build(
 ) -> Result<(Ready, Built)> {
     let name = &one.image.name;
     let stage = Stage(run.paths.stage(name));
-    let parts = one.context.stage(&stage.0, &survey.bases)?;
-    let key = parts.key();
+    let staged = one.context.stage(&stage.0, &survey.bases)?;
+    let key = staged.parts.key();
     if key != one.planned.key {
         run.events.note(format!("{name}: files changed since the plan; its key is now {key}"));
     }
@@ -148,11 +148,11 @@ fn staged_build(
         run.events
             .note(format!("{name}: the engine's cache served an older image; built without it"));
     }
-    record::write(&workspace.paths.record(name), &one.context.record(&parts, built.seconds))?;
     if let Some(peak) = built.peak_memory {
-        let subject = survey::subject(workspace, &one.image, &parts);
+        let subject = survey::subject(workspace, &one.image, &staged.parts);
         learn::record(&workspace.paths.memory(), &subject, peak)?;
     }
+    record::write(&workspace.paths.record(name), &one.context.record(staged, built.seconds))?;
     Ok((Ready { tag, id: built.id.clone() }, built))
 }
 
