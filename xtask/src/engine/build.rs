@@ -66,25 +66,24 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfMemory { evidence, failure, .. } => {
-                write!(f, "failed to build: out of memory: {evidence}")?;
-                failure.iter().try_for_each(|failure| write!(f, "\n{failure}"))
+                write!(f, "out of memory: {evidence}")?;
+                failure.iter().try_for_each(|failure| write!(f, "\n{}", Brief(failure)))
             }
-            Self::Failed { failure, .. } | Self::TimedOut { failure } => write!(f, "{failure}"),
+            Self::Failed { failure, .. } | Self::TimedOut { failure } => {
+                write!(f, "{}", Brief(failure))
+            }
             Self::Stopped => f.write_str("stopped with the run"),
             Self::Missing { tag, tail } => {
-                write!(
-                    f,
-                    "failed to build `{tag}`: the engine reports success, but there is no image"
-                )?;
+                write!(f, "the engine reports success, but there is no image `{tag}`")?;
                 tail.iter().try_for_each(|line| write!(f, "\n  | {line}"))
             }
             Self::Stale { tag, id, label } => write!(
                 f,
-                "failed to build `{tag}`: the engine serves image {} without label `{label}`, \
-                 even without its cache",
+                "the engine serves image {} for `{tag}` without label `{label}`, even without \
+                 its cache",
                 &id[..id.len().min(12)]
             ),
-            Self::Environment(_) => f.write_str("failed to have the engine build"),
+            Self::Environment(_) => f.write_str("the engine could not be asked to build"),
         }
     }
 }

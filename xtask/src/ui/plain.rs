@@ -106,8 +106,8 @@ fn outcome(what: &str, name: &str, ok: bool, time: f64, rest: &str) -> String {
     if ok {
         format!("{GREEN}{what:<5}{OFF} {name} {DIM}done in {time}{rest}{OFF}")
     } else {
-        let rest = rest.trim_start_matches(", ");
-        format!("{RED}{what:<5}{OFF} {name} failed after {time}: {rest}")
+        // Why it failed is told in full right after.
+        format!("{RED}{what:<5}{OFF} {name} failed after {time}")
     }
 }
 
