@@ -19,7 +19,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use crate::event::{Event, Events, seconds};
-use crate::process::{Ending, Failure, Output, Tool};
+use crate::process::{Brief, Ending, Failure, Output, Tool};
 
 use super::cgroup::Cgroup;
 use super::kernel_log::{KernelLog, Kill};
