@@ -9,6 +9,7 @@ mod contents; //       what one image is sent
 mod digest; //         SHA-256 of files and records
 pub mod dockerfile; // which of them the target can read
 mod gather; //         rules + Dockerfiles + walk + index → contexts
+mod golang; //         what a Go package is built from
 pub mod ignore; //     which paths the ignore file leaves
 mod index; //          digests that need not be taken again
 mod key; //            what a key is made of
@@ -42,6 +43,7 @@ pub struct Context {
     tree: Arc<Tree>,
     digests: Arc<Vec<Option<Digest>>>,
     contents: Contents,
+    widened: Vec<String>,
     inputs: Option<Digest>,
     rules: Digest,
 }
@@ -62,6 +64,11 @@ impl Context {
     pub fn whole(&self) -> Option<(String, usize)> {
         let narrowed = self.spec.inputs != crate::config::Inputs::Dockerfile;
         self.reading.as_ref().filter(|_| !narrowed)?.whole_context()
+    }
+
+    /// Why `inputs` leave more than was asked for, a sentence each.
+    pub fn widened(&self) -> &[String] {
+        &self.widened
     }
 
     /// References of the external images the target is built on.
