@@ -190,15 +190,7 @@ fn without_filled_folders(tree: &Tree, chosen: &[u32]) -> Vec<u32> {
 fn allows(narrowing: &Narrowing, at: usize, node: &Node) -> Result<bool> {
     match narrowing {
         Narrowing::None => Ok(true),
-        Narrowing::Globs(rules) => {
-            let mut state = rules.root();
-            let mut ignored = false;
-            for end in ends_of_parts(&node.path) {
-                let verdict = rules.test(&state, &node.path[..end])?;
-                (state, ignored) = (verdict.state, verdict.ignored);
-            }
-            Ok(ignored)
-        }
+        Narrowing::Globs(rules) => Ok(rules.ignores(&node.path)?),
         Narrowing::Cargo(closure) => Ok(in_closure(closure, &node.path)),
         Narrowing::Go(closure) => Ok(closure.chosen[at]),
     }
@@ -215,10 +207,4 @@ fn in_closure(closure: &Closure, path: &[u8]) -> bool {
     };
     depth(&closure.folders) > depth(&closure.others)
         || cargo::SHARED.iter().any(|shared| shared.as_bytes() == path)
-}
-
-/// Where each part of a path ends: the path of every folder on the way, and its own.
-fn ends_of_parts(path: &[u8]) -> impl Iterator<Item = usize> {
-    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    slashes.chain(std::iter::once(path.len()))
 }
