@@ -182,7 +182,7 @@ pub struct Context {
     #[arg(short = '0', requires = "list")]
     pub null: bool,
     /// Compare with the budgets; exit 1 if one is exceeded
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["dir", "list"])]
     pub check: bool,
     /// A directory outside the configuration
     #[arg(long)]

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 
 use super::survey::{self, Survey, Surveyed};
-use super::{Run, Workspace};
+use super::{Run, Workspace, missing};
 use crate::cli;
-use crate::context::record;
+use crate::context::{Context, record};
 use crate::engine::{BuildError, Built, Order, learn};
 use crate::event::{Event, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
@@ -143,7 +143,8 @@ fn staged_build(
         log: &run.paths.log(&format!("build-{name}")),
         run: &run.paths.id,
     };
-    let built = workspace.engine.build(&order, &run.events).map_err(|error| named(name, error))?;
+    let built =
+        workspace.engine.build(&order, &run.events).map_err(|error| named(&one.context, error))?;
     if built.repeated_without_cache {
         run.events
             .note(format!("{name}: the engine's cache served an older image; built without it"));
@@ -156,10 +157,18 @@ fn staged_build(
     Ok((Ready { tag, id: built.id.clone() }, built))
 }
 
-fn named(name: &str, error: BuildError) -> anyhow::Error {
+fn named(context: &Context, error: BuildError) -> anyhow::Error {
     let exit =
         if matches!(error, BuildError::Environment(_)) { Exit::Environment } else { Exit::Failed };
-    anyhow!(error).context(format!("failed to build image `{name}`")).exit(exit)
+    let hint = match &error {
+        BuildError::Failed { failure, .. } => missing::hint(context, &failure.tail),
+        _ => None,
+    };
+    let error = match hint {
+        Some(hint) => anyhow!("{error}\n{hint}"),
+        None => anyhow!(error),
+    };
+    error.context(format!("failed to build image `{}`", context.spec.name)).exit(exit)
 }
 
 /// The first line of an error with its causes: what fits on a line of progress.
