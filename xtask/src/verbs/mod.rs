@@ -6,6 +6,7 @@ mod context;
 mod doctor;
 mod e2e;
 mod images;
+mod memory;
 mod missing;
 mod opening;
 mod plan;
