@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 
-use super::Finding;
+use super::{Finding, State};
 use crate::event::{Event, Events, seconds};
 use crate::exit::{Exit, WithExit as _};
 use crate::process::{Tool, stop};
@@ -58,17 +58,20 @@ pub struct Fetch {
     pub otherwise: Vec<Step>,
 }
 
-/// Runs the cures of `findings` in order; whole output goes to `log`. Stops at the first that fails.
+/// Runs the cures of `findings` in order; all output goes to `log`. Stops at the first that fails.
 /// Errors lead to [`Exit::Environment`].
 pub fn mend(findings: &[Finding], log: &Path, events: &Events) -> anyhow::Result<()> {
-    let mut mends: Vec<_> =
-        findings.iter().filter_map(|finding| Some((finding.check, finding.mend()?))).collect();
-    mends.sort_by_key(|(_, mend)| mend.order);
+    let fault = |finding: &'_ Finding| match &finding.state {
+        State::Fault { what, mend, .. } => Some((what.clone(), mend.clone())),
+        _ => None,
+    };
+    let mut faults: Vec<_> = findings.iter().filter_map(fault).collect();
+    faults.sort_by_key(|(_, mend)| mend.order);
     let mut done = BTreeSet::new();
     let mut hand = Hand { log, silent: BTreeSet::new() };
-    for (check, mend) in mends {
+    for (what, mend) in &faults {
         if done.insert(&mend.command) {
-            hand.announced(check, mend, events).exit(Exit::Environment)?;
+            hand.announced(what, mend, events).exit(Exit::Environment)?;
         }
     }
     Ok(())
@@ -81,14 +84,14 @@ struct Hand<'a> {
 }
 
 impl Hand<'_> {
-    fn announced(&mut self, check: &str, mend: &Mend, events: &Events) -> anyhow::Result<()> {
+    fn announced(&mut self, what: &str, mend: &Mend, events: &Events) -> anyhow::Result<()> {
         if mend.steps.is_empty() {
-            bail!("failed to mend `{check}`: only root may\nhint: {}", mend.command);
+            bail!("failed to mend what only root may: {what}\nhint: {}", mend.command);
         }
-        let step = format!("{check}: {}", mend.command);
+        let step = format!("mend: {what}");
         events.emit(Event::StepStarted { step: step.clone() });
         let started = Instant::now();
-        let end = self.all(&mend.steps).with_context(|| format!("failed to mend `{check}`"));
+        let end = self.all(&mend.steps).with_context(|| format!("failed to mend: {what}"));
         let error = end.as_ref().err().map(one_line);
         let seconds = seconds(started.elapsed());
         events.emit(Event::StepFinished { step, ok: end.is_ok(), seconds, error });
@@ -131,7 +134,18 @@ fn write(file: &Path, text: &str) -> anyhow::Result<()> {
     Ok(fs_err::write(file, text)?)
 }
 
-/// Installs Debian packages; without root the command is only said.
+/// Installs Debian packages now. Without root, the error's hint is the command.
+pub fn install_packages(packages: &[&str], log: &Path) -> anyhow::Result<()> {
+    let root = rustix::process::geteuid().is_root();
+    let mend = install(packages, root);
+    Hand { log, silent: BTreeSet::new() }.announced(
+        &format!("not installed: {}", packages.join(", ")),
+        &mend,
+        &Events::silent(),
+    )
+}
+
+/// The cure for missing Debian packages; without root the command is only said.
 pub(super) fn install(packages: &[&str], root: bool) -> Mend {
     let sudo = if root { "" } else { "sudo " };
     let mut command =
@@ -162,12 +176,11 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::doctor::State;
     use crate::event::{Sink, Stamped};
 
     fn fault(order: Order, command: &str, steps: Vec<Step>) -> Finding {
         let mend = Mend { command: command.into(), steps, order };
-        let state = State::Fault { what: String::new(), why: String::new(), mend };
+        let state = State::Fault { what: command.into(), why: String::new(), mend };
         Finding { check: "test", state }
     }
 
@@ -206,7 +219,7 @@ mod tests {
         assert_eq!(fs_err::read_to_string(&file).unwrap(), "a\nb\n");
         assert!(fs_err::read_to_string(&log).unwrap().contains("$ false"));
         let seen = seen.lock().unwrap().clone();
-        assert_eq!(seen, ["test: a", "true", "test: b", "true", "test: fails", "false"]);
+        assert_eq!(seen, ["mend: a", "true", "mend: b", "true", "mend: fails", "false"]);
     }
 
     #[test]

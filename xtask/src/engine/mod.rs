@@ -32,8 +32,8 @@ mod leftovers;
 pub mod machine;
 pub mod oom;
 mod reference;
-mod sampler;
 mod store;
+mod watch;
 
 pub use build::{BuildError, Built};
 pub use command::Order;

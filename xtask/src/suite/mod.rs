@@ -21,7 +21,7 @@ use crate::config::{Port, Test};
 use crate::event::{Event, Events, seconds};
 use crate::process::{Ending, Failure, Tool};
 
-pub use counts::Counts;
+pub use counts::{Counts, Reader};
 
 /// What a suite is run with.
 #[derive(Clone, Copy, Debug)]

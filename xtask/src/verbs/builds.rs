@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
-use super::{Run, Workspace};
-use crate::context::record;
+use super::{Run, Workspace, missing};
+use crate::context::{Context, record};
 use crate::engine::{BuildError, Built, Order, learn};
 use crate::event::{Event, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
@@ -17,7 +17,7 @@ use crate::schedule::{Node, Permit};
 use crate::ui::text::bytes;
 
 /// How long a registry may take over one base image.
-const FETCH: Duration = Duration::from_secs(600);
+const FETCH: Duration = Duration::from_mins(10);
 
 /// Seconds a build is taken to need before one was seen.
 const UNKNOWN: f64 = 60.0;
@@ -145,8 +145,8 @@ fn staged_build(site: Site, one: &Surveyed, cpus: Option<usize>) -> Result<(Read
     let Site { workspace, run, survey, .. } = site;
     let name = &one.image.name;
     let stage = Stage(run.paths.stage(name));
-    let parts = one.context.stage(&stage.0, &survey.bases)?;
-    let key = parts.key();
+    let staged = one.context.stage(&stage.0, &survey.bases)?;
+    let key = staged.parts.key();
     if key != one.planned.key {
         run.events.note(format!("{name}: files changed since the plan; its key is now {key}"));
     }
@@ -177,23 +177,32 @@ fn staged_build(site: Site, one: &Surveyed, cpus: Option<usize>) -> Result<(Read
         log: &run.paths.log(&format!("build-{name}")),
         run: &run.paths.id,
     };
-    let built = workspace.engine.build(&order, &run.events).map_err(|error| named(name, error))?;
+    let built =
+        workspace.engine.build(&order, &run.events).map_err(|error| named(&one.context, error))?;
     if built.repeated_without_cache {
         run.events
             .note(format!("{name}: the engine's cache served an older image; built without it"));
     }
-    record::write(&workspace.paths.record(name), &one.context.record(&parts, built.seconds))?;
     if let Some(peak) = built.peak_memory {
-        let subject = survey::subject(workspace, &one.image, &parts);
+        let subject = survey::subject(workspace, &one.image, &staged.parts);
         learn::record(&workspace.paths.memory(), &subject, peak)?;
     }
+    record::write(&workspace.paths.record(name), &one.context.record(staged, built.seconds))?;
     Ok((Ready { tag, id: built.id.clone() }, built))
 }
 
-fn named(name: &str, error: BuildError) -> anyhow::Error {
+fn named(context: &Context, error: BuildError) -> anyhow::Error {
     let exit =
         if matches!(error, BuildError::Environment(_)) { Exit::Environment } else { Exit::Failed };
-    anyhow!(error).context(format!("failed to build image `{name}`")).exit(exit)
+    let hint = match &error {
+        BuildError::Failed { failure, .. } => missing::hint(context, &failure.tail),
+        _ => None,
+    };
+    let error = match hint {
+        Some(hint) => anyhow!("{error}\n{hint}"),
+        None => anyhow!(error),
+    };
+    error.context(format!("failed to build image `{}`", context.spec.name)).exit(exit)
 }
 
 /// The first line of an error with its causes: what fits on a line of progress.

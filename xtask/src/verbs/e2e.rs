@@ -38,13 +38,18 @@ const LOAD_SECONDS: f64 = 3.0;
 const STEP_SECONDS: f64 = 6.0;
 
 pub(super) fn run(session: &Session, args: &cli::E2e) -> Result<Exit> {
-    let started = Instant::now();
     if args.bootstrap {
         let exit = super::doctor::run(session, true)?;
         if exit != Exit::Done {
             return Ok(exit);
         }
     }
+    whole(session, args).map(|(exit, _)| exit)
+}
+
+/// The run, and what it came to.
+pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary)> {
+    let started = Instant::now();
     let workspace = session.workspace()?;
     let suite = suite(&workspace.config, &args.suite)?.clone();
     let again = || survey::survey(&workspace, &suite.images, args.build.force);
@@ -57,12 +62,13 @@ pub(super) fn run(session: &Session, args: &cli::E2e) -> Result<Exit> {
     memory.refuse(&survey)?;
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
+    super::opening::open(&workspace, &run, &survey)?;
     let site = Site { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
     let e2e = E2e::new(site, &suite, args)?;
     let summary = e2e.run(started)?;
     let exit = if summary.ok { Exit::Done } else { e2e.exit() };
-    run.events.emit(Event::Summary(summary));
-    Ok(exit)
+    run.events.emit(Event::Summary(summary.clone()));
+    Ok((exit, summary))
 }
 
 /// The suite called `name`.

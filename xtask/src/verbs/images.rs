@@ -23,14 +23,15 @@ pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
     let again = || survey::survey(&workspace, &names, args.build.force);
     let survey = again()?;
     if args.check {
-        return check(&survey);
+        return Ok(check(&survey));
     }
     let memory = Memory::look(&workspace, args.build.jobs, None)?;
     memory.refuse(&survey)?;
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
+    super::opening::open(&workspace, &run, &survey)?;
     let site = Site { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
-    let (summary, exit) = build_all(site, &args.build, started)?;
+    let (summary, exit) = build_all(site, args.build, started)?;
     run.events.emit(Event::Summary(summary));
     Ok(exit)
 }
@@ -45,7 +46,7 @@ fn names(workspace: &Workspace, args: &cli::Images) -> Vec<String> {
 }
 
 /// `--check`: nothing is built; what would be is named.
-fn check(survey: &survey::Survey) -> Result<Exit> {
+fn check(survey: &survey::Survey) -> Exit {
     let stale: Vec<_> =
         survey.images.iter().filter(|one| one.planned.action == Action::Build).collect();
     for one in &stale {
@@ -55,10 +56,10 @@ fn check(survey: &survey::Survey) -> Result<Exit> {
             ui::text::some(&one.planned.reasons, 20)
         ));
     }
-    Ok(if stale.is_empty() { Exit::Done } else { Exit::Failed })
+    if stale.is_empty() { Exit::Done } else { Exit::Failed }
 }
 
-fn build_all(site: Site, habit: &cli::Build, started: Instant) -> Result<(Summary, Exit)> {
+fn build_all(site: Site, habit: cli::Build, started: Instant) -> Result<(Summary, Exit)> {
     let Site { run, survey, memory, .. } = site;
     let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
     let budget = Some(memory.budget.to_string());

@@ -7,6 +7,8 @@ mod doctor;
 mod e2e;
 mod images;
 mod memory;
+mod missing;
+mod opening;
 mod plan;
 mod survey;
 mod test;

@@ -135,7 +135,7 @@ fn missing(machine: &Machine) -> Vec<&'static str> {
 }
 
 fn packages(machine: &Machine) -> Option<Finding> {
-    if machine.os != Os::Linux || machine.engine.kind != EngineKind::Podman {
+    if machine.os != Os::Linux || !podman(machine) || !machine.engine.installed {
         return None;
     }
     let missing = missing(machine);
@@ -158,10 +158,14 @@ fn packages(machine: &Machine) -> Option<Finding> {
     Some(finding("packages", state))
 }
 
+fn podman(machine: &Machine) -> bool {
+    machine.engine.kind == EngineKind::Podman
+}
+
 /// Whether a container starts: seen, or foreseen while there is nothing to see it with.
 fn containers(machine: &Machine) -> Option<Finding> {
     const WHY: &str = "no build and no cluster node starts otherwise";
-    if machine.os != Os::Linux || machine.engine.kind != EngineKind::Podman {
+    if machine.os != Os::Linux || !podman(machine) {
         return None;
     }
     let troubles = machine.conf.troubles(machine.limits, machine.cgroup);
@@ -191,7 +195,8 @@ impl Trouble {
     fn sentence(self, machine: &Machine) -> String {
         match self {
             Trouble::Limits => format!(
-                "podman asks for higher limits than this machine lets us set ({} open files, {} processes)",
+                "podman asks for higher limits than this machine lets us set \
+                 ({} open files, {} processes)",
                 machine.limits.open_files, machine.limits.processes
             ),
             Trouble::Runtime => "crun refuses the hybrid cgroups of this machine".to_owned(),
@@ -304,7 +309,8 @@ fn image(check: &'static str, machine: &Machine, reference: &str) -> Finding {
     finding(check, state)
 }
 
-/// From the registry, or by the workspace's recipe where there is one and the engine runs on this host.
+/// From the registry, or by the workspace's recipe where there is one and the engine runs on this
+/// host.
 fn fetch(machine: &Machine, os: Os, name: &str) -> Mend {
     let engine = machine.engine.kind.name();
     let pull = Tool::new(engine).args(["pull", "--quiet", name]).limit(PULL);
@@ -449,3 +455,6 @@ fn notes(machine: &Machine) -> Vec<Finding> {
 fn shown((major, minor): Version) -> String {
     format!("{major}.{minor}")
 }
+
+#[cfg(test)]
+mod tests;
