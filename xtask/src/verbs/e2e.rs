@@ -287,7 +287,10 @@ impl<'a> E2e<'a> {
         };
         match result {
             Ok(()) => Outcome::Done,
-            Err(error) => Outcome::Failed(self.failed(&self.work[node], &error)),
+            Err(error) => {
+                self.failed(&self.work[node], &error);
+                Outcome::Failed(())
+            }
         }
     }
 
