@@ -47,6 +47,7 @@ fn main() {
     }
     cold_against_sha256sum(&small);
     ignored_against_absent(&ignoring, &small);
+    ignored_is_not_opened(&ignoring);
     plan_against_cached_build(&small);
 }
 
@@ -228,6 +229,31 @@ fn ignored_against_absent(ignoring: &Tree, absent: &Tree) {
     let (with, without) = race(|| ignoring.key(&ignoring.indices), || absent.key(&absent.indices));
     let cost = with.as_secs_f64() - without.as_secs_f64();
     println!("200,000 ignored files cost {:.1} ms (under 5)", cost * 1000.0);
+}
+
+/// As the kernel sees it: nothing below the ignored folder, nor that itself, is opened.
+fn ignored_is_not_opened(tree: &Tree) {
+    let case = Case::new().config(&format!(
+        "[images.bench]\ncontext = '{}'\ndockerfile = '{}'\n",
+        tree.root.display(),
+        tree.dockerfile(0).display(),
+    ));
+    let xtask = case.command(&["plan"]);
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-qq", "-e", "trace=open,openat,getdents64", "-o", "calls"]);
+    traced.arg(xtask.get_program()).arg("plan").current_dir(case.path("")).stdout(Stdio::null());
+    for (name, value) in xtask.get_envs() {
+        traced.env(name, value.unwrap_or_default());
+    }
+    traced.env_remove("CARGO_TARGET_DIR");
+    if !traced.status().is_ok_and(|status| status.success()) {
+        return println!("no strace: whether ignored folders are opened is not looked at");
+    }
+    let calls = fs_err::read_to_string(case.path("calls")).unwrap();
+    let opened = calls.lines().filter(|line| line.contains("node_modules")).count();
+    let read = calls.lines().filter(|line| line.contains("getdents64")).count();
+    println!("ignored folders opened: {opened} (0); {read} `getdents64` for all others");
+    assert_eq!(opened, 0);
 }
 
 fn plan_against_cached_build(tree: &Tree) {

@@ -29,7 +29,9 @@ pub(super) fn walk(root: &Path, views: &[&ViewRules]) -> Result<Tree> {
     let found = walk
         .folder(&Folder { path: Vec::new(), states, open: all })
         .with_context(|| format!("failed to walk the context `{}`", root.display()))?;
-    Ok(Tree { root: root.to_owned(), nodes: found.nodes })
+    let mut nodes = Vec::with_capacity(found.count);
+    flatten(found, &mut nodes);
+    Ok(Tree { root: root.to_owned(), nodes })
 }
 
 struct Walk<'a> {
@@ -37,9 +39,15 @@ struct Walk<'a> {
     views: &'a [&'a ViewRules],
 }
 
-/// All that is below a folder, sorted by path, and the views that keep something of it.
+/// All that is below a folder.
 struct Found {
-    nodes: Vec<Node>,
+    /// Its own entries, sorted by path.
+    own: Vec<Node>,
+    /// What its subfolders hold, by the subfolder's path and a `/`, sorted.
+    below: Vec<(Vec<u8>, Found)>,
+    /// Nodes in all of that.
+    count: usize,
+    /// The views that keep something of it.
     there: Views,
 }
 
@@ -116,37 +124,37 @@ impl Walk<'_> {
     }
 }
 
-/// A folder's own entries and what was found in its subfolders, as one list sorted by path. Between
-/// a folder and what is in it lie the entries whose names go on with a byte below `/`.
-fn together(mut nodes: Vec<Node>, below: Vec<(Node, Found)>) -> Found {
-    let mut lists = Vec::new();
-    for (mut node, found) in below {
+/// Puts a folder's own entries and what its subfolders hold in order; empty subfolders no view keeps are gone.
+fn together(mut own: Vec<Node>, subfolders: Vec<(Node, Found)>) -> Found {
+    let mut below = Vec::new();
+    for (mut node, found) in subfolders {
         node.there |= found.there;
         if node.there == 0 {
             continue;
         }
-        if !found.nodes.is_empty() {
-            lists.push(([&node.path, &b"/"[..]].concat(), found.nodes));
+        if found.count > 0 {
+            below.push(([&node.path, &b"/"[..]].concat(), found));
         }
-        nodes.push(node);
+        own.push(node);
     }
-    let there = nodes.iter().fold(0, |all, node| all | node.there);
-    nodes.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-    if lists.is_empty() {
-        return Found { nodes, there };
-    }
-    lists.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    let length = nodes.len() + lists.iter().map(|(_, list)| list.len()).sum::<usize>();
-    let mut all = Vec::with_capacity(length);
-    let mut nodes = nodes.into_iter().peekable();
-    for (inside, list) in lists {
-        while let Some(node) = nodes.next_if(|node| *node.path < *inside) {
-            all.push(node);
+    own.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    below.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    let count = own.len() + below.iter().map(|(_, found)| found.count).sum::<usize>();
+    let there = own.iter().fold(0, |all, node| all | node.there);
+    Found { own, below, count, there }
+}
+
+/// Lays everything into one list sorted by path. Between a folder and what is in it lie the entries
+/// whose names go on with a byte below `/`.
+fn flatten(found: Found, nodes: &mut Vec<Node>) {
+    let mut own = found.own.into_iter().peekable();
+    for (inside, below) in found.below {
+        while let Some(node) = own.next_if(|node| *node.path < *inside) {
+            nodes.push(node);
         }
-        all.extend(list);
+        flatten(below, nodes);
     }
-    all.extend(nodes);
-    Found { nodes: all, there }
+    nodes.extend(own);
 }
 
 /// The node of a folder's entry; none if it vanished meanwhile.
