@@ -14,6 +14,7 @@ pub mod report;
 pub mod schedule; // [4] graph + budget → running order; knows nothing of containers
 pub mod suite; //    [8] run the tests, collect what they leave //   [9] records of runs and what they tell
 
+pub mod doctor; //   before anything: what a run needs of this machine, and how it is mended
 pub mod event; //    the vocabulary the stages speak
 pub mod exit; //     exit codes, and how an error says which
 pub mod paths; //    the only module that knows where things lie

@@ -1,8 +1,8 @@
 //! Loading, applying, waiting and failing on a real kind cluster.
 //!
-//! A cluster costs half a minute, so all cases share one, made here and taken down here. They need podman,
-//! kind, kubectl, a node image and `debian:bookworm-slim`, and are run by name:
-//! `cargo test -p xtask --test cluster -- --ignored`.
+//! A cluster costs half a minute, so all cases share one, made here and taken down here. They need
+//! podman, kind, kubectl, a node image and `debian:bookworm-slim`, and are run by name: `cargo test
+//! -p xtask --test cluster -- --ignored`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -193,6 +193,7 @@ fn only_what_is_missing_is_sent(world: &World, cluster: &Cluster) -> [Image; 2] 
 
 fn a_moved_tag_is_sent_again(world: &World, cluster: &Cluster, images: &[Image; 2]) {
     let moved = build(&images[0].tag, "three");
+    podman(&["rmi", &images[0].id]).run().unwrap();
     assert_eq!(world.load(cluster, std::slice::from_ref(&moved)), [moved.tag.clone()]);
     let remove = ["ctr", "--namespace", "k8s.io", "images", "rm", &images[1].tag];
     podman(&["exec", &cluster.nodes[0]]).args(remove).run().unwrap();
@@ -246,14 +247,16 @@ fn an_unchanged_step_is_proven(world: &World, cluster: &Cluster) {
     cluster.kubectl().args(scale).run().unwrap();
     kept.look(&cluster.kubectl());
     assert!(!kept.is_applied(&rendered));
-    what_nobody_applies_is_deleted(world, cluster, &kept);
+    what_nobody_applies_is_deleted(world, cluster);
 }
 
-fn what_nobody_applies_is_deleted(world: &World, cluster: &Cluster, kept: &Kept) {
+fn what_nobody_applies_is_deleted(world: &World, cluster: &Cluster) {
     let kubectl = |args: &[&str]| cluster.kubectl().args(args.iter().copied()).read().unwrap();
     kubectl(&["create", "namespace", "left-by-a-spec"]);
     kubectl(&["label", "namespace", "left-by-a-spec", "xtask-e2e/spec=yes"]);
     let less = world.render("kept", "{apiVersion: v1, kind: Namespace, metadata: {name: sleeper}}");
+    let mut kept = Kept::open(&world.paths.applied(NAME));
+    kept.look(&cluster.kubectl());
     kept.reset(&[&less], &cluster.kubectl(), &world.log()).unwrap();
     let phase = "jsonpath={.status.phase}";
     let left = kubectl(&["get", "namespace/left-by-a-spec", "-o", phase, "--ignore-not-found"]);

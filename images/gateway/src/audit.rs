@@ -1,8 +1,8 @@
 //! Audit events to `DataStorage`, behind the signal's back: a bounded queue, batches, a few tries.
 //!
-//! Nothing here may delay or fail a signal. A full queue, a batch refused, or one that could not be sent in
-//! `TRIES` tries is dropped and counted in `gateway_audit_events_dropped_total`. Events carry
-//! their own ids, so a batch sent twice is stored once.
+//! Nothing here may delay or fail a signal. A full queue, a batch refused, or one that could not be
+//! sent in `TRIES` tries is dropped and counted in `gateway_audit_events_dropped_total`. Events
+//! carry their own ids, so a batch sent twice is stored once.
 
 use std::sync::Arc;
 use std::time::Duration;

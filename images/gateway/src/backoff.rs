@@ -1,7 +1,7 @@
 //! How long to wait before the next try, and when to give up (BR-GATEWAY-105).
 //!
-//! The wait before try *n* lies evenly between half and the whole of `100 ms · 2ⁿ`, at most 2 s, so that
-//! replicas limited together do not come back together. Where the server named a time
+//! The wait before try *n* lies evenly between half and the whole of `100 ms · 2ⁿ`, at most 2 s, so
+//! that replicas limited together do not come back together. Where the server named a time
 //! (`Retry-After`) it is never less than that. A wait the budget cannot hold is not begun.
 
 use std::time::Duration;

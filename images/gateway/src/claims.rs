@@ -7,11 +7,11 @@
 //! | `claim:<id>` | one gateway is deciding and may create; others wait | `CLAIM_TTL` |
 //! | `<namespace>/<name>` | this request was created for the signal | the de-duplication TTL |
 //!
-//! A claim is taken by `SET NX`, or in exchange for the very value that was read; it is settled or let go
-//! only by its owner (scripts, so that nothing comes between the look and the act).
+//! A claim is taken by `SET NX`, or in exchange for the very value that was read; it is settled or
+//! let go only by its owner (scripts, so that nothing comes between the look and the act).
 //!
-//! Redis may be away at any time (BR-GATEWAY-073). One task keeps the connection: it connects, asks `PING`
-//! every second, and connects again when that or anyone's command fails. Whoever needs Redis
+//! Redis may be away at any time (BR-GATEWAY-073). One task keeps the connection: it connects, asks
+//! `PING` every second, and connects again when that or anyone's command fails. Whoever needs Redis
 //! takes the connection from it or goes without, and never waits longer than `COMMAND_LIMIT`.
 
 use std::sync::Arc;

@@ -7,10 +7,10 @@
 //! | whatever else | one is not finished and younger than the TTL | duplicate of it |
 //! | whatever else | else | new |
 //!
-//! Of several, the youngest. Finished means `Completed` or `Failed`. A request nobody has taken up counts
-//! for the TTL only: its signal fires on, so after that it is worth a new one. One that is being processed
-//! counts however long it takes. The ages repeat what the key says, so a Redis that is away, or
-//! has come back empty, changes nothing.
+//! Of several, the youngest. Finished means `Completed` or `Failed`. A request nobody has taken up
+//! counts for the TTL only: its signal fires on, so after that it is worth a new one. One that is
+//! being processed counts however long it takes. The ages repeat what the key says, so a Redis that
+//! is away, or has come back empty, changes nothing.
 
 use std::time::Duration;
 

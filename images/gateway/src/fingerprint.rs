@@ -1,5 +1,5 @@
-//! The fingerprint of a signal (BR-GATEWAY-004): SHA-256 over its name and its target's namespace, kind
-//! and name, in this order, each preceded by its length in bytes as 8 bytes, big end first.
+//! The fingerprint of a signal (BR-GATEWAY-004): SHA-256 over its name and its target's namespace,
+//! kind and name, in this order, each preceded by its length in bytes as 8 bytes, big end first.
 //!
 //! The lengths keep `("ab", "c")` apart from `("a", "bc")`. Nothing else goes in: severity, times,
 //! annotations and other labels change while the trouble stays the same, and an event and an

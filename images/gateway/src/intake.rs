@@ -1,7 +1,7 @@
 //! One webhook: read it, place each of its signals, answer.
 //!
-//! A webhook with one signal is answered as that signal is. With several, `results` has for each what it would have
-//! been answered alone, and the status of the whole is
+//! A webhook with one signal is answered as that signal is. With several, `results` has for each
+//! what it would have been answered alone, and the status of the whole is
 //!
 //! | the signals' statuses | status of the whole |
 //! | --- | --- |

@@ -1,9 +1,9 @@
 //! What every request gets: an id, a duration in the metrics, one access line, and for errors a
 //! body.
 //!
-//! The id is the client's `X-Request-Id` when that is 1–128 letters, digits, `-`, `_`, `.` (what cannot
-//! break a log line or a header), else a new UUID. It is in the answer, in every log line and in every
-//! audit event of the request.
+//! The id is the client's `X-Request-Id` when that is 1–128 letters, digits, `-`, `_`, `.` (what
+//! cannot break a log line or a header), else a new UUID. It is in the answer, in every log line
+//! and in every audit event of the request.
 //!
 //! Probes and scrapes are logged at debug, or they would be most of the log.
 

@@ -1,14 +1,15 @@
 //! New request or duplicate: the protocol around the decision in [`dedup`].
 //!
-//! Of any number of gateways that take the same signal at the same time, one creates (BR-GATEWAY-008):
+//! Of any number of gateways that take the same signal at the same time, one creates
+//! (BR-GATEWAY-008):
 //!
-//! - With Redis, whoever takes the claim looks at the requests there are, decides, creates, and settles
-//!   the claim with the name. The others wait for that name and count themselves on it.
+//! - With Redis, whoever takes the claim looks at the requests there are, decides, creates, and
+//!   settles the claim with the name. The others wait for that name and count themselves on it.
 //! - Without Redis, each looks and decides by state alone. Those who saw the same try the same
 //!   name; the API server gives it to one, the others meet a conflict and look again.
 //!
-//! A gateway that dies holding a claim blocks its signal until the claim runs out; the senders get 503
-//! and come again. Two replicas of which only one sees Redis may both create.
+//! A gateway that dies holding a claim blocks its signal until the claim runs out; the senders get
+//! 503 and come again. Two replicas of which only one sees Redis may both create.
 
 use std::time::Duration;
 
@@ -110,7 +111,8 @@ impl Errand<'_> {
         }
     }
 
-    /// Decides and acts as the owner of the claim. Redis may go away meanwhile: what was done stands.
+    /// Decides and acts as the owner of the claim. Redis may go away meanwhile: what was done
+    /// stands.
     async fn under(&self, claim: &Claim) -> Result<Placement, Failure> {
         let claims = &self.gateway.claims;
         let decided = self.decide_under_claim().await;
@@ -172,7 +174,7 @@ impl Errand<'_> {
         let aftermath = Budget::starting_now(AFTERMATH);
         match api.write_count(&created, &Deduplication::first(now), &aftermath).await {
             // Someone was faster and has counted this one in.
-            Ok(()) | Err(ApiError::Conflict(_)) => {}
+            Ok(_) | Err(ApiError::Conflict(_)) => {}
             Err(error) => {
                 tracing::warn!(error = error.to_string(), "the first count is not written");
             }
@@ -180,11 +182,22 @@ impl Errand<'_> {
         Ok(Placement { name: created.metadata.name, occurrences: 1, degraded: false })
     }
 
-    /// Adds one to the request's count. Tasks of this gateway take turns; against other replicas the
-    /// resource version decides, and who loses looks at the newer version.
+    /// Adds one to the request's count. Tasks of this gateway take turns, and who has waited for the
+    /// turn goes on from what was written meanwhile, or each would first be refused for its old
+    /// version. Against other replicas that version decides, and who loses looks at the newer one.
     async fn count(&self, mut request: RemediationRequest) -> Result<Placement, Failure> {
         let api = &self.gateway.api;
-        let _turn = self.gateway.turn(&self.fingerprint).await;
+        let turn = self.gateway.turn(&self.fingerprint);
+        let mut written = match turn.try_lock() {
+            Ok(mut turn) => {
+                *turn = None;
+                turn
+            }
+            Err(_) => turn.lock().await,
+        };
+        if let Some(newer) = written.take().filter(|newer| newer.is(&request)) {
+            request = newer;
+        }
         loop {
             let count = request.counted(Utc::now());
             match api.write_count(&request, &count, self.budget).await {
@@ -192,15 +205,11 @@ impl Errand<'_> {
                     let name = &request.metadata.name;
                     request = api.get(self.namespace(), name, self.budget).await?;
                 }
-                written => {
-                    written?;
-                    let occurrences = count.occurrence_count;
+                counted => {
+                    let name = written.insert(counted?).metadata.name.clone();
                     self.gateway.metrics.signals_deduplicated.inc();
-                    return Ok(Placement {
-                        name: request.metadata.name,
-                        occurrences,
-                        degraded: false,
-                    });
+                    let occurrences = count.occurrence_count;
+                    return Ok(Placement { name, occurrences, degraded: false });
                 }
             }
         }

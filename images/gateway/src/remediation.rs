@@ -1,8 +1,8 @@
-//! The custom resource `RemediationRequest`, `kubernaut.ai/v1alpha1` (BR-GATEWAY-018): as much of it as
-//! the gateway writes and reads. The schema itself is in `k8s/10-crds`.
+//! The custom resource `RemediationRequest`, `kubernaut.ai/v1alpha1` (BR-GATEWAY-018): as much of
+//! it as the gateway writes and reads. The schema itself is in `k8s/10-crds`.
 //!
-//! The gateway writes `spec` once and `status.deduplication` afterwards; `status.phase` belongs to the
-//! controllers.
+//! The gateway writes `spec` once and `status.deduplication` afterwards; `status.phase` belongs to
+//! the controllers.
 //!
 //! Names are `rr-`, 12 digits of the fingerprint, `-`, and a suffix in base 36:
 //! - the time in milliseconds, where Redis has made sure that nobody else creates;
@@ -135,7 +135,14 @@ impl RemediationRequest {
         }
     }
 
-    /// The count with one more occurrence, seen `now`. A request without a count has been seen once.
+    /// Whether both are one object, in whatever versions.
+    pub fn is(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.metadata, &other.metadata);
+        (&ours.namespace, &ours.name) == (&theirs.namespace, &theirs.name)
+    }
+
+    /// The count with one more occurrence, seen `now`. A request without a count has been seen
+    /// once.
     pub fn counted(&self, now: DateTime<Utc>) -> Deduplication {
         let before = self.status.as_ref().and_then(|status| status.deduplication.as_ref());
         let first_seen = before.map_or(&self.spec.received_time, |count| &count.first_seen);

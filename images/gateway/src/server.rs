@@ -1,8 +1,8 @@
 //! Starts the parts, serves, and stops in order.
 //!
-//! Nothing the gateway talks to needs to be there when it starts: readiness says what is missing. On
-//! SIGTERM or SIGINT it is not ready at once, takes connections for `DRAIN_DELAY` more, until the endpoints have
-//! forgotten it, finishes what it has begun, and sends the last audit events.
+//! Nothing the gateway talks to needs to be there when it starts: readiness says what is missing.
+//! On SIGTERM or SIGINT it is not ready at once, takes connections for `DRAIN_DELAY` more, until
+//! the endpoints have forgotten it, finishes what it has begun, and sends the last audit events.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,16 +1,17 @@
 //! What a node holds: which image, by id, is behind which tag.
 //!
 //! `ctr images ls` shows manifest digests, and an image's id is its config's digest, which is in no
-//! column. But containerd's CRI plugin keeps, for every image it serves, a second name that *is* the id:
+//! column. But containerd's CRI plugin keeps, for every image it serves, a second name that *is*
+//! the id:
 //!
 //! ```text
 //! localhost/gateway:0a1b2c   …manifest.v2+json   sha256:68e6…   ← the tag
 //! sha256:ec5c…               …manifest.v2+json   sha256:68e6…   ← the id, same manifest
 //! ```
 //!
-//! So a tag holds an id if both rows lead to one manifest: one call a node settles all images, and a tag
-//! that was moved to another image shows. Where the second row is not there (yet), the manifest itself is
-//! read (`ctr content get`), which names its config.
+//! So a tag holds an id if both rows lead to one manifest: one call a node settles all images, and
+//! a tag that was moved to another image shows. Where the second row is not there (yet), the
+//! manifest itself is read (`ctr content get`), which names its config.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,9 @@
 //! Making, starting and taking down with kind.
 //!
-//! `kind create cluster` is called with `--wait 0`: its own wait is for Ready nodes, while objects can be
-//! applied as soon as the API answers, which it does when kind returns. Creation is tried a second time
-//! only for faults known to pass (`PASSING`); anything else would fail again, half a minute later.
+//! `kind create cluster` is called with `--wait 0`: its own wait is for Ready nodes, while objects
+//! can be applied as soon as the API answers, which it does when kind returns. Creation is tried a
+//! second time only for faults known to pass (`PASSING`); anything else would fail again, half a
+//! minute later.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -26,7 +27,8 @@ pub(super) const QUESTION: Duration = Duration::from_secs(30);
 /// How long taking down may take.
 const DELETION: Duration = Duration::from_mins(2);
 
-/// How long started nodes get to be Ready again: measured at half a minute, with room for a busy host.
+/// How long started nodes get to be Ready again: measured at half a minute, with room for a busy
+/// host.
 const START: Duration = Duration::from_secs(90);
 
 /// Faults of `kind create cluster` that pass, and why they do.

@@ -1,11 +1,11 @@
 //! Images onto the nodes: only what is missing, in one stream a node, seen there afterwards.
 //!
-//! `engine save` is piped straight into `ctr images import` inside the node: no archive on disk, no byte
-//! through our memory. All that a node lacks goes in one stream, so that layers the images share are
-//! sent once (606 MB instead of 1,206 MB for two images on one base). `kind load` is not used: it asks
-//! the engine while `save` holds its store, which deadlocks with podman, and it checks nothing.
-//! `--digests` is left out: it would add an `import-DATE@sha256:…` name to every image, which keeps the
-//! layers of images that were replaced on a kept node for ever.
+//! `engine save` is piped straight into `ctr images import` inside the node: no archive on disk, no
+//! byte through our memory. All that a node lacks goes in one stream, so that layers the images
+//! share are sent once (606 MB instead of 1,206 MB for two images on one base). `kind load` is not
+//! used: it asks the engine while `save` holds its store, which deadlocks with podman, and it
+//! checks nothing. `--digests` is left out: it would add an `import-DATE@sha256:…` name to every
+//! image, which keeps the layers of images that were replaced on a kept node for ever.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,7 +28,8 @@ pub struct Loaded {
 }
 
 /// Sees to it that every node holds every image. `engine` is `podman` or `docker`; `save` gives the
-/// call that writes these tags to its standard output as one archive. A node that fails, fails it all.
+/// call that writes these tags to its standard output as one archive. A node that fails, fails it
+/// all.
 pub fn load(
     cluster: &Cluster,
     images: &[Image],

@@ -11,8 +11,8 @@
 //! | `ready` | waiting for the API and for nodes that were started again |
 //! | `load`, `held` | images onto the nodes, and what a node holds |
 //!
-//! kind gets its provider by `KIND_EXPERIMENTAL_PROVIDER` at *every* call: a single call without it asks
-//! another engine. The kubeconfig is our own file; the user's is neither read nor written, and
+//! kind gets its provider by `KIND_EXPERIMENTAL_PROVIDER` at *every* call: a single call without it
+//! asks another engine. The kubeconfig is our own file; the user's is neither read nor written, and
 //! KUBECONFIG is taken out of every child's environment.
 
 mod decide;

@@ -1,7 +1,8 @@
 //! The containers that are a cluster's nodes, as the engine shows them.
 //!
-//! kind keeps no state of its own: a cluster is the containers that carry its label. The same question
-//! works for podman and docker; `Status` is used because podman 4.3 prints it for `State` too.
+//! kind keeps no state of its own: a cluster is the containers that carry its label. The same
+//! question works for podman and docker; `Status` is used because podman 4.3 prints it for `State`
+//! too.
 
 use anyhow::Context as _;
 

@@ -1,8 +1,9 @@
 //! Host ports: bound before kind is started, so that a clash costs no cluster and names its owner.
 //!
-//! kind itself finds a taken port after half a minute, and then says only "address already in use". The
-//! owner is the container that publishes the port or, if none does, the process whose socket listens:
-//! `/proc/net/tcp*` leads from the port to an inode, `/proc/PID/fd` from the inode to the process.
+//! kind itself finds a taken port after half a minute, and then says only "address already in use".
+//! The owner is the container that publishes the port or, if none does, the process whose socket
+//! listens: `/proc/net/tcp*` leads from the port to an inode, `/proc/PID/fd` from the inode to the
+//! process.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;

@@ -1,8 +1,8 @@
 //! Waiting for the API, and for nodes that were started again.
 //!
-//! After a stop and a start the API serves what it knew before: nodes Ready, pods Running, all of it
-//! stale until the kubelet reports. So a started cluster counts only when every node's heartbeat and
-//! every running container are younger than the start.
+//! After a stop and a start the API serves what it knew before: nodes Ready, pods Running, all of
+//! it stale until the kubelet reports. So a started cluster counts only when every node's heartbeat
+//! and every running container are younger than the start.
 
 use std::time::{Duration, Instant, SystemTime};
 

@@ -1,10 +1,10 @@
 //! What we made: how a cluster is known to be ours, and to be what is wanted.
 //!
-//! A cluster is ours if the record beside its kubeconfig names its very containers (ids are never given
-//! twice), or if its nodes carry our mark, `/kind/xtask`, with this workspace's name in it. The first
-//! costs nothing to check; the second survives `cargo clean`. A cluster with neither is somebody
-//! else's: it is refused, never touched. The record is written as `making` before kind is started, so
-//! that a cluster left half-made by a kill is known for what it is.
+//! A cluster is ours if the record beside its kubeconfig names its very containers (ids are never
+//! given twice), or if its nodes carry our mark, `/kind/xtask`, with this workspace's name in it.
+//! The first costs nothing to check; the second survives `cargo clean`. A cluster with neither is
+//! somebody else's: it is refused, never touched. The record is written as `making` before kind is
+//! started, so that a cluster left half-made by a kill is known for what it is.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,12 +1,14 @@
 //! kind's configuration: ours, merged into the user's.
 //!
-//! Ours is the port table (each host port on 127.0.0.1, so that a suite is not served to the network)
-//! and one kubelet setting: from Kubernetes 1.32 a crashed container is started again after at most
-//! [`RESTART_SECONDS`] instead of 10, 20, 40, … 300 s. A service that came up before what it needs then
-//! loses two seconds, not minutes, and one that can never start is known for it within ten.
+//! Ours is the port table (each host port on 127.0.0.1, so that a suite is not served to the
+//! network) and one kubelet setting: from Kubernetes 1.32 a crashed container is held back for at
+//! most [`RESTART_SECONDS`] instead of 10, 20, 40, … 300 s. The kubelet looks at such a pod every
+//! 10 to 15 s, so a service that came up before what it needs now loses that, not minutes; its
+//! fourth restart was seen after 45 s instead of 90.
 //!
-//! Where both say something, the user's comes last and wins; ports are joined. The text is JSON, which is
-//! YAML; the same input gives the same bytes, since its hash is in the cluster's fingerprint.
+//! Where both say something, the user's comes last and wins; ports are joined. The text is JSON,
+//! which is YAML; the same input gives the same bytes, since its hash is in the cluster's
+//! fingerprint.
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};

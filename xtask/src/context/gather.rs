@@ -275,7 +275,8 @@ fn hashed(
         wanted[*at as usize] = true;
     }
     if index::complete(tree, &mut digests, &wanted)? > 0 {
-        index::store(file, tree, &digests, scan)?;
+        // A state folder that cannot be written costs the time of hashing again, no more.
+        index::store(file, tree, &digests, scan).ok();
     }
     Ok(digests)
 }

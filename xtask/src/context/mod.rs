@@ -57,6 +57,14 @@ pub struct Context {
     rules: Digest,
 }
 
+/// What was really copied to a stage: files may have changed since they were hashed.
+#[derive(Debug)]
+pub struct Staged {
+    pub parts: Parts,
+    /// As [`Context::files`].
+    files: BTreeMap<String, String>,
+}
+
 impl Context {
     /// Everything that is sent, sorted by path bytes.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
@@ -128,20 +136,20 @@ impl Context {
         parts
     }
 
-    /// Copies what is sent to `folder`; the parts of the key of what was really copied.
-    pub fn stage(&self, folder: &Path, held: &BTreeMap<String, String>) -> Result<Parts> {
-        let inputs = stage::stage(&self.contents, &self.tree, folder)?;
-        Ok(self.parts_of(Some(inputs), held))
+    /// Copies what is sent to `folder`.
+    pub fn stage(&self, folder: &Path, held: &BTreeMap<String, String>) -> Result<Staged> {
+        let (inputs, files) = stage::stage(&self.contents, &self.tree, folder)?;
+        Ok(Staged { parts: self.parts_of(Some(inputs), held), files })
     }
 
-    /// What is to be remembered of a build that took `seconds`.
-    pub fn record(&self, parts: &Parts, seconds: f64) -> Record {
+    /// What is to be remembered of a build of what was staged that took `seconds`.
+    pub fn record(&self, staged: Staged, seconds: f64) -> Record {
         Record {
-            key: parts.key().to_string(),
-            parts: parts.clone(),
+            key: staged.parts.key().to_string(),
+            parts: staged.parts,
             ignore: self.rules.to_string(),
             seconds,
-            files: self.files(),
+            files: staged.files,
         }
     }
 

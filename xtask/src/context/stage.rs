@@ -4,6 +4,7 @@
 //! those of the copy. If a file is no longer what the plan saw, the digest of what was copied
 //! counts, and the caller takes the key again.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
 use std::path::Path;
@@ -12,19 +13,27 @@ use anyhow::{Context as _, Result};
 
 use super::contents::{Contents, Entry, record};
 use super::digest::{self, Digest, Records};
+use super::record::line;
 use super::tree::{Kind, Tree, as_path};
 
-/// Copies what is sent to `folder` (made here, must not be there) and returns its digest.
-pub(super) fn stage(contents: &Contents, tree: &Tree, folder: &Path) -> Result<Digest> {
+/// Copies what is sent to `folder` (made here, must not be there) and returns its digest, and what was
+/// copied as records hold it.
+pub(super) fn stage(
+    contents: &Contents,
+    tree: &Tree,
+    folder: &Path,
+) -> Result<(Digest, BTreeMap<String, String>)> {
     let failed = || format!("failed to stage a context in `{}`", folder.display());
     make_folder(folder).with_context(failed)?;
     let mut records = Records::new("inputs");
+    let mut files = BTreeMap::new();
     for entry in contents.entries(tree) {
         let content =
             put(&entry, tree, &folder.join(as_path(entry.path()))).with_context(failed)?;
         record(&mut records, &entry, content.as_ref());
+        files.extend([line(&entry, content.as_ref())]);
     }
-    Ok(records.finish())
+    Ok((records.finish(), files))
 }
 
 fn put(entry: &Entry, tree: &Tree, to: &Path) -> Result<Option<Digest>> {

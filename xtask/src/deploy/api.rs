@@ -1,9 +1,10 @@
 //! The Kubernetes API for waits: `kubectl proxy` on a socket of our own.
 //!
-//! A look at a namespace every 300 ms, by `kubectl get`, takes 0.1 s of a core each: on a machine that
-//! builds at the same time, a wait would take from the builds what it waits for. One `kubectl proxy` a
-//! run holds the connection, the certificates and the TLS; a question to it costs a millisecond. The socket
-//! lies in a folder only we may enter, since whoever reaches it has the cluster.
+//! A look at a namespace every 300 ms, by `kubectl get`, takes 0.1 s of a core each: on a machine
+//! that builds at the same time, a wait would take from the builds what it waits for. One `kubectl
+//! proxy` a run holds the connection, the certificates and the TLS; a question to it costs a
+//! millisecond. The socket lies in a folder only we may enter, since whoever reaches it has the
+//! cluster.
 //!
 //! Questions are HTTP/1.0: the answer then ends with the connection and is never sent in chunks.
 

@@ -32,8 +32,8 @@ const PASSING: [&str; 5] = [
     "connect: connection refused",
 ];
 
-/// Applies a step's objects and gives them back as the API serves them. With `rerun_jobs`, Jobs that
-/// have run are run again: what they worked on may be gone.
+/// Applies a step's objects and gives them back as the API serves them. With `rerun_jobs`, Jobs
+/// that have run are run again: what they worked on may be gone.
 pub fn apply(
     rendered: &Rendered,
     rerun_jobs: bool,

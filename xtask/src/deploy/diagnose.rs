@@ -6,8 +6,9 @@
 //! nodes/NODE/images.txt  memory.txt  disk.txt  processes.txt  kubelet.log
 //! ```
 //!
-//! It runs after a failure and before teardown, also when the run is being stopped: every question has a
-//! limit, several are asked at once, and one that fails leaves its error in the place of the answer.
+//! It runs after a failure and before teardown, also when the run is being stopped: every question
+//! has a limit, several are asked at once, and one that fails leaves its error in the place of the
+//! answer.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};

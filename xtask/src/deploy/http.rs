@@ -1,4 +1,5 @@
-//! One HTTP/1.1 GET and a TCP connection, as waits need them: no TLS, no redirects, only the status.
+//! One HTTP/1.1 GET and a TCP connection, as waits need them: no TLS, no redirects, only the
+//! status.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};

@@ -1,10 +1,10 @@
 //! What earlier runs applied to a kept cluster, and whether it is there unchanged.
 //!
-//! A step need not be applied again if two things agree: the manifest, byte for byte (its image tags
-//! are content keys), and every object of it as the API serves it, by uid and by version: the
-//! `generation`, which counts changes of the spec, or for kinds without one the `resourceVersion`. The
-//! file alone proves nothing: it is believed only as far as one look at the cluster confirms it. That same
-//! look also answers rollout, job and endpoint waits of unchanged steps.
+//! A step need not be applied again if two things agree: the manifest, byte for byte (its image
+//! tags are content keys), and every object of it as the API serves it, by uid and by version: the
+//! `generation`, which counts changes of the spec, or for kinds without one the `resourceVersion`.
+//! The file alone proves nothing: it is believed only as far as one look at the cluster confirms
+//! it. That same look also answers rollout, job and endpoint waits of unchanged steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -58,8 +58,8 @@ impl Kept {
         Self { file: file.to_owned(), steps: Mutex::new(steps.unwrap_or_default()), live: vec![] }
     }
 
-    /// Looks at everything recorded, in one question. A kind that is gone, or a cluster that does not
-    /// answer, leaves everything unproven.
+    /// Looks at everything recorded, in one question. A kind that is gone, or a cluster that does
+    /// not answer, leaves everything unproven.
     pub fn look(&mut self, kubectl: &Tool) {
         let steps = self.steps.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut kinds: BTreeSet<String> = steps
@@ -71,6 +71,7 @@ impl Kept {
             return;
         }
         kinds.insert("EndpointSlice.v1.discovery.k8s.io".to_owned());
+        kinds.insert("Namespace.v1.".to_owned());
         let kinds: Vec<String> = kinds.into_iter().collect();
         let asked = kubectl
             .clone()
@@ -131,8 +132,10 @@ impl Kept {
             let call = delete.clone().arg(object.resource()).arg(&object.name).args(namespace);
             call.run().with_context(|| format!("failed to delete {object}, applied once"))?;
         }
-        let call = delete.args(["namespaces", "--selector", SPEC_LABEL]);
-        call.run().context("failed to delete the namespaces that specs left")?;
+        if self.live.is_empty() || self.live.iter().any(is_of_a_spec) {
+            let call = delete.args(["namespaces", "--selector", SPEC_LABEL]);
+            call.run().context("failed to delete the namespaces that specs left")?;
+        }
         steps.retain(|step, _| current.iter().any(|rendered| rendered.step == *step));
         self.write(&steps)
     }
@@ -168,6 +171,10 @@ impl Proof {
             version: version(object),
         })
     }
+}
+
+fn is_of_a_spec(object: &Value) -> bool {
+    object["kind"] == "Namespace" && !object["metadata"]["labels"][SPEC_LABEL].is_null()
 }
 
 /// What tells objects apart, whatever version of their API they are written in.

@@ -1,8 +1,8 @@
 //! The cluster's objects as they are just now.
 //!
-//! Several steps wait in one namespace at once, so looks are shared: whoever finds the last one older
-//! than [`FRESH`] takes the next, the others wait for it. Each is also written to the diagnostics
-//! folder, so that a run that is killed leaves what it saw.
+//! Several steps wait in one namespace at once, so looks are shared: whoever finds the last one
+//! older than [`FRESH`] takes the next, the others wait for it. Each is also written to the
+//! diagnostics folder, so that a run that is killed leaves what it saw.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Stage 7: manifests onto the cluster, in order, each step waited for, a hopeless one given up at once.
+//! Stage 7: manifests onto the cluster, in order, each step waited for, a hopeless one given up at
+//! once.
 //!
 //! | module | what it holds |
 //! | --- | --- |
@@ -12,10 +13,11 @@
 //! | `explain` | a hopeless pod's events and last log lines |
 //! | `diagnose` | everything about the cluster, into a folder |
 //!
-//! A kept cluster is not emptied between runs: deleting a namespace and starting its pods again takes
-//! longer than all else in an unchanged run. Instead every step is applied anew unless it is
+//! A kept cluster is not emptied between runs: deleting a namespace and starting its pods again
+//! takes longer than all else in an unchanged run. Instead every step is applied anew unless it is
 //! provably as it was (`kept`), what no step applies any more is deleted, a Job is run again when
-//! anything before it changed, and namespaces that specs made (label `xtask-e2e/spec`) are deleted in the background.
+//! anything before it changed, and namespaces that specs made (label `xtask-e2e/spec`) are deleted
+//! in the background.
 
 mod api;
 mod apply;

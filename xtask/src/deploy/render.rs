@@ -1,9 +1,9 @@
 //! A step's manifests, with the run's image tags in them.
 //!
 //! Manifests name images plainly (`image: gateway`). A generated overlay, which holds nothing but
-//! the step's resources and kustomize's own `images:`, sets registry and tag; `kubectl kustomize` renders
-//! it. The text is handed to `kubectl apply` as it came: our YAML reader only looks into it (it would
-//! read `mode: 0755` otherwise than Kubernetes does).
+//! the step's resources and kustomize's own `images:`, sets registry and tag; `kubectl kustomize`
+//! renders it. The text is handed to `kubectl apply` as it came: our YAML reader only looks into it
+//! (it would read `mode: 0755` otherwise than Kubernetes does).
 //!
 //! A folder without a kustomization stands for its YAML and JSON files in the order of their names,
 //! as for `kubectl apply -f FOLDER`.

@@ -12,11 +12,12 @@
 //! | unschedulable, unless for a taint that nodes lose as they become Ready | suspect: another pod may go |
 //! | `FailedCreate` of pods (service account, quota, admission) | suspect |
 //!
-//! A container without a readiness probe is ready for as long as it runs, even if that is the instant before
-//! it crashes: such a rollout is unproven, for a moment, or longer if it has crashed before.
+//! A container without a readiness probe is ready for as long as it runs, even if that is the
+//! instant before it crashes: such a rollout is unproven, for a moment, or longer if it has crashed
+//! before.
 //!
-//! Whoever waits takes a suspect that stays one for hopeless (`wait::GRACE`). For a rollout only pods
-//! of its newest revision count: those of the last one may be as broken as they were.
+//! Whoever waits takes a suspect that stays one for hopeless (`wait::GRACE`). For a rollout only
+//! pods of its newest revision count: those of the last one may be as broken as they were.
 
 use std::fmt;
 use std::time::Duration;
@@ -502,7 +503,8 @@ mod tests {
 
     use super::*;
 
-    /// As Kubernetes 1.34 served them 70 s after they were applied; fields nobody reads are left out.
+    /// As Kubernetes 1.34 served them 70 s after they were applied; fields nobody reads are left
+    /// out.
     const SERVED: &str = include_str!("verdict.json");
 
     fn served() -> Vec<Value> {

@@ -1,8 +1,9 @@
 //! Waiting for what a step promises, and giving up on what cannot come.
 //!
-//! `kubectl wait` fails on an object not yet made and runs to its timeout on a pod that can never start.
-//! This loop bears the one and finds the other: at every look the pods of the step are judged too,
-//! whatever is waited for, so that an http wait does not outlive the pod that should answer.
+//! `kubectl wait` fails on an object not yet made and runs to its timeout on a pod that can never
+//! start. This loop bears the one and finds the other: at every look the pods of the step are
+//! judged too, whatever is waited for, so that an http wait does not outlive the pod that should
+//! answer.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -39,12 +40,14 @@ pub struct Target<'a> {
     pub workloads: &'a [ObjectRef],
     /// Port names → `127.0.0.1:30080`, for `{NAME}` in addresses.
     pub addresses: &'a BTreeMap<String, String>,
-    /// Whether a step that does not come after this one has yet to end. A container that crashes may
-    /// lack what that step brings, and is given three restarts (about 45 s); else two crashes settle it.
+    /// Whether a step that does not come after this one has yet to end. A container that crashes
+    /// may lack what that step brings, and is given three restarts (about 45 s); else two crashes
+    /// settle it.
     pub others_coming: &'a dyn Fn() -> bool,
 }
 
-/// Waits until the target is ready; fails as soon as it cannot be, with the reason, its events and logs.
+/// Waits until the target is ready; fails as soon as it cannot be, with the reason, its events and
+/// logs.
 pub fn wait(target: &Target<'_>, looks: &Looks, events: &Events) -> anyhow::Result<()> {
     let mut patience = Patience::new(target.wait.timeout);
     loop {
@@ -278,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_suspicion_must_last_and_is_forgotten_when_it_does_not_come_back() {
-        let mut patience = Patience::new(Duration::from_secs(60));
+        let mut patience = Patience::new(Duration::from_mins(1));
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let seen = [(0, false), (2, false), (4, false), (8, false), (10, false), (13, true)];

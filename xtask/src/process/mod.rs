@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use child::{Child, Stream};
+pub use display::Brief;
 
 /// Lines of output an error carries.
 const TAIL: usize = 20;
@@ -253,10 +254,23 @@ impl Failure {
     }
 }
 
-/// The full path of a program on PATH, or none.
+/// The full path of a program, or none.
 pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| is_executable(file))
+    search_path().into_iter().map(|folder| folder.join(program)).find(|file| is_executable(file))
+}
+
+/// Where programs are looked for, by us and by every child: PATH, then where Go's own installation
+/// and `go install` put programs without adding the folder to PATH.
+fn search_path() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<_> = std::env::split_paths(&path).collect();
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join("go/bin"));
+    for folder in home.into_iter().chain([PathBuf::from("/usr/local/go/bin")]) {
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    folders
 }
 
 fn is_executable(file: &Path) -> bool {

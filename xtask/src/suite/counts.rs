@@ -17,7 +17,7 @@ pub struct Counts {
 
 /// Reads a suite's output line by line.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub struct Reader {
     /// Of lines that sum up a binary or a whole run.
     sums: Option<Counts>,
     /// Of `go test`: single tests, and packages.
@@ -26,7 +26,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn read(&mut self, line: &str) {
+    /// Takes one line in.
+    pub fn read(&mut self, line: &str) {
         let line = plain(line);
         if let Some(sum) = sum(&line) {
             let sums = self.sums.get_or_insert_default();
@@ -43,7 +44,8 @@ impl Reader {
         }
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    /// The sums so far.
+    pub fn counts(&self) -> Counts {
         match (self.sums, self.tests) {
             (Some(sums), _) => sums,
             // Without `-v`, go prints a line for failed tests only.

@@ -9,8 +9,8 @@
 //! | `XTASK_ARTIFACTS` | a folder for what it wants kept (`JUnit` files, traces) |
 //! | `NAME_URL`, `NAME_HOST`, `NAME_PORT` | one set for each port, its name in capitals, `-` as `_` |
 //!
-//! Its output goes live to the events and whole to a log. What it came to is its exit code; the counts
-//! are read off the closing lines of the test runners (`counts`), for people.
+//! Its output goes live to the events and whole to a log. What it came to is its exit code; the
+//! counts are read off the closing lines of the test runners (`counts`), for people.
 
 mod counts;
 
@@ -21,7 +21,7 @@ use crate::config::{Port, Test};
 use crate::event::{Event, Events, seconds};
 use crate::process::{Ending, Failure, Tool};
 
-pub use counts::Counts;
+pub use counts::{Counts, Reader};
 
 /// What a suite is run with.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,8 @@ impl Outcome {
     }
 }
 
-/// Runs the suite to its end. Tests that fail are an [`Outcome`]; an error is a command that could not be run.
+/// Runs the suite to its end. Tests that fail are an [`Outcome`]; an error is a command that could
+/// not be run.
 pub fn run(given: &Given<'_>, events: &Events) -> anyhow::Result<Outcome> {
     fs_err::create_dir_all(given.artifacts)?;
     let tool = command(given);
@@ -144,9 +145,9 @@ mod tests {
         (outcome, events)
     }
 
-    fn lines(events: &[Event]) -> Vec<&str> {
-        let line = |event| match event {
-            &Event::TestLine { ref line } => Some(line.as_str()),
+    fn lines<'a>(events: &'a [Event]) -> Vec<&'a str> {
+        let line = |event: &'a Event| match event {
+            Event::TestLine { line } => Some(line.as_str()),
             _ => None,
         };
         events.iter().filter_map(line).collect()

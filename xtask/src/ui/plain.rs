@@ -38,8 +38,9 @@ pub(super) fn line(event: &Event, verbosity: Verbosity) -> Option<String> {
 /// From which verbosity on an event is shown.
 fn level(event: &Event) -> Verbosity {
     match event {
-        Event::Warning { .. } | Event::Summary(_) => Verbosity::Quiet,
-        Event::BuildFinished { ok: false, .. }
+        Event::Warning { .. }
+        | Event::Summary(_)
+        | Event::BuildFinished { ok: false, .. }
         | Event::StepFinished { ok: false, .. }
         | Event::LoadFinished { ok: false, .. }
         | Event::TestFinished { ok: false, .. } => Verbosity::Quiet,
@@ -105,8 +106,8 @@ fn outcome(what: &str, name: &str, ok: bool, time: f64, rest: &str) -> String {
     if ok {
         format!("{GREEN}{what:<5}{OFF} {name} {DIM}done in {time}{rest}{OFF}")
     } else {
-        let rest = rest.trim_start_matches(", ");
-        format!("{RED}{what:<5}{OFF} {name} failed after {time}: {rest}")
+        // Why it failed is told in full right after.
+        format!("{RED}{what:<5}{OFF} {name} failed after {time}")
     }
 }
 

@@ -1,5 +1,101 @@
-//! stub
-use super::*;
-pub(super) fn run(_: &Session, _: bool) -> Result<Exit> {
-    Ok(Exit::Done)
+//! `cargo xtask doctor`: what a run needs of this machine, each fault with the command that mends it.
+
+use anyhow::Result;
+
+use super::{Format, Run, Session};
+use crate::config::Config;
+use crate::context::{self, Spec};
+use crate::doctor::{self, Finding, Needs, State};
+use crate::exit::Exit;
+use crate::paths::Paths;
+use crate::ui;
+use crate::ui::text::{DIM, GREEN, OFF, RED, YELLOW};
+
+pub(super) fn run(session: &Session, fix: bool) -> Result<Exit> {
+    let config = session.config()?;
+    let paths = Paths::of(&config.root);
+    let wants = Wants::of(config)?;
+    let needs = wants.needs(session, config, &paths);
+    let findings = if fix { mended(session, &needs, &paths)? } else { doctor::examine(&needs) };
+    match session.format {
+        Format::Json => {
+            let mut json = serde_json::to_vec(&findings)?;
+            json.push(b'\n');
+            ui::data(&json)?;
+        }
+        Format::Human => findings.iter().for_each(|finding| ui::say(&told(finding))),
+    }
+    let faults = findings.iter().any(Finding::is_fault);
+    Ok(if faults { Exit::Environment } else { Exit::Done })
+}
+
+/// Mends what can be mended; on a healthy machine nothing is even logged.
+fn mended(session: &Session, needs: &Needs, paths: &Paths) -> Result<Vec<Finding>> {
+    let findings = doctor::examine(needs);
+    if !findings.iter().any(Finding::is_fault) {
+        return Ok(findings);
+    }
+    let Run { paths, events } = session.begin(paths)?;
+    doctor::fix(needs, &paths.log("doctor"), &events)
+}
+
+/// What the configuration asks of the machine, owned.
+struct Wants {
+    bases: Vec<String>,
+    node_images: Vec<String>,
+    clusters: Vec<String>,
+    ports: Vec<u16>,
+}
+
+impl Wants {
+    fn of(config: &Config) -> Result<Self> {
+        let specs: Vec<Spec> = config.images.values().map(Spec::from).collect();
+        let opened = context::open(&specs)?;
+        let mut bases: Vec<String> =
+            opened.iter().flat_map(context::Opened::bases).map(str::to_owned).collect();
+        bases.sort();
+        bases.dedup();
+        let mut node_images: Vec<String> =
+            config.clusters.values().map(|cluster| cluster.node_image.clone()).collect();
+        node_images.sort();
+        node_images.dedup();
+        Ok(Self {
+            bases,
+            node_images,
+            clusters: config.clusters.values().map(|cluster| cluster.name.clone()).collect(),
+            ports: config.ports.values().map(|port| port.host).collect(),
+        })
+    }
+
+    fn needs<'a>(&'a self, session: &Session, config: &'a Config, paths: &'a Paths) -> Needs<'a> {
+        Needs {
+            engine: session.engine.unwrap_or(config.engine.name),
+            bases: &self.bases,
+            node_images: &self.node_images,
+            clusters: &self.clusters,
+            ports: &self.ports,
+            kind: !config.suites.is_empty(),
+            root: &config.root,
+            state: paths.home(),
+        }
+    }
+}
+
+fn told(finding: &Finding) -> String {
+    let check = finding.check;
+    match &finding.state {
+        State::Fine { detail } => format!("{GREEN}ok{OFF}     {check:<16} {DIM}{detail}{OFF}"),
+        State::Note { what, why } => {
+            format!("{YELLOW}note{OFF}   {check:<16} {what}\n       {DIM}{why}{OFF}")
+        }
+        State::Fault { what, why, mend } => {
+            format!(
+                "{RED}fault{OFF}  {check:<16} {what}\n       {DIM}{why}{OFF}\n       mend: {}",
+                mend.command
+            )
+        }
+        State::CannotMend { what, why, how } => {
+            format!("{RED}fault{OFF}  {check:<16} {what}\n       {DIM}{why}{OFF}\n       {how}")
+        }
+    }
 }

@@ -1,5 +1,235 @@
-//! stub
-use super::*;
-pub(super) fn run(_: &Session, _: &cli::Test) -> Result<Exit> {
-    Ok(Exit::Done)
+//! `cargo xtask test`: the project's own tests, as CI runs them.
+//!
+//! | step | counts |
+//! | --- | --- |
+//! | `cargo fmt --check` | as one |
+//! | `cargo clippy`, warnings are errors | as one |
+//! | `cargo test`, all but the suites | every test |
+//! | the justfile: each recipe is a command we understand, and one is run | every recipe |
+//! | `e2e gateway` | every test |
+//!
+//! Every step runs, whatever became of those before it; only the suite wants a machine that was
+//! mended. A step that fails without a failed test (it did not compile) counts as one failure. The
+//! last line on stdout is `N passed, N failed`.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser as _;
+use serde::Deserialize;
+
+use super::{Run, Session};
+use crate::cli::{self, Cli};
+use crate::doctor;
+use crate::event::{Event, seconds};
+use crate::exit::Exit;
+use crate::paths::Paths;
+use crate::process::{self, Stream, Tool, stop};
+use crate::suite::{Counts, Reader};
+use crate::ui;
+
+/// A whole workspace compiled twice on two slow cores.
+const LIMIT: Duration = Duration::from_hours(1);
+
+pub(super) fn run(session: &Session, args: &cli::Test) -> Result<Exit> {
+    let root = session.config()?.root.clone();
+    let paths = Paths::of(&root);
+    let mended = if args.bootstrap { super::doctor::run(session, true) } else { Ok(Exit::Done) };
+    let mut counts = own_tests(session, &root, &paths, args.bootstrap)?;
+    let suite = mended.and_then(|exit| {
+        ensure!(exit == Exit::Done, "failed to make this machine ready for `e2e gateway`");
+        stop::check()?;
+        gateway(session)
+    });
+    add(&mut counts, one("e2e gateway", suite));
+    ui::data(format!("{} passed, {} failed\n", counts.passed, counts.failed).as_bytes())?;
+    Ok(if counts.failed == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// All but the suite, which has a run of its own.
+fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> Result<Counts> {
+    let run = session.begin(paths)?;
+    let mut counts = Counts::default();
+    for (name, tool) in commands() {
+        stop::check()?;
+        let tool = tool.folder(root).limit(LIMIT).log(run.paths.log(name));
+        add(&mut counts, timed(&run, name, || Ok(counted(&tool))));
+    }
+    add(&mut counts, timed(&run, "justfile", || justfile(root, paths, &run, bootstrap)));
+    Ok(counts)
+}
+
+fn commands() -> [(&'static str, Tool); 3] {
+    let cargo = |args: &[&str]| Tool::new("cargo").args(args.iter().copied());
+    [
+        ("fmt", cargo(&["fmt", "--all", "--check"])),
+        ("clippy", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        ("tests", cargo(&["test", "--workspace", "--exclude", "gateway-e2e", "--no-fail-fast"])),
+    ]
+}
+
+/// What a command's tests came to; the second is its own failure.
+type Outcome = (Counts, Result<()>);
+
+/// A step with its events.
+fn timed(run: &Run, name: &str, step: impl FnOnce() -> Result<Outcome>) -> Counts {
+    run.events.emit(Event::StepStarted { step: name.to_owned() });
+    let begun = Instant::now();
+    let result = step();
+    let (ok, error) = match &result {
+        Ok((_, Ok(()))) => (true, None),
+        Ok((_, Err(error))) | Err(error) => (false, Some(error.to_string())),
+    };
+    let error = error.and_then(|text| text.lines().next().map(str::to_owned));
+    let seconds = seconds(begun.elapsed());
+    run.events.emit(Event::StepFinished { step: name.to_owned(), ok, seconds, error });
+    one(name, result)
+}
+
+/// What a step adds to the sum; its failure is told here.
+fn one(name: &str, result: Result<Outcome>) -> Counts {
+    let (counts, failure) = weighed(result);
+    if let Some(error) = failure {
+        ui::error(&error.context(format!("step `{name}` failed")));
+    }
+    counts
+}
+
+/// A step counts at least as one, passed or failed.
+fn weighed(result: Result<Outcome>) -> (Counts, Option<anyhow::Error>) {
+    let (counts, end) = result.unwrap_or_else(|error| (Counts::default(), Err(error)));
+    match end {
+        Ok(()) => (Counts { passed: counts.passed.max(1), ..counts }, None),
+        Err(error) => (Counts { failed: counts.failed.max(1), ..counts }, Some(error)),
+    }
+}
+
+fn add(sum: &mut Counts, counts: Counts) {
+    sum.passed += counts.passed;
+    sum.failed += counts.failed;
+}
+
+fn counted(tool: &Tool) -> Outcome {
+    let mut reader = Reader::default();
+    let end = tool.stream(|_, line| reader.read(&String::from_utf8_lossy(line)));
+    (reader.counts(), end.map(drop).map_err(Into::into))
+}
+
+fn gateway(session: &Session) -> Result<Outcome> {
+    let build = cli::Build { jobs: None, fail_fast: false, force: false, pull: false };
+    let args = cli::E2e {
+        suite: "gateway".to_owned(),
+        keep: false,
+        no_test: false,
+        require_prebuilt: false,
+        bootstrap: false,
+        build,
+        args: Vec::new(),
+    };
+    let (exit, summary) = super::e2e::whole(session, &args)?;
+    let end = if exit == Exit::Done { Ok(()) } else { Err(anyhow::anyhow!("see above")) };
+    Ok((Counts { passed: summary.passed, failed: summary.failed }, end))
+}
+
+/// `just --dump --dump-format json`, as far as it is read.
+#[derive(Deserialize)]
+struct Justfile {
+    recipes: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Every recipe, run dry, is one `cargo xtask` line the command line takes; `check` is really run.
+fn justfile(root: &Path, paths: &Paths, run: &Run, bootstrap: bool) -> Result<Outcome> {
+    let log = run.paths.log("justfile");
+    let program = just(paths, &log, bootstrap)?;
+    let just = |args: &[&str]| {
+        Tool::new(&program).args(args.iter().copied()).folder(root).limit(LIMIT).log(&log)
+    };
+    let dump = just(&["--dump", "--dump-format", "json"]).read()?;
+    let justfile: Justfile = serde_json::from_str(&dump).context("failed to read the justfile")?;
+    for recipe in justfile.recipes.keys() {
+        let mut lines = Vec::new();
+        just(&["--dry-run", recipe]).stream(|stream, line| {
+            if stream == Stream::Stderr {
+                lines.push(String::from_utf8_lossy(line).into_owned());
+            }
+        })?;
+        for line in lines {
+            understood(&line).with_context(|| format!("recipe `{recipe}` does not work"))?;
+        }
+    }
+    just(&["check"]).run()?;
+    Ok((Counts { passed: justfile.recipes.len() as u64, failed: 0 }, Ok(())))
+}
+
+/// Whether a line of a recipe is a command line of ours.
+fn understood(line: &str) -> Result<()> {
+    let words = line.strip_prefix("cargo xtask ");
+    let words = words.with_context(|| format!("`{line}` is no `cargo xtask` command"))?;
+    Cli::try_parse_from(std::iter::once("xtask").chain(words.split_whitespace()))?;
+    Ok(())
+}
+
+/// `just` from PATH, else from the Python index in an environment of its own.
+fn just(paths: &Paths, log: &Path, bootstrap: bool) -> Result<PathBuf> {
+    let folder = paths.home().join("just");
+    let program = folder.join("bin/just");
+    if let Some(program) =
+        process::find("just").or_else(|| program.exists().then(|| program.clone()))
+    {
+        return Ok(program);
+    }
+    let python = |args: &[&str]| {
+        Tool::new("python3").args(args.iter().copied()).arg(&folder).limit(LIMIT).log(log)
+    };
+    let made = python(&["-m", "venv"]).run();
+    if bootstrap && made.is_err() {
+        doctor::install_packages(&["python3-venv"], log)?;
+        python(&["-m", "venv", "--clear"]).run()?;
+    } else {
+        made.context("hint: install `just`, or `python3-venv` for a copy of our own")?;
+    }
+    let pip = Tool::new(folder.join("bin/pip")).args(["install", "--quiet", "rust-just"]);
+    pip.limit(LIMIT).log(log).run()?;
+    Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_counts_its_tests_or_as_one() {
+        let counts = |passed, failed| Counts { passed, failed };
+        let failed = || Err(anyhow::anyhow!("exit status 101"));
+        for (result, expected) in [
+            (Ok((counts(0, 0), Ok(()))), counts(1, 0)),
+            (Ok((counts(12, 0), Ok(()))), counts(12, 0)),
+            (Ok((counts(12, 2), failed())), counts(12, 2)),
+            (Ok((counts(12, 0), failed())), counts(12, 1)),
+            (Err(anyhow::anyhow!("not started")), counts(0, 1)),
+        ] {
+            assert_eq!(weighed(result).0, expected);
+        }
+    }
+
+    #[test]
+    fn recipes_are_commands_of_ours() {
+        for line in
+            ["cargo xtask e2e gateway", "cargo xtask images ", "cargo xtask test --bootstrap"]
+        {
+            understood(line).unwrap();
+        }
+        for line in ["cargo test", "cargo xtask e2e", "cargo xtask plan --no-such-flag"] {
+            understood(line).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn tests_are_counted_off_a_commands_output() {
+        let script = "echo 'test result: FAILED. 3 passed; 1 failed; 0 ignored'; exit 101";
+        let (counts, end) = counted(&Tool::new("sh").arg("-c").arg(script));
+        assert_eq!(counts, Counts { passed: 3, failed: 1 });
+        assert!(end.is_err());
+    }
 }

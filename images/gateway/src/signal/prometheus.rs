@@ -1,9 +1,9 @@
 //! Alertmanager's webhook, version 4 (BR-GATEWAY-003).
 //!
 //! The resource an alert is about is named by its labels; the first of these that is there wins:
-//! `pod`, `deployment`, `statefulset`, `daemonset`, `replicaset`, `cronjob`, `job_name` (plain `job` is
-//! the scrape job), `persistentvolumeclaim`, `service`, `node`. With none of them the alert is
-//! about its namespace.
+//! `pod`, `deployment`, `statefulset`, `daemonset`, `replicaset`, `cronjob`, `job_name` (plain
+//! `job` is the scrape job), `persistentvolumeclaim`, `service`, `node`. With none of them the
+//! alert is about its namespace.
 
 use std::collections::BTreeMap;
 

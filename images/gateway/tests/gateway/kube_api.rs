@@ -1,5 +1,5 @@
-//! As much of a Kubernetes API server as the gateway talks to, over real HTTP: remediation requests by
-//! namespace, optimistic concurrency, and 429s on demand.
+//! As much of a Kubernetes API server as the gateway talks to, over real HTTP: remediation requests
+//! by namespace, optimistic concurrency, and 429s on demand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

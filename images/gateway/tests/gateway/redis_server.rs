@@ -1,5 +1,5 @@
-//! As much of Redis as the gateway uses, over real TCP: `GET`, `SET` with `NX` and `PX`, and its two
-//! scripts. Nothing expires by itself; [`RedisServer::forget`] stands for the TTL.
+//! As much of Redis as the gateway uses, over real TCP: `GET`, `SET` with `NX` and `PX`, and its
+//! two scripts. Nothing expires by itself; [`RedisServer::forget`] stands for the TTL.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

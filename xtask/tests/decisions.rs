@@ -1,0 +1,340 @@
+//! What is built, what is skipped and what is said about it, through the command line and a fake engine that also
+//! misbehaves as engines do.
+#![expect(clippy::unwrap_used, reason = "all of this is a test")]
+
+mod support;
+
+use support::Case;
+
+/// Digits that differ from run to run as `…`.
+fn settled(text: &str) -> String {
+    let mut settled = String::new();
+    for word in text.split_inclusive([' ', '\n', ':']) {
+        let bare = word.trim_end_matches([' ', '\n', ':']);
+        let is_hex = bare.len() >= 12 && bare.chars().all(|c| c.is_ascii_hexdigit());
+        settled.push_str(if is_hex { "…" } else { bare });
+        settled.push_str(&word[bare.len()..]);
+    }
+    settled
+}
+
+#[test]
+fn what_was_never_built_is_built_and_then_skipped() {
+    let case = Case::of_two();
+    assert_eq!(case.decision("api"), ("build".into(), vec!["no-image".into(), "no-record".into()]));
+    case.ok(&["images"]);
+    assert_eq!(case.decision("api"), ("skip".into(), vec!["up-to-date".into()]));
+}
+
+#[test]
+fn only_the_image_whose_file_changed_is_built_again() {
+    let case = Case::of_two();
+    case.ok(&["images"]);
+    case.calls("");
+    case.ok(&["images"]);
+    let calls = case.calls("");
+    assert_eq!(calls.len(), 1, "one batched question: {calls:?}");
+    case.write("src/a", "2");
+    case.write("src/new", "");
+    fs_err::remove_file(case.path("src/b")).unwrap();
+    let reasons = ["file-changed src/a", "file-removed src/b", "file-added src/new"];
+    assert_eq!(case.decision("api"), ("build".into(), reasons.map(str::to_owned).into()));
+    assert_eq!(case.decision("web"), ("skip".into(), vec!["up-to-date".into()]));
+    case.calls("");
+    case.ok(&["images"]);
+    let builds: Vec<_> =
+        case.calls("").into_iter().filter(|call| call.contains("build ")).collect();
+    assert_eq!(builds.len(), 1, "{builds:?}");
+    assert!(builds[0].contains("dev.xtask.image=api"), "{builds:?}");
+}
+
+#[test]
+fn going_back_to_what_was_built_before_builds_nothing() {
+    let case = Case::of_two();
+    case.ok(&["images"]);
+    case.write("src/a", "2");
+    case.ok(&["images"]);
+    case.write("src/a", "1");
+    assert_eq!(case.decision("api").0, "skip");
+}
+
+#[test]
+fn a_touch_and_a_file_made_again_the_same_build_nothing() {
+    let case = Case::of_two();
+    case.ok(&["images"]);
+    let file = std::fs::File::options().write(true).open(case.path("src/a")).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    case.write("src/b", "1");
+    case.calls("");
+    case.ok(&["images"]);
+    assert_eq!(case.calls("").len(), 1);
+    assert_eq!(case.ok(&["images", "--check"]).code, Some(0));
+}
+
+#[test]
+fn success_without_an_image_is_found_out() {
+    for mode in ["no-image", "lies"] {
+        let case = Case::of_two().engine_file("mode", mode);
+        let ran = case.run(&["images", "api"]);
+        assert_eq!(ran.code, Some(1), "{mode}: {ran:#?}");
+        assert!(
+            ran.stderr.contains("the engine reports success, but there is no image"),
+            "{ran:#?}"
+        );
+        assert_eq!(case.decision("api").0, "build", "{mode}");
+    }
+}
+
+#[test]
+fn an_old_image_for_a_new_key_is_found_out_and_built_without_the_cache() {
+    let case = Case::of_two();
+    case.ok(&["images", "api"]);
+    case.write("src/a", "2");
+    case.tell_engine("mode", "stale");
+    let ran = case.ok(&["images", "api"]);
+    assert!(ran.stderr.contains("the engine's cache served an older image"), "{ran:#?}");
+    assert_eq!(case.decision("api").0, "skip");
+    let tag = case.plan()["images"][0]["tag"].as_str().unwrap().to_owned();
+    assert!(case.sent(&tag).unwrap().contains("./src/a 2"));
+}
+
+#[test]
+fn an_engine_that_serves_old_images_even_so_fails_the_run_and_tags_nothing() {
+    let case = Case::of_two();
+    case.ok(&["images", "api"]);
+    let before = case.tags();
+    case.write("src/a", "2");
+    case.tell_engine("mode", "stale-always");
+    let ran = case.run(&["images", "api"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("even without its cache"), "{ran:#?}");
+    assert_eq!(case.tags(), before);
+    assert_eq!(case.decision("api").0, "build");
+}
+
+#[test]
+fn an_image_that_has_lost_its_tag_or_its_labels_is_built_again() {
+    let case = Case::of_two();
+    case.ok(&["images"]);
+    let tag = |image: &str| {
+        case.plan()["images"].as_array().unwrap().iter()
+        .find(|one| one["name"] == image).unwrap()["tag"].as_str().unwrap().replace('/', "%")
+    };
+    let (api, web) = (case.engine("tags").join(tag("api")), case.engine("tags").join(tag("web")));
+    // Retagged: the name of one on the other.
+    fs_err::copy(&web, &api).unwrap();
+    assert_eq!(case.decision("api"), ("build".into(), vec!["no-image".into()]));
+    case.ok(&["images"]);
+    assert_eq!(case.decision("api").0, "skip");
+    // A label gone, as after `podman commit` or another tool's build.
+    let id = fs_err::read_to_string(&api).unwrap();
+    case.tell_engine(&format!("images/{}", id.trim()), "dev.xtask.image=api\n");
+    assert_eq!(case.decision("api"), ("build".into(), vec!["no-image".into()]));
+    // Deleted.
+    fs_err::remove_file(&web).unwrap();
+    assert_eq!(case.decision("web"), ("build".into(), vec!["no-image".into()]));
+    case.ok(&["images"]);
+    assert_eq!((case.decision("api").0, case.decision("web").0), ("skip".into(), "skip".into()));
+}
+
+#[test]
+fn a_failed_build_shows_its_last_lines_and_leaves_no_record() {
+    let case = Case::of_two().engine_file("mode", "fails");
+    let ran = case.run(&["images"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("failed to build image `api`"), "{ran:#?}");
+    assert!(ran.stderr.contains("cc: error: src/main.c: no such instruction"), "{ran:#?}");
+    assert_eq!(case.decision("api").1, ["no-image", "no-record"]);
+}
+
+#[test]
+fn check_tells_ci_whether_anything_would_be_built() {
+    let case = Case::of_two();
+    let ran = case.run(&["images", "--check"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("api would be built: no image of this key"), "{ran:#?}");
+    assert!(!case.engine("images").read_dir().unwrap().any(|_| true));
+    case.ok(&["images"]);
+    case.ok(&["images", "--check"]);
+    case.write("web/index", "2");
+    let ran = case.run(&["images", "--check"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("web would be built: changed web/index"), "{ran:#?}");
+    assert!(!ran.stderr.contains("api would"), "{ran:#?}");
+    case.ok(&["images", "--check", "api"]);
+}
+
+#[test]
+fn the_plan_has_the_form_scripts_rely_on() {
+    let case = Case::of_two();
+    let plan = case.plan();
+    assert_eq!(plan["version"], 1);
+    assert_eq!(plan["steps"], serde_json::json!([]));
+    let api = &plan["images"][0];
+    assert_eq!(api["name"], "api");
+    assert_eq!(api["action"], "build");
+    assert_eq!(api["reasons"][0], serde_json::json!({"kind": "no-image"}));
+    assert_eq!(api["memory"], 1_610_612_736);
+    assert_eq!(api.get("seconds"), None);
+    let (key, tag) = (api["key"].as_str().unwrap(), api["tag"].as_str().unwrap());
+    assert_eq!(key.len(), 64);
+    assert_eq!(tag, format!("localhost/api:{}", &key[..16]));
+    case.ok(&["images"]);
+    let api = &case.plan()["images"][0];
+    assert_eq!((&api["action"], api["key"].as_str().unwrap()), (&"skip".into(), key));
+    assert!(api["seconds"].as_f64().unwrap() > 0.0);
+    case.write("src/a", "2");
+    let changed = serde_json::json!({"kind": "file-changed", "path": "src/a"});
+    assert_eq!(case.plan()["images"][0]["reasons"][0], changed);
+}
+
+#[test]
+fn a_plan_changes_nothing_but_the_state() {
+    let case = Case::of_two();
+    case.plan();
+    assert_eq!(case.calls("").iter().filter(|call| !call.starts_with("info")).count(), 1);
+    let made: Vec<_> = fs_err::read_dir(case.path("target/xtask")).unwrap().collect();
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert!(case.path("target/xtask/state").is_dir());
+}
+
+#[test]
+fn why_names_what_changed() {
+    let case = Case::of_two();
+    let why = |case: &Case| settled(&case.ok(&["why", "api"]).stdout);
+    insta::assert_snapshot!(why(&case), @r"
+    api would be built
+      no image of this key
+      no record of an earlier build
+    key   …
+    tag   localhost/api:…
+    sent  2 files, 2 B
+    ");
+    case.ok(&["images"]);
+    insta::assert_snapshot!(why(&case), @r"
+    api is up to date
+      up to date
+    key   …
+    tag   localhost/api:…
+    sent  2 files, 2 B
+    ");
+    (0..25).for_each(|n| case.write(&format!("src/more-{n:02}"), ""));
+    case.write("src/a", "2");
+    case.write("api.Dockerfile", "FROM scratch\nARG GO=1\nCOPY src /src\n");
+    case.write(".dockerignore", "src/b\n");
+    let told = why(&case);
+    assert!(told.contains("  ignore rules changed\n  changed src/a\n  removed src/b\n"), "{told}");
+    assert!(told.contains("  added src/more-00\n"), "{told}");
+    assert!(told.contains("\n  and 10 more\n"), "{told}");
+    case.run(&["images"]);
+    case.write("api.Dockerfile", "FROM scratch\nARG GO=2\nCOPY . /src\n");
+    let told = why(&case);
+    assert!(told.contains("Dockerfile changed\n"), "{told}");
+    assert!(told.contains("build arg GO: 1 → 2\n"), "{told}");
+    assert!(
+        told.contains("the whole context: an instruction reads the context's root (line 3"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_base_that_moved_is_a_reason() {
+    let base = "docker.io/library/debian:12";
+    let case = Case::of_two()
+        .file("api.Dockerfile", &format!("FROM {base}\nCOPY src /src\n"))
+        .engine_file("registry/docker.io%library%debian:12", &"b".repeat(64));
+    case.ok(&["images", "api"]);
+    assert_eq!(case.decision("api").0, "skip", "the key was taken again with the base's id");
+    case.tell_engine(&format!("images/{}", "c".repeat(64)), "");
+    case.tell_engine("tags/docker.io%library%debian:12", &"c".repeat(64));
+    assert_eq!(case.decision("api"), ("build".into(), vec!["base-image".into()]));
+    insta::assert_snapshot!(settled(&case.ok(&["why", "api"]).stdout), @r"
+    api would be built
+      base image docker.io/library/debian:12: … → …
+    key   …
+    tag   localhost/api:…
+    sent  2 files, 2 B
+    base  docker.io/library/debian:12 (cccccccccccc)
+    ");
+}
+
+#[test]
+fn pull_asks_the_registry_for_a_newer_base() {
+    let case = Case::of_two()
+        .file("api.Dockerfile", "FROM docker.io/library/debian:12\nCOPY src /src\n")
+        .engine_file("registry/docker.io%library%debian:12", &"b".repeat(64));
+    case.ok(&["images", "api"]);
+    case.tell_engine("registry/docker.io%library%debian:12", &"c".repeat(64));
+    assert_eq!(case.decision("api").0, "skip", "nobody asked");
+    case.calls("");
+    case.ok(&["images", "api", "--pull"]);
+    let calls = case.calls("");
+    assert!(calls.iter().any(|call| call.contains("build ")), "{calls:?}");
+}
+
+#[test]
+fn a_base_nobody_has_is_the_environment_s_fault() {
+    let case = Case::of_two().file("api.Dockerfile", "FROM docker.io/library/debian:12\n");
+    let ran = case.run(&["images", "api"]);
+    assert_eq!(ran.code, Some(3), "{ran:#?}");
+    assert!(ran.stderr.contains("failed to fetch the base image"), "{ran:#?}");
+}
+
+#[test]
+fn a_file_changed_between_plan_and_staging_gives_the_key_of_what_was_sent() {
+    let case = Case::of_two();
+    case.tell_engine("after-inspect", &format!("echo 2 > {}", case.path("src/a").display()));
+    let before = case.engine("after-inspect");
+    let ran = case.ok(&["images", "api"]);
+    assert!(!before.exists(), "the edit was made");
+    assert!(ran.stderr.contains("files changed since the plan; its key is now"), "{ran:#?}");
+    let tags = case.tags();
+    assert_eq!(tags.len(), 1, "{tags:?}");
+    assert!(case.sent(&tags[0]).unwrap().contains("./src/a 2"));
+    assert_eq!(case.decision("api").0, "skip", "what is there now is what was sent");
+    // The record tells of what was sent, too.
+    case.write("src/b", "3");
+    assert_eq!(case.decision("api").1, ["file-changed src/b"]);
+}
+
+#[test]
+fn forced_builds_whatever_is_there() {
+    let case = Case::of_two();
+    case.ok(&["images"]);
+    case.calls("");
+    case.ok(&["images", "--force"]);
+    let builds = case.calls("").into_iter().filter(|call| call.contains("build "));
+    assert_eq!(builds.count(), 2);
+}
+
+#[test]
+fn what_is_sent_is_what_the_ignore_file_leaves_and_the_dockerfile_reads() {
+    let case = Case::of_two()
+        .file(".dockerignore", "src/b\n")
+        .file("src/vendor/v", "1")
+        .file("other", "1");
+    case.ok(&["images", "api"]);
+    assert_eq!(case.sent(&case.tags()[0]).unwrap(), "./src/a 1\n");
+}
+
+#[test]
+fn faults_of_usage_end_with_2_and_say_where() {
+    let config = |text: &str| Case::of_two().config(text).run(&["plan"]);
+    let typo = config("[images.api]\ndockerfile = 'api.Dockerfile'\nmemroy = '1 GiB'\n");
+    assert_eq!(typo.code, Some(2), "{typo:#?}");
+    assert!(typo.stderr.contains("xtask.toml:3"), "{typo:#?}");
+    assert!(typo.stderr.contains("`memory`"), "{typo:#?}");
+    let missing = config("[images.api]\ndockerfile = 'no.Dockerfile'\n");
+    assert_eq!(missing.code, Some(2), "{missing:#?}");
+    assert!(missing.stderr.contains("no.Dockerfile"), "{missing:#?}");
+    let unknown = Case::of_two().run(&["why", "apo"]);
+    assert_eq!(unknown.code, Some(2), "{unknown:#?}");
+    assert!(unknown.stderr.contains("there is no image `apo`"), "{unknown:#?}");
+    assert!(unknown.stderr.contains("hint: it has api, web"), "{unknown:#?}");
+    let bad = Case::of_two().file("web.Dockerfile", "FROM scratch\nCOPPY a b\n").run(&["plan"]);
+    assert_eq!(bad.code, Some(2), "{bad:#?}");
+    assert!(bad.stderr.contains("web.Dockerfile:2"), "{bad:#?}");
+    let pattern = Case::of_two().file(".dockerignore", "a\n[\n").run(&["plan"]);
+    assert_eq!(pattern.code, Some(2), "{pattern:#?}");
+    assert!(pattern.stderr.contains(".dockerignore:2"), "{pattern:#?}");
+}

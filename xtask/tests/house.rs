@@ -1,0 +1,233 @@
+//! The house holds itself: what ARCHITECTURE.md and CONTRIBUTING.md promise is read off the sources.
+//! All offences are reported at once, as `file:line: what`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Longest function, in lines.
+const LONGEST: usize = 70;
+
+/// Stages in running order, with what they may use of each other beyond types: nothing.
+const STAGES: [&str; 9] =
+    ["config", "context", "plan", "schedule", "engine", "cluster", "deploy", "suite", "report"];
+
+/// What may know nothing but events.
+const READERS: [&str; 2] = ["ui", "report"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+struct Source {
+    /// Relative to the workspace.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The folder of `xtask/src` it belongs to, or its own name.
+    fn module(&self) -> &str {
+        let rest = self.path.strip_prefix("xtask/src/").unwrap_or(&self.path);
+        rest.split('/').next().unwrap_or(rest).trim_end_matches(".rs")
+    }
+
+    /// Lines outside `#[cfg(test)]` modules at the end of a file.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate();
+        lines.take_while(|(_, line)| *line != "#[cfg(test)]").map(|(at, line)| (at + 1, line))
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.ends_with("tests.rs") || self.path.contains("/tests/")
+    }
+}
+
+fn sources(folders: &[&str]) -> Vec<Source> {
+    let mut found = Vec::new();
+    for folder in folders {
+        walk(&root().join(folder), &mut found);
+    }
+    assert!(found.len() > 20, "the sources were not found");
+    found
+}
+
+fn walk(folder: &Path, found: &mut Vec<Source>) {
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            walk(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let relative = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+            found.push(Source { path: relative, text: fs_err::read_to_string(&path).unwrap() });
+        }
+    }
+}
+
+fn hold(offences: &[String]) {
+    assert!(offences.is_empty(), "\n{}\n", offences.join("\n"));
+}
+
+#[test]
+fn every_module_has_a_header() {
+    let sources = sources(&["xtask/src", "xtask/tests", "images", "e2e"]);
+    let bare = sources.iter().filter(|source| !source.text.starts_with("//!") && !source.is_test());
+    hold(&bare.map(|source| format!("{}:1: no header", source.path)).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_function_is_longer_than_a_screen() {
+    let mut offences = Vec::new();
+    for source in sources(&["xtask/src", "images", "e2e"]) {
+        let mut open: Option<(usize, String)> = None;
+        for (at, line) in source.text.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            if open.is_none() && is_function(line) && !line.trim_end().ends_with('}') {
+                open = Some((at, " ".repeat(indent) + "}"));
+            } else if let Some((start, end)) = &open
+                && line == end
+            {
+                let length = at - start + 1;
+                if length > LONGEST {
+                    offences.push(format!("{}:{}: {length} lines", source.path, start + 1));
+                }
+                open = None;
+            }
+        }
+    }
+    hold(&offences);
+}
+
+fn is_function(line: &str) -> bool {
+    let line = line.trim_start();
+    let line = line.strip_prefix("pub").unwrap_or(line);
+    let line =
+        line.strip_prefix("(super)").or(line.strip_prefix("(crate)")).unwrap_or(line).trim_start();
+    let line = line.strip_prefix("async ").or(line.strip_prefix("const ")).unwrap_or(line);
+    line.starts_with("fn ")
+}
+
+#[test]
+fn processes_are_started_in_one_place() {
+    let sources = sources(&["xtask/src"]);
+    let elsewhere = sources.iter().filter(|source| source.module() != "process");
+    let offences = elsewhere.flat_map(|source| {
+        let starts = source.code().filter(|(_, line)| line.contains("Command::new"));
+        starts.map(|(at, _)| format!("{}:{at}: starts a process", source.path))
+    });
+    hold(&offences.collect::<Vec<_>>());
+}
+
+#[test]
+fn printing_is_done_in_one_place() {
+    let sources = sources(&["xtask/src"]);
+    let elsewhere = sources.iter().filter(|source| source.module() != "ui" && !source.is_test());
+    let offences = elsewhere.flat_map(|source| {
+        let prints = |line: &str| {
+            ["println!", "print!(", "stdout()", "stderr()"].iter().any(|p| line.contains(p))
+        };
+        source
+            .code()
+            .filter(move |(_, line)| prints(line))
+            .map(|(at, _)| format!("{}:{at}: prints", source.path))
+    });
+    hold(&offences.collect::<Vec<_>>());
+}
+
+/// `crate::STAGE::…` paths a line uses.
+fn used(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    line.split("crate::").skip(1).filter_map(|rest| {
+        let (module, rest) = rest.split_once("::").unwrap_or((rest, ""));
+        let module = module.trim_end_matches([';', ',', ' ', '}']);
+        Some((module, rest)).filter(|(module, _)| !module.is_empty())
+    })
+}
+
+#[test]
+fn a_stage_uses_only_the_types_of_those_before_it() {
+    let mut offences = Vec::new();
+    for source in sources(&["xtask/src"]) {
+        let Some(own) = STAGES.iter().position(|stage| *stage == source.module()) else { continue };
+        if source.is_test() {
+            continue;
+        }
+        for (at, line) in source.code() {
+            for (module, rest) in used(line) {
+                let Some(other) = STAGES.iter().position(|stage| *stage == module) else {
+                    continue;
+                };
+                let what =
+                    rest.trim_start_matches(|c: char| c.is_lowercase() || c == '_' || c == ':');
+                let types_only =
+                    what.starts_with(|c: char| c.is_uppercase() || c == '{' || c == '*');
+                let whole_module = rest.is_empty();
+                if other > own {
+                    offences.push(format!("{}:{at}: `{module}` comes later", source.path));
+                } else if other < own && !types_only && !whole_module {
+                    offences.push(format!("{}:{at}: a function of `{module}`", source.path));
+                }
+            }
+        }
+    }
+    hold(&offences);
+}
+
+#[test]
+fn readers_of_events_know_no_stage() {
+    let mut offences = Vec::new();
+    for source in sources(&["xtask/src"]) {
+        if !READERS.contains(&source.module()) || source.is_test() {
+            continue;
+        }
+        for (at, line) in source.code() {
+            let stage = used(line).find(|(module, _)| {
+                *module != source.module() && (STAGES.contains(module) || *module == "verbs")
+            });
+            if let Some((module, _)) = stage {
+                offences.push(format!("{}:{at}: knows `{module}`", source.path));
+            }
+        }
+    }
+    hold(&offences);
+}
+
+#[test]
+fn plan_and_schedule_do_no_input_or_output() {
+    let mut offences = Vec::new();
+    for source in sources(&["xtask/src/plan", "xtask/src/schedule", "xtask/src/config"]) {
+        let pure = source.module() == "plan" || source.module() == "schedule";
+        if !pure || source.is_test() {
+            continue;
+        }
+        let touches = |line: &str| {
+            ["fs_err", "std::fs", "std::env", "Tool", "std::net"].iter().any(|w| line.contains(w))
+        };
+        let lines =
+            source.code().filter(|(_, line)| touches(line) && !line.trim_start().starts_with("//"));
+        offences.extend(lines.map(|(at, _)| format!("{}:{at}: input or output", source.path)));
+    }
+    hold(&offences);
+}
+
+#[test]
+fn the_changelog_has_this_version() {
+    let changelog = fs_err::read_to_string(root().join("CHANGELOG.md")).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(changelog.contains(&format!("## [{version}]")), "CHANGELOG.md lacks {version}");
+}
+
+#[test]
+fn the_map_names_every_folder_and_no_other() {
+    let map = fs_err::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let named: BTreeSet<&str> = map
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("/`"))
+        .map(|(folder, _)| folder)
+        .collect();
+    let entries = fs_err::read_dir(root().join("xtask/src")).unwrap().map(|entry| entry.unwrap());
+    let folders: BTreeSet<String> = entries
+        .filter(|entry| entry.file_type().unwrap().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let folders: BTreeSet<&str> = folders.iter().map(String::as_str).collect();
+    assert_eq!(named, folders, "ARCHITECTURE.md's map and the folders of xtask/src");
+}
