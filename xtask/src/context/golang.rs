@@ -21,8 +21,6 @@
 mod manifest;
 mod modules;
 mod source;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -328,3 +326,6 @@ fn name(path: &[u8]) -> &[u8] {
 fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').map_or(b"", |slash| &path[..slash])
 }
+
+#[cfg(test)]
+mod tests;
