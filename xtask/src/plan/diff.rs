@@ -30,7 +30,10 @@ pub fn diff(before: &Record, now: &Now) -> Vec<Reason> {
     }));
     reasons.extend(changes(&old.bases, &new.bases).map(|(reference, old, new)| {
         let reference = reference.clone();
-        Reason::BaseImage { detail: turned(old.map(id), new.map(id)), reference }
+        Reason::BaseImage {
+            detail: turned(old.map(|old| id(old.as_deref())), new.map(|new| id(new.as_deref()))),
+            reference,
+        }
     }));
     if old.target != new.target {
         let detail = turned(old.target.as_deref(), new.target.as_deref());
@@ -98,8 +101,8 @@ fn turned(old: Option<&str>, new: Option<&str>) -> String {
     }
 }
 
-fn id(id: &Option<String>) -> &str {
-    id.as_deref().map_or("not fetched", |id| id.get(..12).unwrap_or(id))
+fn id(id: Option<&str>) -> &str {
+    id.map_or("not fetched", |id| id.get(..12).unwrap_or(id))
 }
 
 #[cfg(test)]

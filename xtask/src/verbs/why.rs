@@ -50,6 +50,6 @@ fn human(one: &survey::Surveyed) -> String {
         let id = id.as_deref().map_or("not fetched yet", |id| id.get(..12).unwrap_or(id));
         lines.push(format!("base  {base} ({id})"));
     }
-    lines.push(format!("{OFF}"));
+    lines.push(OFF.to_owned());
     lines.join("\n")
 }
