@@ -35,7 +35,7 @@ pub struct Global {
     /// Print more; twice: every line of every build
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// When to use colour (NO_COLOR is honoured)
+    /// When to use colour (`NO_COLOR` is honoured)
     #[arg(long, global = true, value_enum, default_value = "auto")]
     pub color: Color,
 }
@@ -70,6 +70,7 @@ pub enum Verb {
     Cluster(Cluster),
     Doctor(Doctor),
     Test(Test),
+    Completions(Completions),
 }
 
 /// Run a suite: images, cluster, load, apply, wait, test
@@ -79,6 +80,7 @@ pub enum Verb {
   cargo xtask e2e gateway --keep               keep the cluster; the next run uses it again
   cargo xtask e2e gateway --bootstrap          install what is missing first
   cargo xtask e2e gateway -- --nocapture cors  arguments for the test command")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct E2e {
     /// Suite of the configuration
     pub suite: String,
@@ -181,7 +183,7 @@ pub struct Context {
     #[arg(short = '0', requires = "list")]
     pub null: bool,
     /// Compare with the budgets; exit 1 if one is exceeded
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["dir", "list"])]
     pub check: bool,
     /// A directory outside the configuration
     #[arg(long)]
@@ -239,6 +241,14 @@ pub struct Test {
     /// Run `doctor --fix` first
     #[arg(long)]
     pub bootstrap: bool,
+}
+
+/// Print completions for a shell
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  cargo xtask completions bash > ~/.local/share/bash-completion/completions/xtask")]
+pub struct Completions {
+    pub shell: clap_complete::Shell,
 }
 
 #[cfg(test)]

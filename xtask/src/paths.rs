@@ -139,3 +139,8 @@ pub fn machine() -> PathBuf {
         .unwrap_or_else(std::env::temp_dir);
     base.join(format!("xtask-{}", rustix::process::getuid().as_raw()))
 }
+
+/// Where runs tell each other what memory they hold.
+pub fn ledger() -> PathBuf {
+    machine().join("memory")
+}

@@ -126,20 +126,21 @@ impl Api {
         read(&self.call(Call { method: Method::GET, path, body: None }, budget).await?)
     }
 
-    /// Writes the count, provided the request is still the version given.
+    /// Writes the count, provided the request is still the version given; the version after it.
     pub async fn write_count(
         &self,
         request: &RemediationRequest,
         count: &Deduplication,
         budget: &Budget,
-    ) -> Result<(), ApiError> {
+    ) -> Result<RemediationRequest, ApiError> {
         let metadata = &request.metadata;
         let path = format!("{}/{}/status", collection(&metadata.namespace), metadata.name);
         let body = json!({
             "metadata": {"resourceVersion": metadata.resource_version},
             "status": {"deduplication": count},
         });
-        self.call(Call { method: Method::PATCH, path, body: Some(&body) }, budget).await.map(drop)
+        let call = Call { method: Method::PATCH, path, body: Some(&body) };
+        read(&self.call(call, budget).await?)
     }
 
     /// Whether the API answers; an API that limits us is there.

@@ -174,7 +174,7 @@ impl Errand<'_> {
         let aftermath = Budget::starting_now(AFTERMATH);
         match api.write_count(&created, &Deduplication::first(now), &aftermath).await {
             // Someone was faster and has counted this one in.
-            Ok(()) | Err(ApiError::Conflict(_)) => {}
+            Ok(_) | Err(ApiError::Conflict(_)) => {}
             Err(error) => {
                 tracing::warn!(error = error.to_string(), "the first count is not written");
             }
@@ -182,11 +182,22 @@ impl Errand<'_> {
         Ok(Placement { name: created.metadata.name, occurrences: 1, degraded: false })
     }
 
-    /// Adds one to the request's count. Tasks of this gateway take turns; against other replicas
-    /// the resource version decides, and who loses looks at the newer version.
+    /// Adds one to the request's count. Tasks of this gateway take turns, and who has waited for the
+    /// turn goes on from what was written meanwhile, or each would first be refused for its old
+    /// version. Against other replicas that version decides, and who loses looks at the newer one.
     async fn count(&self, mut request: RemediationRequest) -> Result<Placement, Failure> {
         let api = &self.gateway.api;
-        let _turn = self.gateway.turn(&self.fingerprint).await;
+        let turn = self.gateway.turn(&self.fingerprint);
+        let mut written = match turn.try_lock() {
+            Ok(mut turn) => {
+                *turn = None;
+                turn
+            }
+            Err(_) => turn.lock().await,
+        };
+        if let Some(newer) = written.take().filter(|newer| newer.is(&request)) {
+            request = newer;
+        }
         loop {
             let count = request.counted(Utc::now());
             match api.write_count(&request, &count, self.budget).await {
@@ -194,15 +205,11 @@ impl Errand<'_> {
                     let name = &request.metadata.name;
                     request = api.get(self.namespace(), name, self.budget).await?;
                 }
-                written => {
-                    written?;
-                    let occurrences = count.occurrence_count;
+                counted => {
+                    let name = written.insert(counted?).metadata.name.clone();
                     self.gateway.metrics.signals_deduplicated.inc();
-                    return Ok(Placement {
-                        name: request.metadata.name,
-                        occurrences,
-                        degraded: false,
-                    });
+                    let occurrences = count.occurrence_count;
+                    return Ok(Placement { name, occurrences, degraded: false });
                 }
             }
         }

@@ -135,6 +135,12 @@ impl RemediationRequest {
         }
     }
 
+    /// Whether both are one object, in whatever versions.
+    pub fn is(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.metadata, &other.metadata);
+        (&ours.namespace, &ours.name) == (&theirs.namespace, &theirs.name)
+    }
+
     /// The count with one more occurrence, seen `now`. A request without a count has been seen
     /// once.
     pub fn counted(&self, now: DateTime<Utc>) -> Deduplication {

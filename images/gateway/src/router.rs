@@ -16,7 +16,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::Value;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 
 use crate::audit::Audit;
 use crate::claims::Claims;
@@ -25,6 +25,7 @@ use crate::fingerprint::Fingerprint;
 use crate::kube::Api;
 use crate::metrics::Metrics;
 use crate::problem::{Kind, Problem};
+use crate::remediation::RemediationRequest;
 use crate::{cors, health, intake, observe};
 
 const TURNS: usize = 64;
@@ -37,7 +38,7 @@ pub struct Gateway {
     pub audit: Audit,
     pub metrics: Arc<Metrics>,
     stopping: AtomicBool,
-    turns: [Mutex<()>; TURNS],
+    turns: [Mutex<Option<RemediationRequest>>; TURNS],
 }
 
 impl Gateway {
@@ -48,7 +49,7 @@ impl Gateway {
         audit: Audit,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let turns = std::array::from_fn(|_| Mutex::new(()));
+        let turns = std::array::from_fn(|_| Mutex::new(None));
         let stopping = AtomicBool::new(false);
         Self { settings, api, claims, audit, metrics, stopping, turns }
     }
@@ -62,10 +63,10 @@ impl Gateway {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Waits until no other task of this gateway counts on this fingerprint. A few fingerprints
-    /// share a turn, which costs a wait and nothing else.
-    pub async fn turn(&self, fingerprint: &Fingerprint) -> MutexGuard<'_, ()> {
-        self.turns[fingerprint.spread(TURNS)].lock().await
+    /// The turn to count on this fingerprint, and in it what the last to have it wrote. A few
+    /// fingerprints share a turn, which costs a wait and nothing else.
+    pub fn turn(&self, fingerprint: &Fingerprint) -> &Mutex<Option<RemediationRequest>> {
+        &self.turns[fingerprint.spread(TURNS)]
     }
 }
 

@@ -171,7 +171,7 @@ fn pruned_lock(lock: &Table, reached: &BTreeSet<&str>) -> Result<Vec<u8>> {
     let local = |at: &usize| packages[*at].get("source").is_none();
     let mut next: Vec<usize> = reached
         .iter()
-        .flat_map(|name| by_name.get(*name))
+        .filter_map(|name| by_name.get(*name))
         .flatten()
         .copied()
         .filter(local)

@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::cargo::{self, Closure};
 use super::digest::{Digest, Records};
 use super::dockerfile::Selection;
+use super::golang;
 use super::ignore::Rules;
 use super::tree::{Kind, Node, Tree, View};
 
@@ -32,6 +33,17 @@ pub(super) enum Narrowing {
     None,
     Globs(Rules),
     Cargo(Closure),
+    Go(golang::Closure),
+}
+
+impl Narrowing {
+    /// Why it leaves more than it was asked for, a sentence each.
+    pub(super) fn widened(&self) -> &[String] {
+        match self {
+            Narrowing::Go(closure) => &closure.widened,
+            _ => &[],
+        }
+    }
 }
 
 impl Entry<'_> {
@@ -155,7 +167,7 @@ pub(super) fn choose(
     let mut chosen = Vec::new();
     for at in ranges.into_iter().flatten() {
         let node = &tree.nodes[at];
-        if node.kept_by(view) && allows(narrowing, node)? {
+        if node.kept_by(view) && allows(narrowing, at, node)? {
             chosen.push(u32::try_from(at)?);
         }
     }
@@ -175,19 +187,12 @@ fn without_filled_folders(tree: &Tree, chosen: &[u32]) -> Vec<u32> {
     chosen.iter().copied().filter(|at| !is_dir(at) || !filled(at)).collect()
 }
 
-fn allows(narrowing: &Narrowing, node: &Node) -> Result<bool> {
+fn allows(narrowing: &Narrowing, at: usize, node: &Node) -> Result<bool> {
     match narrowing {
         Narrowing::None => Ok(true),
-        Narrowing::Globs(rules) => {
-            let mut state = rules.root();
-            let mut ignored = false;
-            for end in ends_of_parts(&node.path) {
-                let verdict = rules.test(&state, &node.path[..end])?;
-                (state, ignored) = (verdict.state, verdict.ignored);
-            }
-            Ok(ignored)
-        }
+        Narrowing::Globs(rules) => Ok(rules.ignores(&node.path)?),
         Narrowing::Cargo(closure) => Ok(in_closure(closure, &node.path)),
+        Narrowing::Go(closure) => Ok(closure.chosen[at]),
     }
 }
 
@@ -202,10 +207,4 @@ fn in_closure(closure: &Closure, path: &[u8]) -> bool {
     };
     depth(&closure.folders) > depth(&closure.others)
         || cargo::SHARED.iter().any(|shared| shared.as_bytes() == path)
-}
-
-/// Where each part of a path ends: the path of every folder on the way, and its own.
-fn ends_of_parts(path: &[u8]) -> impl Iterator<Item = usize> {
-    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    slashes.chain(std::iter::once(path.len()))
 }

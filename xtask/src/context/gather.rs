@@ -14,7 +14,7 @@ use super::dockerfile::{self, Platform, Reading, Selection, Sources};
 use super::ignore::{self, Rules};
 use super::tree::{MAX_VIEWS, Tree, Viewed};
 use super::walk::{ViewRules, walk};
-use super::{Context, cargo, index};
+use super::{Context, cargo, golang, index};
 use crate::config;
 use crate::exit::{Exit, WithExit as _};
 
@@ -195,12 +195,14 @@ fn gather_one(
     );
     let mut tree = tree?;
     let workspace = read_workspace(root, group.iter().map(|(_, one)| &one.spec))?;
-    let mut chosen = Vec::new();
+    let mut sources = golang::Sources::of(&tree);
+    let (mut chosen, mut widened) = (Vec::new(), Vec::new());
     for (_, one) in &group {
         let view = view_of(one).unwrap_or_default();
         let selection = select(one, &Viewed { tree: &tree, view });
-        let narrowing = narrowing(&one.spec, workspace.as_ref())?;
+        let narrowing = narrowing(&one.spec, workspace.as_ref(), &mut sources)?;
         chosen.push(contents::choose(&tree, view, selection.as_ref(), &narrowing)?);
+        widened.push(narrowing.widened().to_vec());
     }
     let digests = match &index_file {
         Some(file) => hashed(&mut tree, &chosen, &known, file, scan)?,
@@ -208,13 +210,13 @@ fn gather_one(
     };
     let (tree, digests) = (Arc::new(tree), Arc::new(digests));
     let inputs = inputs_digests(&tree, &digests, &chosen, index_file.is_some());
-    let contexts =
-        group.into_iter().zip(chosen).zip(inputs).map(|(((at, one), contents), inputs)| {
-            let rules = ignore_digest(&one.rules_text);
-            let Opened { spec, dockerfile, reading, .. } = one;
-            let (tree, digests) = (Arc::clone(&tree), Arc::clone(&digests));
-            (at, Context { spec, dockerfile, reading, tree, digests, contents, inputs, rules })
-        });
+    let contexts = group.into_iter().zip(chosen).zip(widened).zip(inputs);
+    let contexts = contexts.map(|((((at, one), contents), widened), inputs)| {
+        let rules = ignore_digest(&one.rules_text);
+        let Opened { spec, dockerfile, reading, .. } = one;
+        let (tree, digests) = (Arc::clone(&tree), Arc::clone(&digests));
+        (at, Context { spec, dockerfile, reading, tree, digests, contents, widened, inputs, rules })
+    });
     Ok(contexts.collect())
 }
 
@@ -233,7 +235,11 @@ fn read_workspace<'a>(
     wanted.then(|| cargo::read(root)).transpose()
 }
 
-fn narrowing(spec: &Spec, workspace: Option<&cargo::Workspace>) -> Result<Narrowing> {
+fn narrowing(
+    spec: &Spec,
+    workspace: Option<&cargo::Workspace>,
+    sources: &mut golang::Sources,
+) -> Result<Narrowing> {
     let failed = || format!("failed to narrow the inputs of `{}`", spec.name);
     match (&spec.inputs, workspace) {
         (config::Inputs::Globs(globs), _) => {
@@ -247,6 +253,9 @@ fn narrowing(spec: &Spec, workspace: Option<&cargo::Workspace>) -> Result<Narrow
         (config::Inputs::Cargo(package), Some(workspace)) => {
             let closure = workspace.closure(package).with_context(failed).exit(Exit::Usage)?;
             Ok(Narrowing::Cargo(closure))
+        }
+        (config::Inputs::Go(package), _) => {
+            Ok(Narrowing::Go(sources.closure(package).with_context(failed).exit(Exit::Usage)?))
         }
         _ => Ok(Narrowing::None),
     }

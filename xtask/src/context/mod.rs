@@ -9,8 +9,10 @@ mod contents; //       what one image is sent
 mod digest; //         SHA-256 of files and records
 pub mod dockerfile; // which of them the target can read
 mod gather; //         rules + Dockerfiles + walk + index → contexts
+mod golang; //         what a Go package is built from
 pub mod ignore; //     which paths the ignore file leaves
 mod index; //          digests that need not be taken again
+pub mod junk; //       what is hardly ever wanted
 mod key; //            what a key is made of
 pub mod record; //     what an image was last built from
 mod stage; //          the folder an engine is given
@@ -28,9 +30,17 @@ pub use contents::Entry;
 pub use digest::Digest;
 use dockerfile::{Reading, Role};
 pub use gather::{Opened, Spec, gather, open};
+use ignore::Rules;
 pub use key::{Key, Parts};
 use record::Record;
 use tree::Tree;
+
+/// What of ours keeps a path of the context from being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    Inputs,
+    Exclude,
+}
 
 /// What one image is sent, hashed.
 #[derive(Debug)]
@@ -42,6 +52,7 @@ pub struct Context {
     tree: Arc<Tree>,
     digests: Arc<Vec<Option<Digest>>>,
     contents: Contents,
+    widened: Vec<String>,
     inputs: Option<Digest>,
     rules: Digest,
 }
@@ -70,6 +81,31 @@ impl Context {
     pub fn whole(&self) -> Option<(String, usize)> {
         let narrowed = self.spec.inputs != crate::config::Inputs::Dockerfile;
         self.reading.as_ref().filter(|_| !narrowed)?.whole_context()
+    }
+
+    /// Why `inputs` leave more than was asked for, a sentence each.
+    pub fn widened(&self) -> &[String] {
+        &self.widened
+    }
+
+    /// Whether `inputs` or `exclude` leave out a path that is there; none if anything at or below
+    /// it is sent, or the ignore file or the Dockerfile leave it out.
+    pub fn left_out(&self, path: &str) -> Option<LeftOut> {
+        let sent = |entry: Entry| {
+            let rest = entry.path().strip_prefix(path.as_bytes());
+            rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        };
+        let there = fs_err::symlink_metadata(self.tree.root.join(path)).is_ok();
+        if !there || self.entries().any(sent) {
+            return None;
+        }
+        let exclude = Rules::from_patterns(self.spec.exclude.iter().map(String::as_str)).ok()?;
+        if exclude.ignores(path.as_bytes()).ok()? {
+            return Some(LeftOut::Exclude);
+        }
+        let narrowed = self.spec.inputs != crate::config::Inputs::Dockerfile;
+        let walked = self.tree.find(path.as_bytes()).is_some();
+        (narrowed && walked).then_some(LeftOut::Inputs)
     }
 
     /// References of the external images the target is built on.

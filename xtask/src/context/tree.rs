@@ -103,6 +103,33 @@ impl Tree {
         self.nodes.partition_point(|node| *node.path < *path)
     }
 
+    /// The nodes below a folder, at any depth; all there are below the root, the empty path.
+    pub(super) fn below(&self, dir: &[u8]) -> std::ops::Range<usize> {
+        if dir.is_empty() {
+            return 0..self.nodes.len();
+        }
+        // '0' is '/' + 1.
+        self.lower_bound(&[dir, b"/"].concat())..self.lower_bound(&[dir, b"0"].concat())
+    }
+
+    /// The nodes that lie in a folder itself.
+    pub(super) fn children(&self, dir: &[u8]) -> Vec<usize> {
+        let below = self.below(dir);
+        let start = if dir.is_empty() { 0 } else { dir.len() + 1 };
+        let mut children = Vec::new();
+        let mut at = below.start;
+        while at < below.end {
+            let path = &self.nodes[at].path;
+            if let Some(slash) = path[start..].iter().position(|byte| *byte == b'/') {
+                at = self.below(&path[..start + slash]).end;
+            } else {
+                children.push(at);
+                at += 1;
+            }
+        }
+        children
+    }
+
     pub(super) fn absolute(&self, node: &Node) -> PathBuf {
         self.root.join(as_path(&node.path))
     }
@@ -137,23 +164,10 @@ impl dockerfile::Tree for Viewed<'_> {
     }
 
     fn children(&self, dir: &[u8]) -> Vec<(Vec<u8>, dockerfile::Kind)> {
-        let prefix = if dir.is_empty() { Vec::new() } else { [dir, b"/"].concat() };
-        let mut children = Vec::new();
-        let mut at = self.tree.lower_bound(&prefix);
-        while let Some(node) = self.tree.nodes.get(at) {
-            let Some(rest) = node.path.strip_prefix(&*prefix) else { break };
-            if let Some(slash) = rest.iter().position(|byte| *byte == b'/') {
-                // Deeper than a child: on to what follows its whole folder ('0' is '/' + 1).
-                let past = [&node.path[..prefix.len() + slash], b"0"].concat();
-                at = self.tree.lower_bound(&past);
-                continue;
-            }
-            if node.seen_by(self.view) {
-                children.push((rest.to_vec(), as_dockerfile(&node.kind)));
-            }
-            at += 1;
-        }
-        children
+        let start = if dir.is_empty() { 0 } else { dir.len() + 1 };
+        let nodes = self.tree.children(dir).into_iter().map(|at| &self.tree.nodes[at]);
+        let seen = nodes.filter(|node| node.seen_by(self.view));
+        seen.map(|node| (node.path[start..].to_vec(), as_dockerfile(&node.kind))).collect()
     }
 }
 

@@ -3,19 +3,20 @@
 //!
 //! | trap | cure |
 //! | --- | --- |
-//! | a process without `CAP_SYS_RESOURCE` cannot set limits above its own hard ones, and podman, as root, asks for [`PODMAN_ASKS`] | `default_ulimits` at our own |
-//! | crun refuses hybrid cgroups; podman takes crun where both are installed | `runtime = "runc"` |
+//! | podman as root asks for [`PODMAN_ASKS`]; without `CAP_SYS_RESOURCE` nobody gets more than the hard limit | `default_ulimits` at our own |
+//! | crun refuses hybrid cgroups, and podman takes crun where both are installed | `runtime = "runc"` |
 //!
 //! The cure is one file of our own, `containers.conf.d/xtask.conf`, which podman reads after
-//! `containers.conf` (containers.conf(5)); what a person wrote is never touched. Where a person's own setting
-//! is at fault, that is said instead.
+//! `containers.conf` (containers.conf(5)). What a person wrote is never touched: where their own
+//! setting is at fault, that is said instead.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::machine::{Cgroup, Limits};
 
-/// Open files, and processes, podman as root asks for where nothing is configured (`RLimitDefaultValue`).
+/// Open files, and processes, that podman as root asks for where nothing is configured
+/// (`RLimitDefaultValue`).
 const PODMAN_ASKS: u64 = 1_048_576;
 
 /// What the files say, the last word winning.
@@ -40,7 +41,8 @@ pub(super) struct Said<T> {
 }
 
 impl ContainersConf {
-    /// Works one more file in; later files win. A file that is no TOML says nothing (podman complains itself).
+    /// Works one more file in; later files win. A file that is no TOML says nothing: podman itself
+    /// complains.
     pub(super) fn read(&mut self, text: &str, file: &Path) {
         let Ok(table) = text.parse::<toml::Table>() else { return };
         let said = |section: &str, key: &str| table.get(section)?.as_table()?.get(key).cloned();
@@ -93,7 +95,8 @@ impl ContainersConf {
             // Writing to a string does not fail.
             write!(
                 text,
-                "[containers]\ndefault_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n"
+                "[containers]\ndefault_ulimits = \
+                 [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n"
             )
             .ok();
         }

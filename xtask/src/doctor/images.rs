@@ -35,13 +35,16 @@ pub fn stand_ins(engine: EngineName, references: &[String]) -> Vec<String> {
     held.iter().filter_map(line).collect()
 }
 
-/// What of `references` is there, by canonical reference; asked in one go. The error is the engine's own
-/// words when it does not answer at all.
+/// What of `references` is there, by canonical reference; asked in one go. The error is the engine's
+/// own words when it does not answer at all.
 pub(super) fn held(
     engine: EngineKind,
     references: &[String],
 ) -> Result<BTreeMap<String, Held>, String> {
-    let form = r#"{"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}},"labels":{{json .Config.Labels}}}"#;
+    let form = concat!(
+        r#"{"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}},"#,
+        r#""labels":{{json .Config.Labels}}}"#
+    );
     let references: Vec<_> = references.iter().map(|name| canonical(name)).collect();
     // Podman fails without an argument; a name nothing can have makes the question answerable.
     let asked = references.iter().map(String::as_str).chain(["localhost/xtask-no-such-image"]);
@@ -57,6 +60,11 @@ pub(super) fn held(
         }
         _ => {}
     }
+    Ok(read(&lines, &references))
+}
+
+/// One image a line; lines that are no JSON say which ones are missing.
+fn read(lines: &[Vec<u8>], references: &[String]) -> BTreeMap<String, Held> {
     let mut held = BTreeMap::new();
     for image in lines.iter().filter_map(|line| serde_json::from_slice::<Inspected>(line).ok()) {
         let stand_in = image.labels.unwrap_or_default().remove(STAND_IN);
@@ -67,7 +75,7 @@ pub(super) fn held(
             }
         }
     }
-    Ok(held)
+    held
 }
 
 #[derive(Deserialize)]
@@ -105,8 +113,8 @@ pub(super) fn registry(reference: &str) -> &str {
     reference.split('/').next().unwrap_or_default()
 }
 
-/// The recipe that makes a stand-in for `reference`, if this workspace has one: `images/bases/NAME` by
-/// the repository's last name, `images/kind-node/build` for a kind node of the version it makes.
+/// The recipe that makes a stand-in for `reference`, if this workspace has one: `images/bases/NAME`
+/// by the repository's last name, `images/kind-node/build` for a kind node of the version it makes.
 pub(super) fn recipe(root: &Path, reference: &str) -> Option<PathBuf> {
     let (repository, tag) = reference.rsplit_once(':')?;
     if repository.ends_with("/kindest/node") {
@@ -138,6 +146,25 @@ mod tests {
             assert_eq!(canonical(short), full);
             assert_eq!(canonical(full), full);
         }
+    }
+
+    #[test]
+    fn what_is_held_is_read_off_either_engines_answer() {
+        let references = ["debian", "rust:1", "redis:7"].map(canonical);
+        let lines = [
+            concat!(
+                r#"{"tags":["docker.io/library/debian:latest"],"digests":[],"#,
+                r#""labels":{"dev.xtask.stand-in":"by us"}}"#
+            ),
+            r#"{"tags":["rust:1","other:2"],"digests":null,"labels":null}"#,
+            "Error: inspecting object: docker.io/library/redis:7: image not known",
+        ];
+        let held = read(&lines.map(|line| line.as_bytes().to_vec()), &references);
+        let stand_in = |name: &str| held.get(&canonical(name)).map(|held| held.stand_in.as_deref());
+        assert_eq!(stand_in("debian"), Some(Some("by us")));
+        assert_eq!(stand_in("rust:1"), Some(None));
+        assert_eq!(stand_in("redis:7"), None);
+        assert_eq!(held.len(), 2);
     }
 
     #[test]

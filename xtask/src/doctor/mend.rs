@@ -58,7 +58,7 @@ pub struct Fetch {
     pub otherwise: Vec<Step>,
 }
 
-/// Runs the cures of `findings` in order; whole output goes to `log`. Stops at the first that fails.
+/// Runs the cures of `findings` in order; all output goes to `log`. Stops at the first that fails.
 /// Errors lead to [`Exit::Environment`].
 pub fn mend(findings: &[Finding], log: &Path, events: &Events) -> anyhow::Result<()> {
     let fault = |finding: &'_ Finding| match &finding.state {

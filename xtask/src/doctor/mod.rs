@@ -3,14 +3,14 @@
 //! Three parts, of which only the middle one decides anything:
 //!
 //! ```text
-//! probe  what is there            reads files and asks programs, side by side  → `Machine`
-//! diagnose  what is wrong with it    pure                                      → `Finding`s
-//! mend   the cure                 runs the steps of the faults found, in order
+//! probe     what is there            reads files, asks programs side by side → `Machine`
+//! diagnose  what is wrong with it    pure                                    → `Finding`s
+//! mend      the cure                 runs the steps of the faults, in order
 //! ```
 //!
-//! Nothing is installed, written or fetched unless [`mend`] or [`fix`] is called. Every fault says what
-//! is wrong, why it matters, and the one command that mends it; what cannot be mended from here says
-//! how a person could.
+//! Nothing is installed, written or fetched unless [`mend`] or [`fix`] is called. Every fault says
+//! what is wrong, why it matters, and the one command that mends it; what cannot be mended from here
+//! says how a person could.
 //!
 //! Where a container registry answers, images come from there. Where none does, the recipes of
 //! `images/bases` and `images/kind-node` make stand-ins from packages, under the upstream names and
@@ -110,7 +110,8 @@ pub fn examine(needs: &Needs) -> Vec<Finding> {
 
 /// Mends and looks again until nothing is left that can be mended; gives back what was found last.
 ///
-/// A second look is needed because one fault hides another: a runtime is tried once there is an engine.
+/// A second look is needed because one fault hides another: a runtime is tried once there is an
+/// engine.
 /// Errors, among them a fault that its own cure left in place, lead to [`Exit::Environment`].
 pub fn fix(needs: &Needs, log: &Path, events: &Events) -> anyhow::Result<Vec<Finding>> {
     let mut tried: Vec<String> = Vec::new();

@@ -9,6 +9,8 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 
 use super::containers_conf::ContainersConf;
+use super::images::Held;
+use super::kind_clusters::KindCluster;
 use super::machine::{
     Cgroup, Engine, EngineKind, Limits, Machine, Memory, Os, Proof, Tools, Version,
 };
@@ -26,40 +28,15 @@ pub(super) fn probe(needs: &Needs) -> Machine {
     let limits = limits(root);
     let (conf, settings) = containers_conf(root);
     let wanted: Vec<_> = needs.bases.iter().chain(needs.node_images).cloned().collect();
-    let podman = engine.installed && engine.kind == EngineKind::Podman;
-
-    let (held, proof, clusters, version, tools, memory) = std::thread::scope(|threads| {
-        let held = threads.spawn(|| {
-            let nobody = Err("it is not installed".to_owned());
-            if engine.installed { images::held(engine.kind, &wanted) } else { nobody }
-        });
-        let proof = threads.spawn(|| {
-            let here = podman && os == Os::Linux;
-            if here { proof::prove(needs.state, &settings, limits) } else { Proof::Untried }
-        });
-        let clusters = threads.spawn(|| {
-            let asked = engine.installed && needs.kind;
-            if asked { kind_clusters::ask(engine.kind) } else { Vec::new() }
-        });
-        let version = threads.spawn(|| version(engine.kind.name(), "--version"));
-        let tools = threads.spawn(|| tools(root));
-        let memory = threads.spawn(|| memory(os, engine.kind));
-        (
-            joined(held, Err("xtask's own question failed".to_owned())),
-            joined(proof, Proof::Untried),
-            joined(clusters, Vec::new()),
-            joined(version, None),
-            joined(tools, Tools::default()),
-            joined(memory, Memory::default()),
-        )
-    });
-    let images = held.as_ref().cloned().unwrap_or_default();
-    let silent = held.err().filter(|_| engine.installed);
+    let answers =
+        ask(needs, &engine, &wanted, root, || proof::prove(needs.state, &settings, limits));
+    let silent = answers.held.as_ref().err().cloned().filter(|_| engine.installed);
     Machine {
         os,
         root,
         apt: process::find("apt-get").is_some(),
-        engine: Engine { silent, version, ..engine },
+        disks: disks(&[storage(engine.kind, root), needs.root.to_owned()]),
+        engine: Engine { silent, version: answers.version, ..engine },
         packages: packages::PODMAN
             .iter()
             .chain(&packages::RECIPES)
@@ -68,19 +45,61 @@ pub(super) fn probe(needs: &Needs) -> Machine {
             .collect(),
         cgroup: cgroup(Path::new("/sys/fs/cgroup")),
         limits,
-        disks: disks(&[storage(engine.kind, root), needs.root.to_owned()]),
         conf,
-        proof,
-        images,
+        proof: answers.proof,
+        images: answers.held.unwrap_or_default(),
         recipes: recipes(needs.root, &wanted),
-        tools,
-        clusters,
+        tools: answers.tools,
+        clusters: answers.clusters,
         ports_taken: needs.ports.iter().copied().filter(|port| is_taken(*port)).collect(),
         lib_modules: Path::new("/lib/modules").is_dir(),
-        memory,
+        memory: answers.memory,
         kubeconfig: std::env::var("KUBECONFIG").ok().filter(|value| !value.is_empty()),
         inotify_instances: number("/proc/sys/fs/inotify/max_user_instances"),
     }
+}
+
+/// What programs had to be asked for.
+struct Answers {
+    held: Result<BTreeMap<String, Held>, String>,
+    proof: Proof,
+    clusters: Vec<KindCluster>,
+    version: Option<Version>,
+    tools: Tools,
+    memory: Memory,
+}
+
+/// Asks all of them at the same time.
+fn ask(
+    needs: &Needs,
+    engine: &Engine,
+    wanted: &[String],
+    root: bool,
+    prove: impl FnOnce() -> Proof + Send,
+) -> Answers {
+    let installed = engine.installed;
+    let podman = installed && engine.kind == EngineKind::Podman && os() == Os::Linux;
+    std::thread::scope(|threads| {
+        let held = threads.spawn(|| {
+            let nobody = Err("it is not installed".to_owned());
+            if installed { images::held(engine.kind, wanted) } else { nobody }
+        });
+        let proof = threads.spawn(|| if podman { prove() } else { Proof::Untried });
+        let clusters = threads.spawn(|| {
+            let asked = installed && needs.kind;
+            if asked { kind_clusters::ask(engine.kind) } else { Vec::new() }
+        });
+        let version = threads.spawn(|| version(engine.kind.name(), "--version"));
+        let memory = threads.spawn(|| memory(os(), engine.kind));
+        Answers {
+            tools: tools(root),
+            held: joined(held, Err("xtask's own question failed".to_owned())),
+            proof: joined(proof, Proof::Untried),
+            clusters: joined(clusters, Vec::new()),
+            version: joined(version, None),
+            memory: joined(memory, Memory::default()),
+        }
+    })
 }
 
 /// A thread's answer; `instead` should it have died.

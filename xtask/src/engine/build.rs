@@ -19,13 +19,14 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use crate::event::{Event, Events, seconds};
-use crate::process::{Ending, Failure, Output, Tool};
+use crate::process::{Brief, Ending, Failure, Output, Tool};
 
 use super::cgroup::Cgroup;
 use super::kernel_log::{KernelLog, Kill};
 use super::oom::{self, Evidence};
-use super::sampler::{self, Seen};
-use super::{ANSWER, Engine, Facts, Held, Kind, Order, command, leftovers};
+
+use super::watch::{Limits, Seen};
+use super::{ANSWER, Engine, Facts, Held, Kind, Order, command, leftovers, watch};
 
 /// Last lines of a build's output that are searched for signs of a kill.
 const SIGNS: usize = 400;
@@ -65,25 +66,24 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfMemory { evidence, failure, .. } => {
-                write!(f, "failed to build: out of memory: {evidence}")?;
-                failure.iter().try_for_each(|failure| write!(f, "\n{failure}"))
+                write!(f, "out of memory: {evidence}")?;
+                failure.iter().try_for_each(|failure| write!(f, "\n{}", Brief(failure)))
             }
-            Self::Failed { failure, .. } | Self::TimedOut { failure } => write!(f, "{failure}"),
+            Self::Failed { failure, .. } | Self::TimedOut { failure } => {
+                write!(f, "{}", Brief(failure))
+            }
             Self::Stopped => f.write_str("stopped with the run"),
             Self::Missing { tag, tail } => {
-                write!(
-                    f,
-                    "failed to build `{tag}`: the engine reports success, but there is no image"
-                )?;
+                write!(f, "the engine reports success, but there is no image `{tag}`")?;
                 tail.iter().try_for_each(|line| write!(f, "\n  | {line}"))
             }
             Self::Stale { tag, id, label } => write!(
                 f,
-                "failed to build `{tag}`: the engine serves image {} without label `{label}`, \
-                 even without its cache",
+                "the engine serves image {} for `{tag}` without label `{label}`, even without \
+                 its cache",
                 &id[..id.len().min(12)]
             ),
-            Self::Environment(_) => f.write_str("failed to have the engine build"),
+            Self::Environment(_) => f.write_str("the engine could not be asked to build"),
         }
     }
 }
@@ -155,7 +155,9 @@ impl Engine {
         let tool = command::build(self, order, aside.path(), parent.as_deref(), facts.remote)?;
         let kernel = Kernel::from_now(facts.remote);
         let mut said = Said::default();
-        let (end, seen) = run(&tool, cgroup.as_ref(), local, |line| {
+        let limits = Limits::from_now(order.timeout, order.silence);
+        let (end, seen) = run(&tool, cgroup.as_ref(), &limits, local, |line| {
+            limits.heard();
             let line = said.hear(line);
             events.emit(Event::BuildLine { image: order.image.to_owned(), line });
         });
@@ -321,6 +323,7 @@ fn id_in(file: &Path) -> Option<String> {
 fn run(
     tool: &Tool,
     cgroup: Option<&Cgroup>,
+    limits: &Limits,
     local: bool,
     mut on_line: impl FnMut(&[u8]),
 ) -> (Result<Output, Failure>, Seen) {
@@ -331,12 +334,25 @@ fn run(
     std::thread::scope(|scope| {
         let (running, done) = channel();
         let id = child.id();
-        let sampler = scope
-            .spawn(move || if local { sampler::watch(id, cgroup, &done) } else { Seen::default() });
+        let watcher = scope.spawn(move || {
+            if local { watch::watch(id, cgroup, limits, &done) } else { Seen::default() }
+        });
         let end = child.wait(|_, line| on_line(line));
         drop(running);
-        (end, sampler.join().unwrap_or_default())
+        let seen = watcher.join().unwrap_or_default();
+        match &seen.ousted {
+            Some(ending) => (Err(ousted(tool, ending.clone(), end)), seen),
+            None => (end, seen),
+        }
     })
+}
+
+/// The failure of a build that was ended from here, whatever its program made of that.
+fn ousted(tool: &Tool, ending: Ending, end: Result<Output, Failure>) -> Failure {
+    match end {
+        Err(failure) => Failure { ending, ..failure },
+        Ok(output) => Failure { command: tool.to_string(), ending, tail: output.tail, log: None },
+    }
 }
 
 /// What a build has said.

@@ -87,6 +87,11 @@ impl Cgroup {
     pub(super) fn processes(&self) -> Vec<i32> {
         processes(&self.folder())
     }
+
+    /// Kills everything that is in it now.
+    pub(super) fn kill(&self) {
+        kill_all(&self.processes());
+    }
 }
 
 impl Drop for Cgroup {
@@ -195,6 +200,13 @@ fn processes(folder: &Path) -> Vec<i32> {
     found
 }
 
+pub(super) fn kill_all(processes: &[i32]) {
+    for pid in processes.iter().copied().filter_map(Pid::from_raw) {
+        // Gone already is as good.
+        kill_process(pid, Signal::KILL).ok();
+    }
+}
+
 /// Kills until nobody is left; a process may fork between the reading and the killing.
 fn empty(folder: &Path) {
     let until = Instant::now() + END;
@@ -203,10 +215,7 @@ fn empty(folder: &Path) {
         if left.is_empty() || Instant::now() > until {
             return;
         }
-        for pid in left.into_iter().filter_map(Pid::from_raw) {
-            // Gone already is as good.
-            kill_process(pid, Signal::KILL).ok();
-        }
+        kill_all(&left);
         // A version 1 group cannot be waited on. Not `stop::pause`: this is what a stopped run must still do.
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -56,6 +56,8 @@ pub struct Order<'a> {
 /// Matches nothing, but is a pattern.
 const NOTHING: &str = "xtask-leaves-out-nothing/of/what/it/has/staged\n";
 const HOST_CERTIFICATES: &str = "/etc/ssl/certs";
+/// How much longer than its limits a build may take to end.
+const CARE: Duration = Duration::from_secs(15);
 /// The build argument that keeps bind mounts honest.
 const MOUNTED: &str = "XTASK_MOUNTED";
 
@@ -91,7 +93,12 @@ pub(super) fn build(
     if order.no_cache {
         tool = tool.arg("--no-cache");
     }
-    Ok(tool.arg(order.stage).log(order.log).limit(order.timeout).silence(order.silence))
+    let tool = tool.arg(order.stage).log(order.log);
+    Ok(match cgroup {
+        // Ended with care from outside (see `watch`); this is for when that fails.
+        Some(_) => tool.despite_stop().limit(order.timeout + CARE).silence(order.silence + CARE),
+        None => tool.limit(order.timeout).silence(order.silence),
+    })
 }
 
 /// Where the engine is told to write the id of what it has built.

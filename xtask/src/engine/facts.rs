@@ -252,3 +252,68 @@ fn count(value: &Value) -> anyhow::Result<usize> {
     let count = value.as_u64().context("it does not say how many CPUs it has")?;
     Ok(usize::try_from(count)?)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Facts of a podman whose store lies in `root`.
+    pub(in super::super) fn local(root: &Path) -> Facts {
+        podman(&podman_info(root), "6.1").unwrap()
+    }
+
+    fn podman_info(root: &Path) -> Value {
+        json!({
+            "host": {
+                "arch": "amd64", "os": "linux", "kernel": "6.1", "cpus": 2, "cgroupVersion": "v1",
+                "cgroupManager": "cgroupfs", "memTotal": 25_276_510_208_u64, "memFree": 1024,
+                "ociRuntime": {"name": "runc"}, "security": {"rootless": false},
+                "serviceIsRemote": false,
+            },
+            "store": {"graphDriverName": "overlay", "graphRoot": root, "graphOptions": {}},
+            "version": {"Version": "4.3.1"},
+        })
+    }
+
+    #[test]
+    fn a_local_podman_says_where_its_store_is() {
+        let facts = local(Path::new("/store"));
+        assert_eq!(facts.graph_root.as_deref(), Some(Path::new("/store")));
+        assert_eq!((facts.memory_total, facts.cpus), (25_276_510_208, 2));
+        assert_eq!((facts.platform.as_str(), facts.cgroup_version), ("linux/amd64", 1));
+        assert!(!facts.remote);
+    }
+
+    #[test]
+    fn another_kernel_a_remote_service_or_a_second_store_means_asking() {
+        let info = podman_info(Path::new("/store"));
+        assert!(podman(&info, "6.2").unwrap().remote, "a virtual machine's kernel");
+        for (place, value) in [
+            ("/host/serviceIsRemote", json!(true)),
+            ("/store/graphOptions", json!({"overlay.additionalImageStores": "/x"})),
+        ] {
+            let mut info = info.clone();
+            *info.pointer_mut(place).unwrap() = value;
+            assert_eq!(podman(&info, "6.1").unwrap().graph_root, None, "{place}");
+        }
+    }
+
+    #[test]
+    fn docker_names_its_machine_in_its_own_words() {
+        let mut info = json!({
+            "ServerVersion": "20.10.24", "OSType": "linux", "Architecture": "x86_64",
+            "MemTotal": 2_085_208_064_u64, "NCPU": 2, "Driver": "overlay2", "CgroupVersion": "2",
+            "CgroupDriver": "systemd", "KernelVersion": "6.1", "OperatingSystem": "Debian",
+            "DefaultRuntime": "runc", "SecurityOptions": ["name=seccomp", "name=rootless"],
+        });
+        let facts = docker(&info, "6.1").unwrap();
+        assert_eq!((facts.platform.as_str(), facts.cgroup_version), ("linux/amd64", 2));
+        assert!(facts.rootless && !facts.remote && facts.graph_root.is_none());
+        info["OperatingSystem"] = json!("Docker Desktop");
+        assert!(docker(&info, "6.1").unwrap().remote);
+        // A client without a daemon prints zeros.
+        info["MemTotal"] = json!(0);
+        assert!(docker(&info, "6.1").is_err());
+    }
+}

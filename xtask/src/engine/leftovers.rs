@@ -4,19 +4,25 @@
 //! the folder's `config.json` have its path. So each is found by that, and nobody else's is touched.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::sampler::{Seen, start_time};
-use super::{ANSWER, Engine, Facts, Kind, cgroup};
+use super::watch::{Seen, start_time};
+use super::{ANSWER, Engine, Facts, Kind, cgroup, store};
+
+/// An image without a manifest that is older than this is not being written any more.
+const WRITING: Duration = Duration::from_mins(1);
 
 /// What [`Engine::sweep`] has removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     pub processes: usize,
     pub containers: usize,
     pub folders: usize,
+    /// Ids of half-written images, which make every `podman images` fail. Nothing says whose they are, so
+    /// they are left where they are.
+    pub half_written: Vec<String>,
 }
 
 impl Engine {
@@ -24,7 +30,7 @@ impl Engine {
     pub fn sweep(&self, facts: &Facts) -> Swept {
         // First the programs: they would go on to the next RUN.
         let programs = orphaned_programs();
-        kill(&programs);
+        cgroup::kill_all(&programs);
         let orphans = cgroup::orphans();
         let processes =
             programs.len() + orphans.iter().map(cgroup::Orphan::processes).sum::<usize>();
@@ -33,7 +39,7 @@ impl Engine {
             return Swept { processes, ..Swept::default() };
         }
         let (containers, folders) = self.remove_remains(facts, cgroup::of_dead_build);
-        Swept { processes, containers, folders }
+        Swept { processes, containers, folders, half_written: store::half_written(facts, WRITING) }
     }
 
     /// Removes working containers and temporary folders whose control group is `ours`.
@@ -59,14 +65,9 @@ impl Engine {
 /// Kills what is left of a process tree that had no control group.
 pub(super) fn kill_survivors(seen: &Seen) {
     let alive = |&&(process, start): &&(i32, u64)| start_time(process) == Some(start);
-    kill(&seen.processes.iter().filter(alive).map(|(process, _)| *process).collect::<Vec<_>>());
-}
-
-fn kill(processes: &[i32]) {
-    for pid in processes.iter().copied().filter_map(Pid::from_raw) {
-        // Gone already is as good.
-        kill_process(pid, Signal::KILL).ok();
-    }
+    cgroup::kill_all(
+        &seen.processes.iter().filter(alive).map(|(process, _)| *process).collect::<Vec<_>>(),
+    );
 }
 
 /// Engine programs that outlived the run that started them, by the control group on their command line.

@@ -27,11 +27,13 @@ mod facts;
 mod holdings;
 mod kernel_log;
 pub mod learn;
+pub mod ledger;
 mod leftovers;
+pub mod machine;
 pub mod oom;
 mod reference;
-mod sampler;
 mod store;
+mod watch;
 
 pub use build::{BuildError, Built};
 pub use command::Order;

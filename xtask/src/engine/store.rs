@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -22,6 +23,8 @@ struct Entry {
     digest: String,
     #[serde(default)]
     names: Option<Vec<String>>,
+    #[serde(default)]
+    created: String,
     #[serde(default)]
     layer: String,
     #[serde(default, rename = "big-data-names")]
@@ -70,10 +73,7 @@ pub(super) fn read<'a>(
 ) -> Vec<&'a str> {
     let Some(root) = &facts.graph_root else { return names.to_vec() };
     let images = root.join(format!("{}-images", facts.store_driver));
-    let entries: Option<Vec<Entry>> = fs_err::read(images.join("images.json"))
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok());
-    let Some(entries) = entries else { return names.to_vec() };
+    let Some(entries) = entries(&images) else { return names.to_vec() };
     let layers = root.join(&facts.store_driver);
     let mut open = Vec::new();
     for name in names {
@@ -89,6 +89,25 @@ pub(super) fn read<'a>(
         }
     }
     open
+}
+
+/// Ids of images without a manifest that were begun more than `age` ago.
+pub(super) fn half_written(facts: &Facts, age: Duration) -> Vec<String> {
+    let Some(root) = &facts.graph_root else { return Vec::new() };
+    let entries = entries(&root.join(format!("{}-images", facts.store_driver)));
+    let old = |entry: &Entry| {
+        let begun = humantime::parse_rfc3339(&entry.created).ok();
+        begun.and_then(|begun| begun.elapsed().ok()).is_some_and(|is| is > age)
+    };
+    let half = |entry: &Entry| {
+        !entry.big_data_names.iter().flatten().any(|name| name.starts_with("manifest"))
+    };
+    let found = entries.unwrap_or_default().into_iter().filter(|entry| half(entry) && old(entry));
+    found.map(|entry| entry.id).collect()
+}
+
+fn entries(images: &Path) -> Option<Vec<Entry>> {
+    serde_json::from_slice(&fs_err::read(images.join("images.json")).ok()?).ok()
 }
 
 /// Which image a name stands for, in so far as the names in the store settle it.
@@ -178,4 +197,96 @@ fn blob_name(id: &str) -> String {
         }
     }
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A store with these images: (configuration, names).
+    fn store(images: &[(&str, &[&str])]) -> (tempfile::TempDir, Facts, Vec<String>) {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("overlay-images");
+        let (mut entries, mut ids) = (Vec::new(), Vec::new());
+        for (config, names) in images {
+            let id = hex::encode(Sha256::digest(config));
+            let image = folder.join(&id);
+            fs_err::create_dir_all(&image).unwrap();
+            fs_err::write(image.join(blob_name(&id)), config).unwrap();
+            fs_err::write(image.join("manifest"), r#"{"layers":[{"size":7},{"size":5}]}"#).unwrap();
+            entries.push(json!({
+                "id": id, "names": names, "digest": format!("sha256:{}", "d".repeat(64)),
+                "big-data-names": ["manifest"], "created": "2026-11-21T09:40:48.514593865Z",
+            }));
+            ids.push(id);
+        }
+        fs_err::write(folder.join("images.json"), json!(entries).to_string()).unwrap();
+        let facts = super::super::facts::tests::local(root.path());
+        (root, facts, ids)
+    }
+
+    const LABELLED: &str = r#"{"config":{"Labels":{"dev.xtask.key":"k"}}}"#;
+
+    #[test]
+    fn an_image_is_read_with_labels_and_size_and_the_missing_one_is_not_there() {
+        let (_root, facts, ids) = store(&[(LABELLED, &["localhost/a:1"])]);
+        let mut found = BTreeMap::new();
+        let open = read(&facts, &["localhost/a:1", "localhost/a:2", "b:1"], &mut found);
+        assert_eq!((open.len(), found.len()), (0, 1));
+        let held = &found["localhost/a:1"];
+        assert_eq!((&held.id, held.size), (&ids[0], 12));
+        assert_eq!(held.labels["dev.xtask.key"], "k");
+    }
+
+    #[test]
+    fn what_does_not_prove_itself_is_left_to_the_engine() {
+        let (root, facts, ids) = store(&[(LABELLED, &["localhost/a:1"])]);
+        let images = root.path().join("overlay-images");
+        let blob = images.join(&ids[0]).join(blob_name(&ids[0]));
+        fs_err::write(&blob, LABELLED.replace('k', "j")).unwrap();
+        assert_eq!(read(&facts, &["localhost/a:1"], &mut BTreeMap::new()), ["localhost/a:1"]);
+        fs_err::write(images.join("images.json"), "[{").unwrap();
+        assert_eq!(read(&facts, &["localhost/a:1"], &mut BTreeMap::new()), ["localhost/a:1"]);
+        fs_err::remove_file(images.join("images.json")).unwrap();
+        assert_eq!(read(&facts, &["localhost/a:1"], &mut BTreeMap::new()), ["localhost/a:1"]);
+    }
+
+    #[test]
+    fn a_name_that_may_stand_for_several_is_left_to_the_engine() {
+        let names: [&[&str]; 3] = [
+            &["docker.io/library/debian:12", "docker.io/library/rust:1"],
+            &["localhost/rust:1"],
+            &["quay.io/centos/go:1"],
+        ];
+        let (_root, facts, ids) = store(&[("{}", names[0]), ("{ }", names[1]), ("{  }", names[2])]);
+        let sha = format!("docker.io/library/debian@sha256:{}", "d".repeat(64));
+        for (name, expected) in [
+            ("debian:12", Some(Some(&ids[0]))),
+            ("docker.io/debian:12", Some(Some(&ids[0]))),
+            (sha.as_str(), Some(Some(&ids[0]))),
+            (ids[1].as_str(), Some(Some(&ids[1]))),
+            ("debian:13", Some(None)),
+            ("rust:1", None),
+            ("go:1", None),
+            ("abc123", None),
+        ] {
+            let mut found = BTreeMap::new();
+            let open = read(&facts, &[name], &mut found);
+            assert_eq!(open.is_empty(), expected.is_some(), "{name}");
+            assert_eq!(found.get(name).map(|held| &held.id), expected.flatten(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_old_image_without_a_manifest_is_half_written() {
+        let (root, facts, ids) = store(&[("{}", &[])]);
+        assert_eq!(half_written(&facts, Duration::ZERO), Vec::<String>::new());
+        let file = root.path().join("overlay-images/images.json");
+        let text = fs_err::read_to_string(&file).unwrap().replace("\"manifest\"", "\"sha256:x\"");
+        fs_err::write(&file, &text).unwrap();
+        assert_eq!(half_written(&facts, Duration::ZERO), ids);
+        fs_err::write(&file, text.replace("2026-", "2999-")).unwrap();
+        assert_eq!(half_written(&facts, Duration::ZERO), Vec::<String>::new());
+    }
 }

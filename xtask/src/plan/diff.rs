@@ -31,7 +31,7 @@ pub fn diff(before: &Record, now: &Now) -> Vec<Reason> {
     reasons.extend(changes(&old.bases, &new.bases).map(|(reference, old, new)| {
         let reference = reference.clone();
         Reason::BaseImage {
-            detail: turned(old.map(|old| id(old.as_deref())), new.map(|new| id(new.as_deref()))),
+            detail: turned(old.map(|old| id(old.as_ref())), new.map(|new| id(new.as_ref()))),
             reference,
         }
     }));
@@ -101,7 +101,7 @@ fn turned(old: Option<&str>, new: Option<&str>) -> String {
     }
 }
 
-fn id(id: Option<&str>) -> &str {
+fn id(id: Option<&String>) -> &str {
     id.map_or("not fetched", |id| id.get(..12).unwrap_or(id))
 }
 

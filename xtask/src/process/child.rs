@@ -32,7 +32,7 @@ const DRAIN: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Child {
     tool: Tool,
-    child: std::process::Child,
+    handle: std::process::Child,
     pid: Pid,
     messages: Receiver<Message>,
     started: Instant,
@@ -114,7 +114,7 @@ impl Child {
         let signals = SignalGuard(stop::send_to(send, Message::Signal));
         let child = Self {
             tool: tool.clone(),
-            child,
+            handle: child,
             pid,
             messages,
             started: Instant::now(),
@@ -129,7 +129,7 @@ impl Child {
 
     /// The process id, which is also the group's.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.handle.id()
     }
 
     /// Waits for its end, handing over each line as it comes; ends it when a limit is reached or the run is stopped.
@@ -235,7 +235,7 @@ impl Child {
     fn reap(&mut self, ousting: Option<Ousting>) -> Option<Ending> {
         self.kill(Signal::KILL);
         self.reaped = true;
-        let status = self.child.wait();
+        let status = self.handle.wait();
         match (ousting, status) {
             (Some(ousting), _) => Some(ousting.ending),
             (None, Ok(status)) => ending(status),

@@ -39,11 +39,21 @@ pub(super) fn quoted(word: &str) -> Cow<'_, str> {
 
 impl Display for Failure {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        write!(f, "failed to run `{}`: {}", self.command, self.ending)?;
-        for line in &self.tail {
+        write!(f, "failed to run `{}`: {}", self.command, Brief(self))
+    }
+}
+
+/// A failure without its command, for those who have said already what was being done. The command is
+/// the first line of the log.
+pub struct Brief<'a>(pub &'a Failure);
+
+impl Display for Brief<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        write!(f, "{}", self.0.ending)?;
+        for line in &self.0.tail {
             write!(f, "\n  | {line}")?;
         }
-        if let Some(log) = &self.log {
+        if let Some(log) = &self.0.log {
             write!(f, "\n  whole log: {}", log.display())?;
         }
         Ok(())

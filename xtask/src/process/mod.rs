@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use child::{Child, Stream};
+pub use display::Brief;
 
 /// Lines of output an error carries.
 const TAIL: usize = 20;

@@ -1,9 +1,11 @@
 //! Stage 4: graph + limits → running order. Knows nothing of containers, does no I/O.
 
-mod graph; //  what needs what, what it weighs, how long it takes
-mod order; //  what may start, given what has ended: the pure core
-mod run; //    one coordinator, many workers
+pub mod budget; // how many bytes there are, and why so many
+mod graph; //      what needs what, what it weighs, how long it takes
+mod order; //      what may start, given what has ended: the pure core
+mod rank; //       who goes first among those that may start
+mod run; //        one coordinator, many workers
 
 pub use graph::{Graph, Node, NodeId};
 pub use order::{Limits, Order, State};
-pub use run::{Ended, Habit, run};
+pub use run::{Ended, Habit, Outcome, Permit, Share, run};

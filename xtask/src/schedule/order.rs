@@ -3,14 +3,16 @@
 //! Rules, in this order:
 //! 1. Nothing starts before all it needs has ended well; if one of them failed, it never starts.
 //! 2. The bytes of everything that runs stay within the budget. A node above the whole budget runs
-//!    when nothing else holds memory, and while it runs nothing that weighs anything starts.
-//! 3. Of what may start, the node with the longest remaining path goes first.
+//!    when nothing else holds memory, and while it runs nothing that weighs anything starts. So
+//!    does a node that is run again ([`Order::again`]): it was killed beside others.
+//! 3. Of what may start, the node with the longest remaining path goes first ([`super::rank`]).
 //! 4. A node that does not fit lets smaller ones pass, but only so often ([`PATIENCE`]): then
 //!    nothing that weighs anything starts until it fits. So none waits for ever.
 //!
 //! Pure: time is whatever the caller says has ended.
 
 use super::graph::{Graph, NodeId};
+use super::rank::Ranking;
 
 /// How many lighter nodes may start ahead of one that waits for memory.
 const PATIENCE: usize = 8;
@@ -20,9 +22,13 @@ const PATIENCE: usize = 8;
 pub struct Order<'a> {
     graph: &'a Graph,
     limits: Limits,
-    remaining: Vec<f64>,
+    ranking: Ranking,
     states: Vec<State>,
     passed: Vec<usize>,
+    /// Bytes each node holds while it runs.
+    weights: Vec<u64>,
+    /// Whether it is run again, and so alone.
+    lone: Vec<bool>,
     held: u64,
     jobs: usize,
 }
@@ -48,13 +54,19 @@ pub enum State {
 
 impl<'a> Order<'a> {
     pub fn new(graph: &'a Graph, limits: Limits) -> Self {
+        Self::ranked(graph, limits, Ranking::of(graph, limits))
+    }
+
+    pub(super) fn ranked(graph: &'a Graph, limits: Limits, ranking: Ranking) -> Self {
         let count = graph.nodes.len();
         Self {
             graph,
             limits,
-            remaining: graph.remaining(),
+            ranking,
             states: vec![State::Waiting; count],
             passed: vec![0; count],
+            weights: graph.nodes.iter().map(|node| node.memory).collect(),
+            lone: vec![false; count],
             held: 0,
             jobs: 0,
         }
@@ -69,38 +81,64 @@ impl<'a> Order<'a> {
         self.held
     }
 
+    /// Nodes that compute and run.
+    pub fn jobs(&self) -> usize {
+        self.jobs
+    }
+
+    /// Bytes `node` holds while it runs.
+    pub fn weight(&self, node: NodeId) -> u64 {
+        self.weights[node]
+    }
+
+    /// Whether `node` is run again.
+    pub fn is_again(&self, node: NodeId) -> bool {
+        self.lone[node]
+    }
+
+    /// Whether nothing that weighs anything may run beside `node`.
+    pub fn is_alone(&self, node: NodeId) -> bool {
+        self.lone[node] || self.weights[node] > self.limits.memory
+    }
+
     pub fn is_over(&self) -> bool {
         self.states.iter().all(|state| !matches!(state, State::Waiting | State::Running))
     }
 
-    /// Starts one more node, if one may start; call until it gives none.
-    pub fn start(&mut self) -> Option<NodeId> {
-        let mut ready: Vec<NodeId> =
-            (0..self.states.len()).filter(|node| self.is_ready(*node)).collect();
-        ready.sort_by(|a, b| self.remaining[*b].total_cmp(&self.remaining[*a]).then(a.cmp(b)));
+    /// The node to [`begin`](Self::begin) next, if one may; not `weighing`: of those that hold no memory.
+    pub fn next(&self, weighing: bool) -> Option<NodeId> {
+        let ready = self.ready();
         let impatient = |node: &NodeId| self.passed[*node] >= PATIENCE && !self.fits(*node);
-        let blocked = ready.iter().any(impatient);
-        let node = ready
-            .iter()
-            .copied()
-            .find(|node| self.fits(*node) && (!blocked || self.graph.nodes[*node].memory == 0))?;
-        for waiting in ready.into_iter().take_while(|other| *other != node) {
+        let light_only = !weighing || ready.iter().any(impatient);
+        let may = |node: &NodeId| self.fits(*node) && (!light_only || self.weights[*node] == 0);
+        ready.into_iter().find(may)
+    }
+
+    /// `node`, which [`next`](Self::next) gave, runs.
+    pub fn begin(&mut self, node: NodeId) {
+        for waiting in self.ready().into_iter().take_while(|other| *other != node) {
             self.passed[waiting] += 1;
         }
         self.states[node] = State::Running;
-        self.held += self.graph.nodes[node].memory;
+        self.held += self.weights[node];
         self.jobs += usize::from(self.graph.nodes[node].is_job);
-        Some(node)
     }
 
     /// A running node has ended. Whatever needs it is skipped if it failed.
     pub fn end(&mut self, node: NodeId, ok: bool) {
-        self.held -= self.graph.nodes[node].memory;
-        self.jobs -= usize::from(self.graph.nodes[node].is_job);
+        self.free(node);
         self.states[node] = if ok { State::Done } else { State::Failed };
         if !ok {
             self.skip_dependents();
         }
+    }
+
+    /// A running node has ended and is to be run once more: with `memory` bytes, and alone.
+    pub fn again(&mut self, node: NodeId, memory: u64) {
+        self.free(node);
+        self.states[node] = State::Waiting;
+        self.weights[node] = memory;
+        self.lone[node] = true;
     }
 
     /// Gives up on everything that has not started.
@@ -112,34 +150,57 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// Why a waiting node does not run: what it needs, else what is scarce.
-    pub fn waits_for(&self, node: NodeId) -> String {
-        let open: Vec<&str> = self.graph.nodes[node]
-            .needs
-            .iter()
-            .filter(|need| self.states[**need] != State::Done)
-            .map(|need| self.graph.nodes[*need].name.as_str())
-            .collect();
-        if !open.is_empty() {
-            open.join(", ")
-        } else if self.graph.nodes[node].memory > self.limits.memory.saturating_sub(self.held) {
-            "memory".to_owned()
-        } else {
-            "a free job slot".to_owned()
+    /// What keeps a node waiting that has all it needs; none if it does not wait, or for others to end.
+    pub fn scarce(&self, node: NodeId) -> Option<&'static str> {
+        match () {
+            () if !self.is_ready(node) => None,
+            () if !self.has_memory(node) => Some("memory"),
+            () if !self.has_slot(node) => Some("a free job slot"),
+            () => Some("its turn"),
         }
+    }
+
+    /// What may start as far as needs go, in the order it is to.
+    fn ready(&self) -> Vec<NodeId> {
+        let all = 0..self.states.len();
+        let mut ready: Vec<NodeId> = all.filter(|node| self.is_ready(*node)).collect();
+        ready.sort_by(|a, b| {
+            self.ranking.ranks[*b].total_cmp(&self.ranking.ranks[*a]).then(a.cmp(b))
+        });
+        ready
     }
 
     fn is_ready(&self, node: NodeId) -> bool {
         self.states[node] == State::Waiting
             && self.graph.nodes[node].needs.iter().all(|need| self.states[*need] == State::Done)
+            && self.ranking.held_back[node].is_none_or(|other| self.states[other] != State::Waiting)
     }
 
     fn fits(&self, node: NodeId) -> bool {
-        let node = &self.graph.nodes[node];
-        let memory = node.memory == 0
+        self.has_memory(node) && self.has_slot(node)
+    }
+
+    fn has_memory(&self, node: NodeId) -> bool {
+        let weight = self.weights[node];
+        weight == 0
             || self.held == 0
-            || self.held.saturating_add(node.memory) <= self.limits.memory;
-        memory && (!node.is_job || self.jobs < self.limits.jobs.max(1))
+            || (!self.lone[node]
+                && !self.is_taken_by_one()
+                && self.held.saturating_add(weight) <= self.limits.memory)
+    }
+
+    fn is_taken_by_one(&self) -> bool {
+        let mut states = self.states.iter().zip(&self.lone);
+        states.any(|(state, lone)| *lone && *state == State::Running)
+    }
+
+    fn has_slot(&self, node: NodeId) -> bool {
+        !self.graph.nodes[node].is_job || self.jobs < self.limits.jobs.max(1)
+    }
+
+    fn free(&mut self, node: NodeId) {
+        self.held -= self.weights[node];
+        self.jobs -= usize::from(self.graph.nodes[node].is_job);
     }
 
     fn skip_dependents(&mut self) {

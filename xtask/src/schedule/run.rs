@@ -1,10 +1,14 @@
 //! The executor: one coordinator, workers in a rayon pool of their own, messages between.
 //!
 //! A worker waits for its child inside this pool and nowhere else; hashing has another pool. The
-//! bytes of a node are held from before its worker starts until after it has returned, and a worker
-//! returns when its child is gone.
+//! bytes of a node are held from before its worker starts until after it has returned: its [`Permit`]
+//! is owned by the call that owns the child, and a worker returns when its child is gone.
+//!
+//! Memory is shared with other runs of the machine. They free theirs without a word to us, so while a node
+//! waits for them alone the coordinator looks again every [`PACE`]; otherwise it sleeps until a worker ends.
 
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -14,6 +18,9 @@ use super::order::{Limits, Order, State};
 /// Most workers at once; they wait far more than they compute.
 const WORKERS: usize = 64;
 
+/// Between two looks at what other runs hold: a look costs some 50 µs, and a build takes seconds.
+const PACE: Duration = Duration::from_millis(250);
+
 /// What became of each node, by its place in the graph.
 #[derive(Debug)]
 pub struct Ended<E> {
@@ -22,22 +29,48 @@ pub struct Ended<E> {
     pub errors: Vec<(NodeId, E)>,
 }
 
-/// What the run is to do when something fails or it is being stopped.
+/// How a worker leaves its node.
+#[derive(Debug)]
+pub enum Outcome<E> {
+    Done,
+    Failed(E),
+    /// It is to be run once more, alone, with so many bytes.
+    Again(u64),
+}
+
+/// Memory that other runs of this machine are told we hold; freed when dropped.
+pub type Share = Box<dyn Send>;
+
+/// What a worker may use while it runs.
+pub struct Permit {
+    /// Bytes.
+    pub memory: u64,
+    /// Nodes that compute at once with this one, itself among them.
+    pub jobs: usize,
+    /// It is run again.
+    pub again: bool,
+    #[expect(dead_code, reason = "held for its drop")]
+    share: Option<Share>,
+}
+
+/// What the run is to do when something fails, when it is being stopped, and what else it has to ask.
 pub struct Habit<'a> {
     /// Start nothing more after the first failure.
     pub fail_fast: bool,
     /// Start nothing more once this says so.
     pub stopped: &'a (dyn Fn() -> bool + Sync),
+    /// Takes bytes of the whole machine for a node, or says who has them.
+    pub take: &'a dyn Fn(&str, u64) -> Result<Share, String>,
 }
 
-/// Runs `work` for every node in the order the graph and the limits allow. `idle` is told what each
-/// waiting node waits for whenever that may have changed.
+/// Runs `work` for every node in the order the graph and the limits allow. `waiting` is told what a node
+/// that could run but for that waits for, whenever it is something else.
 pub fn run<E: Send>(
     graph: &Graph,
     limits: Limits,
     habit: &Habit,
-    work: impl Fn(NodeId) -> Result<(), E> + Sync,
-    mut idle: impl FnMut(&Order) + Send,
+    work: impl Fn(NodeId, &Permit) -> Outcome<E> + Sync,
+    waiting: impl FnMut(NodeId, &str),
 ) -> Result<Ended<E>> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(graph.nodes.len().clamp(1, WORKERS))
@@ -46,35 +79,140 @@ pub fn run<E: Send>(
         .context("failed to start the workers")?;
     let mut order = Order::new(graph, limits);
     let mut errors = Vec::new();
+    let mut told = Told { graph, waiting, last: vec![String::new(); graph.nodes.len()] };
     pool.in_place_scope(|scope| {
-        let (send, ended) = channel();
-        while !order.is_over() {
+        let (send, words) = channel();
+        loop {
             if (habit.stopped)() || (habit.fail_fast && !errors.is_empty()) {
                 order.give_up();
             }
-            while let Some(node) = order.start() {
-                let (send, work) = (send.clone(), &work);
-                scope.spawn(move |_| {
-                    // The coordinator outlives every worker, so the channel is open.
-                    send.send((node, work(node))).ok();
-                });
+            let admitted = admit(graph, limits, &mut order, habit);
+            for (node, share) in admitted.nodes {
+                let (memory, again) = (order.weight(node), order.is_again(node));
+                let permit = Permit { memory, jobs: order.jobs(), again, share };
+                let (last, work) = (LastWord { node, outcome: None, to: send.clone() }, &work);
+                scope.spawn(move |_| last.of(work, permit));
             }
-            idle(&order);
+            told.tell(&order, admitted.refused.as_deref());
             if order.is_over() {
                 break;
             }
-            let Ok((node, result)) = ended.recv() else { break };
-            order.end(node, result.is_ok());
-            errors.extend(result.err().map(|error| (node, error)));
+            match next_word(&words, admitted.refused.is_some()) {
+                Some((node, Some(outcome))) => end(&mut order, &mut errors, node, outcome),
+                // The worker panicked. The scope hands that on once the others have ended.
+                Some((node, None)) => {
+                    order.end(node, false);
+                    order.give_up();
+                }
+                None => {}
+            }
         }
     });
     let states = (0..graph.nodes.len()).map(|node| order.state(node)).collect();
     Ok(Ended { states, errors })
 }
 
+/// What may start now.
+struct Admitted {
+    nodes: Vec<(NodeId, Option<Share>)>,
+    /// Who holds the memory that the next node wants.
+    refused: Option<String>,
+}
+
+fn admit(graph: &Graph, limits: Limits, order: &mut Order, habit: &Habit) -> Admitted {
+    let mut admitted = Admitted { nodes: Vec::new(), refused: None };
+    while let Some(node) = order.next(admitted.refused.is_none()) {
+        // Others see a node that must be alone as one that takes everything.
+        let whole = if order.is_alone(node) { limits.memory } else { 0 };
+        let share = match order.weight(node) {
+            0 => None,
+            memory => match (habit.take)(&graph.nodes[node].name, memory.max(whole)) {
+                Ok(share) => Some(share),
+                Err(holder) => {
+                    admitted.refused = Some(holder);
+                    continue;
+                }
+            },
+        };
+        order.begin(node);
+        admitted.nodes.push((node, share));
+    }
+    admitted
+}
+
+fn end<E>(order: &mut Order, errors: &mut Vec<(NodeId, E)>, node: NodeId, outcome: Outcome<E>) {
+    match outcome {
+        Outcome::Done => order.end(node, true),
+        Outcome::Again(memory) => order.again(node, memory),
+        Outcome::Failed(error) => {
+            order.end(node, false);
+            errors.push((node, error));
+        }
+    }
+}
+
+type Word<E> = (NodeId, Option<Outcome<E>>);
+
+/// What a worker says last; with `paced` no longer waited for than that.
+fn next_word<E>(words: &Receiver<Word<E>>, paced: bool) -> Option<Word<E>> {
+    if !paced {
+        return words.recv().ok();
+    }
+    match words.recv_timeout(PACE) {
+        Ok(word) => Some(word),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+    }
+}
+
+/// A worker's word to the coordinator, which waits for it: sent even if the worker panics.
+struct LastWord<E> {
+    node: NodeId,
+    outcome: Option<Outcome<E>>,
+    to: Sender<Word<E>>,
+}
+
+impl<E> LastWord<E> {
+    fn of(mut self, work: impl Fn(NodeId, &Permit) -> Outcome<E>, permit: Permit) {
+        self.outcome = Some(work(self.node, &permit));
+        // Before the word is out: what is started upon it may need these bytes.
+        drop(permit);
+    }
+}
+
+impl<E> Drop for LastWord<E> {
+    fn drop(&mut self) {
+        // The coordinator outlives every worker, so the channel is open.
+        self.to.send((self.node, self.outcome.take())).ok();
+    }
+}
+
+/// What was said of nodes that wait.
+struct Told<'a, W> {
+    graph: &'a Graph,
+    waiting: W,
+    last: Vec<String>,
+}
+
+impl<W: FnMut(NodeId, &str)> Told<'_, W> {
+    fn tell(&mut self, order: &Order, refused: Option<&str>) {
+        for node in 0..self.graph.nodes.len() {
+            let scarce = match (order.scarce(node), refused) {
+                (Some("its turn"), Some(holder)) if order.weight(node) > 0 => holder,
+                (Some(scarce), _) => scarce,
+                (None, _) => continue,
+            };
+            if self.last[node] != scarce {
+                scarce.clone_into(&mut self.last[node]);
+                (self.waiting)(node, scarce);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
     use crate::schedule::graph::Node;
@@ -89,26 +227,38 @@ mod tests {
         graph
     }
 
+    fn alone(_: &str, _: u64) -> Result<Share, String> {
+        Ok(Box::new(()))
+    }
+
     fn habit(fail_fast: bool) -> Habit<'static> {
-        Habit { fail_fast, stopped: &|| false }
+        Habit { fail_fast, stopped: &|| false, take: &alone }
+    }
+
+    fn pair(memory: u64) -> Graph {
+        let mut graph = Graph::default();
+        for name in ["a", "b"] {
+            graph.add(Node { name: name.into(), memory, is_job: true, ..Node::default() });
+        }
+        graph
     }
 
     #[test]
     fn nodes_run_after_what_they_need() {
         let seen = Mutex::new(Vec::new());
-        let work = |node| {
+        let work = |node, _: &Permit| {
             seen.lock().unwrap().push(node);
-            Ok::<(), ()>(())
+            Outcome::<()>::Done
         };
-        let ended = run(&chain(), WIDE, &habit(false), work, |_| {}).unwrap();
+        let ended = run(&chain(), WIDE, &habit(false), work, |_, _| {}).unwrap();
         assert_eq!(*seen.lock().unwrap(), [0, 1, 2]);
         assert_eq!(ended.states, [State::Done; 3]);
     }
 
     #[test]
     fn a_failure_skips_what_needs_it() {
-        let work = |node| if node == 1 { Err("no") } else { Ok(()) };
-        let ended = run(&chain(), WIDE, &habit(false), work, |_| {}).unwrap();
+        let work = |node, _: &Permit| if node == 1 { Outcome::Failed("no") } else { Outcome::Done };
+        let ended = run(&chain(), WIDE, &habit(false), work, |_, _| {}).unwrap();
         assert_eq!(ended.states, [State::Done, State::Failed, State::Skipped]);
         assert_eq!(ended.errors, [(1, "no")]);
     }
@@ -120,11 +270,11 @@ mod tests {
             graph.add(Node { name: name.into(), ..Node::default() });
         }
         let barrier = std::sync::Barrier::new(2);
-        let work = |_| {
+        let work = |_, _: &Permit| {
             barrier.wait();
-            Ok::<(), ()>(())
+            Outcome::<()>::Done
         };
-        let ended = run(&graph, WIDE, &habit(false), work, |_| {}).unwrap();
+        let ended = run(&graph, WIDE, &habit(false), work, |_, _| {}).unwrap();
         assert_eq!(ended.states, [State::Done; 2]);
     }
 
@@ -132,12 +282,74 @@ mod tests {
     fn a_stopped_run_starts_nothing_more() {
         let stopped = std::sync::atomic::AtomicBool::new(false);
         let is_stopped = || stopped.load(std::sync::atomic::Ordering::SeqCst);
-        let habit = Habit { fail_fast: false, stopped: &is_stopped };
-        let work = |_| {
+        let habit = Habit { stopped: &is_stopped, ..habit(false) };
+        let work = |_, _: &Permit| {
             stopped.store(true, std::sync::atomic::Ordering::SeqCst);
-            Ok::<(), ()>(())
+            Outcome::<()>::Done
         };
-        let ended = run(&chain(), WIDE, &habit, work, |_| {}).unwrap();
+        let ended = run(&chain(), WIDE, &habit, work, |_, _| {}).unwrap();
         assert_eq!(ended.states, [State::Done, State::Skipped, State::Skipped]);
+    }
+
+    #[test]
+    fn a_node_that_asks_for_it_is_run_again_alone_with_its_new_weight() {
+        let seen = Mutex::new(Vec::new());
+        let work = |node, permit: &Permit| {
+            seen.lock().unwrap().push((node, permit.memory, permit.jobs, permit.again));
+            if node == 0 && !permit.again { Outcome::Again(70) } else { Outcome::<()>::Done }
+        };
+        let ended = run(&pair(20), WIDE, &habit(false), work, |_, _| {}).unwrap();
+        assert_eq!(ended.states, [State::Done; 2]);
+        let mut seen = seen.into_inner().unwrap();
+        assert_eq!(seen.pop(), Some((0, 70, 1, true)));
+        seen.sort_unstable();
+        assert_eq!(seen, [(0, 20, 2, false), (1, 20, 2, false)]);
+    }
+
+    #[test]
+    fn a_share_of_the_machine_is_held_as_long_as_the_worker_runs() {
+        struct Held<'a>(&'a AtomicU64, u64);
+        impl Drop for Held<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(self.1, Ordering::SeqCst);
+            }
+        }
+        static HELD: AtomicU64 = AtomicU64::new(0);
+        let take = |_: &str, bytes| {
+            assert!(HELD.fetch_add(bytes, Ordering::SeqCst) == 0);
+            Ok(Box::new(Held(&HELD, bytes)) as Share)
+        };
+        let work = |_, _: &Permit| {
+            assert_eq!(HELD.load(Ordering::SeqCst), 60);
+            Outcome::<()>::Done
+        };
+        let ended = run(&pair(60), WIDE, &Habit { take: &take, ..habit(false) }, work, |_, _| {});
+        assert_eq!(ended.unwrap().states, [State::Done; 2]);
+        assert_eq!(HELD.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_node_waits_for_other_runs_and_says_for_whom() {
+        let looks = AtomicU64::new(0);
+        let take = |_: &str, _| match looks.fetch_add(1, Ordering::SeqCst) {
+            0 => Err("run 7".to_owned()),
+            _ => Ok(Box::new(()) as Share),
+        };
+        let mut told = Vec::new();
+        let mut graph = pair(60);
+        graph.add(Node { name: "light".into(), ..Node::default() });
+        let habit = Habit { take: &take, ..habit(false) };
+        let work = |_, _: &Permit| Outcome::<()>::Done;
+        let waiting = |node, what: &str| told.push((node, what.to_owned()));
+        let ended = run(&graph, WIDE, &habit, work, waiting).unwrap();
+        assert_eq!(ended.states, [State::Done; 3]);
+        assert_eq!(told[..2], [(0, "run 7".to_owned()), (1, "run 7".to_owned())]);
+    }
+
+    #[test]
+    fn a_worker_that_panics_ends_the_run() {
+        let work = |node, _: &Permit| if node == 0 { panic!("no") } else { Outcome::<()>::Done };
+        let run = || run(&chain(), WIDE, &habit(false), work, |_, _| {});
+        assert!(std::panic::catch_unwind(run).is_err());
     }
 }

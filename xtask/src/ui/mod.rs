@@ -7,6 +7,7 @@ mod bars;
 mod json;
 mod plain;
 pub mod text;
+pub mod tree;
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -44,6 +45,11 @@ pub fn init(color: Color) {
     choice.write_global();
 }
 
+/// Whether stdout shows colour, and so more than plain letters.
+pub fn rich() -> bool {
+    anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+}
+
 /// The reader of a run's events for people.
 pub fn people(verbosity: Verbosity) -> Box<dyn Sink> {
     if std::io::stderr().is_terminal() && verbosity < Verbosity::All {
@@ -58,10 +64,18 @@ pub fn scripts() -> Box<dyn Sink> {
     Box::new(json::Json)
 }
 
-/// Prints data. A reader that has gone (`| head`) is no fault.
+/// Prints data, with colour where it shows. A reader that has gone (`| head`) is no fault.
 pub fn data(text: &[u8]) -> Result<()> {
-    let mut stdout = anstream::stdout().lock();
-    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+    write(anstream::stdout().lock(), text)
+}
+
+/// Prints data byte by byte: what takes colour out also takes out NUL and all that is not UTF-8.
+pub fn exact(bytes: &[u8]) -> Result<()> {
+    write(std::io::stdout().lock(), bytes)
+}
+
+fn write(mut stdout: impl std::io::Write, bytes: &[u8]) -> Result<()> {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }

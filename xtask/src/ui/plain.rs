@@ -38,8 +38,9 @@ pub(super) fn line(event: &Event, verbosity: Verbosity) -> Option<String> {
 /// From which verbosity on an event is shown.
 fn level(event: &Event) -> Verbosity {
     match event {
-        Event::Warning { .. } | Event::Summary(_) => Verbosity::Quiet,
-        Event::BuildFinished { ok: false, .. }
+        Event::Warning { .. }
+        | Event::Summary(_)
+        | Event::BuildFinished { ok: false, .. }
         | Event::StepFinished { ok: false, .. }
         | Event::LoadFinished { ok: false, .. }
         | Event::TestFinished { ok: false, .. } => Verbosity::Quiet,
@@ -72,12 +73,12 @@ fn words(event: &Event) -> Option<String> {
             outcome("build", image, *ok, *time, &rest)
         }
         Event::LoadStarted { images, nodes, .. } => {
-            format!("load  {} {DIM}to {}{OFF}", some(images, 4), some(nodes, 3))
+            format!("load  {} {DIM}to {}{OFF}", names(images), some(nodes, 3))
         }
         Event::LoadProgress { bytes: done, .. } => format!("load  {}", bytes(*done)),
         Event::LoadFinished { images, loaded, ok, seconds: time } => {
             let sent = format!(", {loaded} sent");
-            outcome("load", &some(images, 4), *ok, *time, &sent)
+            outcome("load", &names(images), *ok, *time, &sent)
         }
         Event::StepStarted { step } => format!("step  {step} {DIM}started{OFF}"),
         Event::StepWaiting { step, waiting_for } => {
@@ -100,13 +101,22 @@ fn words(event: &Event) -> Option<String> {
     })
 }
 
+/// Images as people call them: `localhost/gateway:0a1b2c` is `gateway`.
+pub(super) fn names(images: &[String]) -> String {
+    let name = |image: &String| {
+        let name = image.rsplit('/').next().unwrap_or(image);
+        name.split(':').next().unwrap_or(name).to_owned()
+    };
+    some(&images.iter().map(name).collect::<Vec<_>>(), 4)
+}
+
 fn outcome(what: &str, name: &str, ok: bool, time: f64, rest: &str) -> String {
     let time = seconds(time);
     if ok {
         format!("{GREEN}{what:<5}{OFF} {name} {DIM}done in {time}{rest}{OFF}")
     } else {
-        let rest = rest.trim_start_matches(", ");
-        format!("{RED}{what:<5}{OFF} {name} failed after {time}: {rest}")
+        // Why it failed is told in full right after.
+        format!("{RED}{what:<5}{OFF} {name} failed after {time}")
     }
 }
 

@@ -1,22 +1,24 @@
 //! Bringing images up to date: fetching bases, and one build from its stage to its record.
 
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
-use super::{Run, Workspace};
-use crate::cli;
-use crate::context::record;
+use super::{Run, Workspace, missing};
+use crate::context::{Context, record};
 use crate::engine::{BuildError, Built, Order, learn};
 use crate::event::{Event, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::{Action, KEY_LABEL, Planned};
-use crate::schedule::{Limits, Node};
+use crate::schedule::{Node, Permit};
+use crate::ui::text::bytes;
 
 /// How long a registry may take over one base image.
-const FETCH: Duration = Duration::from_secs(600);
+const FETCH: Duration = Duration::from_mins(10);
 
 /// Seconds a build is taken to need before one was seen.
 const UNKNOWN: f64 = 60.0;
@@ -78,21 +80,33 @@ pub(super) fn fetch_bases(
     if wanted.is_empty() { Ok(survey) } else { again() }
 }
 
+/// What became of a build.
+pub(super) enum Made {
+    Ready(Ready),
+    /// Killed for memory the first time: to be run once more, with so many bytes.
+    Again(u64),
+}
+
+/// What all builds of a run share.
+#[derive(Clone, Copy)]
+pub(super) struct Site<'a> {
+    pub(super) workspace: &'a Workspace,
+    pub(super) run: &'a Run,
+    pub(super) survey: &'a Survey,
+    pub(super) memory: &'a Memory,
+}
+
 /// Builds one image: stages what is sent, has it built, remembers from what.
-pub(super) fn build(
-    workspace: &Workspace,
-    run: &Run,
-    survey: &Survey,
-    one: &Surveyed,
-) -> Result<Ready> {
+pub(super) fn build(site: Site, one: &Surveyed, permit: &Permit) -> Result<Made> {
+    let Site { run, .. } = site;
     let started = Instant::now();
     run.events.emit(Event::BuildStarted {
         image: one.image.name.clone(),
         tag: one.planned.tag.clone(),
         reasons: one.planned.reasons.iter().map(ToString::to_string).collect(),
-        memory: one.planned.memory,
+        memory: permit.memory,
     });
-    let built = staged_build(workspace, run, survey, one);
+    let built = staged_build(site, one, site.memory.cpus(permit));
     run.events.emit(Event::BuildFinished {
         image: one.image.name.clone(),
         ok: built.is_ok(),
@@ -100,15 +114,36 @@ pub(super) fn build(
         peak_memory: built.as_ref().ok().and_then(|(_, built)| built.peak_memory),
         error: built.as_ref().err().map(first_line),
     });
-    built.map(|(ready, _)| ready)
+    built.map(|(ready, _)| Made::Ready(ready)).or_else(|error| killed(site, one, permit, error))
 }
 
-fn staged_build(
-    workspace: &Workspace,
-    run: &Run,
-    survey: &Survey,
-    one: &Surveyed,
-) -> Result<(Ready, Built)> {
+/// A build that was killed for memory is run once more, alone; a second kill is final.
+fn killed(site: Site, one: &Surveyed, permit: &Permit, error: anyhow::Error) -> Result<Made> {
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<BuildError>());
+    let Some(BuildError::OutOfMemory { peak, evidence, .. }) = cause else { return Err(error) };
+    let name = &one.image.name;
+    // What it had when it was killed is the least it needs.
+    let seen = peak.unwrap_or(permit.memory);
+    let need = seen.saturating_add(seen / 4).max(one.planned.memory);
+    if let Some(peak) = *peak {
+        let subject = survey::subject(site.workspace, &one.image, &one.parts);
+        learn::record(&site.workspace.paths.memory(), &subject, peak)?;
+    }
+    if !permit.again {
+        let text = format!("{name} was killed for memory: {evidence}");
+        let then = format!("it is built once more, alone, with one CPU and {}", bytes(need));
+        site.run.events.warn(format!("{text}; {then}"), None);
+        return Ok(Made::Again(need));
+    }
+    let budget = &site.memory.budget;
+    let had = format!("killed for memory again, though alone: it had {} of {budget}", bytes(seen));
+    let enough = format!("about {} would have been enough", bytes(need));
+    let hints = site.memory.hints(need);
+    Err(error.context(format!("{had}; {enough}{hints}")).exit(Exit::Environment))
+}
+
+fn staged_build(site: Site, one: &Surveyed, cpus: Option<usize>) -> Result<(Ready, Built)> {
+    let Site { workspace, run, survey, .. } = site;
     let name = &one.image.name;
     let stage = Stage(run.paths.stage(name));
     let staged = one.context.stage(&stage.0, &survey.bases)?;
@@ -118,11 +153,11 @@ fn staged_build(
     }
     let dockerfile = stage.0.with_extension("Dockerfile");
     fs_err::write(&dockerfile, &one.context.dockerfile)?;
-    let (files, bytes) = one.context.size();
+    let (files, size) = one.context.size();
     let labels = [
         (KEY_LABEL.to_owned(), key.to_string()),
         ("dev.xtask.image".to_owned(), name.clone()),
-        ("dev.xtask.inputs".to_owned(), format!("{files} files, {bytes} bytes")),
+        ("dev.xtask.inputs".to_owned(), format!("{files} files, {size} bytes")),
     ];
     let tag = key.tag(name);
     let order = Order {
@@ -139,11 +174,14 @@ fn staged_build(
         trust_host_ca: one.image.trust_host_ca.unwrap_or(workspace.config.engine.trust_host_ca),
         timeout: one.image.timeout,
         silence: one.image.silence,
-        cpus: None,
+        cpus,
         log: &run.paths.log(&format!("build-{name}")),
         run: &run.paths.id,
     };
-    let built = workspace.engine.build(&order, &run.events).map_err(|error| named(name, error))?;
+    let built = workspace
+        .engine
+        .build(&order, &run.events)
+        .map_err(|error| named(&one.context, &stage.0, error))?;
     if built.repeated_without_cache {
         run.events
             .note(format!("{name}: the engine's cache served an older image; built without it"));
@@ -156,10 +194,18 @@ fn staged_build(
     Ok((Ready { tag, id: built.id.clone() }, built))
 }
 
-fn named(name: &str, error: BuildError) -> anyhow::Error {
+fn named(context: &Context, stage: &Path, error: BuildError) -> anyhow::Error {
     let exit =
         if matches!(error, BuildError::Environment(_)) { Exit::Environment } else { Exit::Failed };
-    anyhow!(error).context(format!("failed to build image `{name}`")).exit(exit)
+    let hint = match &error {
+        BuildError::Failed { failure, .. } => missing::hint(context, stage, &failure.tail),
+        _ => None,
+    };
+    let error = match hint {
+        Some(hint) => anyhow!("{error}\n{hint}"),
+        None => anyhow!(error),
+    };
+    error.context(format!("failed to build image `{}`", context.spec.name)).exit(exit)
 }
 
 /// The first line of an error with its causes: what fits on a line of progress.
@@ -210,12 +256,4 @@ pub(super) fn node(one: &Surveyed) -> Node {
         is_job: true,
         seconds: one.planned.seconds.unwrap_or(UNKNOWN),
     }
-}
-
-/// What may run at once: bytes of the machine that builds, less the reserve and `others`; and jobs.
-pub(super) fn limits(workspace: &Workspace, habit: &cli::Build, others: u64) -> Result<Limits> {
-    let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
-    let memory = facts.memory_total.saturating_sub(workspace.config.engine.reserve + others);
-    let jobs = habit.jobs.map(usize::from).or(workspace.config.engine.jobs);
-    Ok(Limits { memory, jobs: jobs.unwrap_or(usize::MAX) })
 }

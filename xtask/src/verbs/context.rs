@@ -1,5 +1,8 @@
 //! `cargo xtask context`: what is sent, as a list, a summary or a check against budgets.
 
+mod check;
+mod summary;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,31 +11,28 @@ use serde::Serialize;
 
 use super::{Format, Session};
 use crate::cli;
-use crate::config::{ContextBudget, Inputs};
+use crate::config::Inputs;
 use crate::context::{self, Context, Spec};
 use crate::exit::{Exit, WithExit as _};
 use crate::ui;
-use crate::ui::text::{DIM, OFF, RED, bytes, plural};
-
-/// Paths a summary names.
-const LARGEST: usize = 10;
 
 pub(super) fn run(session: &Session, args: &cli::Context) -> Result<Exit> {
-    let specs = match &args.dir {
-        Some(dir) => vec![outside(dir, args)?],
-        None => {
-            let config = session.config()?;
-            super::survey::named(config, &args.images)?.iter().map(Spec::from).collect()
-        }
+    let specs = if let Some(dir) = &args.dir {
+        vec![outside(dir, args)?]
+    } else {
+        super::survey::named(session.config()?, &args.images)?.iter().map(Spec::from).collect()
     };
     let contexts = context::gather(context::open(&specs)?, None)?;
     if args.check {
-        return check(session, &contexts);
+        return check::check(session.config()?, session.format, &contexts);
     }
     match session.format {
-        Format::Json => ui::data(&json(&contexts)?)?,
-        Format::Human if args.list => ui::data(&list(&contexts, args.null))?,
-        Format::Human => ui::data(summaries(&contexts).as_bytes())?,
+        Format::Json => ui::exact(&json(&contexts)?)?,
+        Format::Human if args.list => ui::exact(&list(&contexts, args.null))?,
+        Format::Human => {
+            let summaries: Vec<String> = contexts.iter().map(summary::summary).collect();
+            ui::data(summaries.join("\n").as_bytes())?;
+        }
     }
     Ok(Exit::Done)
 }
@@ -72,19 +72,25 @@ fn dockerfile_of(dir: &Path, file: &Path) -> Result<PathBuf> {
 }
 
 /// One path a line; with `null`, NUL after each instead, so that any name can be told from the next.
+/// Several contexts are one list: what any of them is sent.
 fn list(contexts: &[Context], null: bool) -> Vec<u8> {
-    let mut out = Vec::new();
-    for entry in contexts.iter().flat_map(Context::entries) {
-        out.extend_from_slice(entry.path());
-        if entry.kind() == "dir" {
-            out.push(b'/');
-        } else if let Some(target) = entry.link() {
-            out.extend_from_slice(b" -> ");
-            out.extend_from_slice(target);
-        }
-        out.push(if null { 0 } else { b'\n' });
+    let entries = contexts.iter().flat_map(Context::entries);
+    let mut lines: Vec<_> = entries.map(|entry| (entry.path().to_vec(), ending(&entry))).collect();
+    if contexts.len() > 1 {
+        lines.sort_unstable();
+        lines.dedup();
     }
-    out
+    let end: &[u8] = if null { b"\0" } else { b"\n" };
+    lines.iter().flat_map(|(path, ending)| [path, ending, end]).flatten().copied().collect()
+}
+
+/// What follows a path in the list and says what it is.
+fn ending(entry: &context::Entry) -> Vec<u8> {
+    match entry.link() {
+        Some(target) => [b" -> ", target].concat(),
+        None if entry.kind() == "dir" => b"/".to_vec(),
+        None => Vec::new(),
+    }
 }
 
 #[derive(Serialize)]
@@ -126,52 +132,4 @@ fn as_json(context: &Context) -> Image<'_> {
         entries: context.entries().map(entry).collect(),
         bases: context.bases().collect(),
     }
-}
-
-fn summaries(contexts: &[Context]) -> String {
-    contexts.iter().map(summary).collect::<Vec<_>>().join("\n")
-}
-
-fn summary(context: &Context) -> String {
-    let (files, size) = context.size();
-    let mut lines =
-        vec![format!("{}: {}, {}", context.spec.name, plural(files, "file"), bytes(size))];
-    if let Some((reason, line)) = context.whole() {
-        lines.push(format!("  the whole context is sent: {reason} (line {line})"));
-    }
-    let mut largest: Vec<_> = context.entries().filter(|entry| entry.size() > 0).collect();
-    largest.sort_by(|a, b| b.size().cmp(&a.size()).then(a.path().cmp(b.path())));
-    for entry in largest.iter().take(LARGEST) {
-        let path = String::from_utf8_lossy(entry.path());
-        lines.push(format!("  {DIM}{:>10}{OFF}  {path}", bytes(entry.size())));
-    }
-    lines.push(String::new());
-    lines.join("\n")
-}
-
-/// Every context over its budget is named; without any budget there is nothing to hold.
-fn check(session: &Session, contexts: &[Context]) -> Result<Exit> {
-    let config = session.config()?;
-    let mut over = Vec::new();
-    for context in contexts {
-        let budget = config.images.get(&context.spec.name).and_then(|image| image.budget);
-        over.extend(budget.and_then(|budget| excess(context, budget)));
-    }
-    over.iter().for_each(|line| ui::say(line));
-    Ok(if over.is_empty() { Exit::Done } else { Exit::Failed })
-}
-
-fn excess(context: &Context, budget: ContextBudget) -> Option<String> {
-    let (files, size) = context.size();
-    let mut parts = Vec::new();
-    if let Some(most) = budget.files.filter(|most| files > *most) {
-        parts.push(format!("{}, {} allowed", plural(files, "file"), plural(most, "file")));
-    }
-    if let Some(most) = budget.bytes.filter(|most| size > *most) {
-        parts.push(format!("{}, {} allowed", bytes(size), bytes(most)));
-    }
-    let name = &context.spec.name;
-    (!parts.is_empty()).then(|| {
-        format!("{RED}over budget{OFF}: {name}: {}\n{}", parts.join("; "), summary(context))
-    })
 }

@@ -16,7 +16,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::builds::{self, Ready, Shelf};
+use super::builds::{self, Made, Ready, Shelf, Site};
+use super::memory::{self, Memory};
 use super::survey::{self, Survey};
 use super::{Run, Session, Workspace};
 use crate::cli;
@@ -27,7 +28,7 @@ use crate::event::{Event, Summary, seconds};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::{self, Action};
 use crate::process::{Tool, stop};
-use crate::schedule::{self, Graph, Habit, Node, NodeId, State};
+use crate::schedule::{self, Graph, Habit, Node, NodeId, Outcome, Permit, State};
 use crate::suite;
 use crate::ui;
 
@@ -56,9 +57,14 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
     if args.require_prebuilt {
         require_prebuilt(&survey)?;
     }
+    let wanted = workspace.config.clusters.get(&suite.cluster);
+    let memory = Memory::look(&workspace, args.build.jobs, wanted)?;
+    memory.refuse(&survey)?;
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
-    let e2e = E2e::new(&workspace, &run, &survey, &suite, args)?;
+    super::opening::open(&workspace, &run, &survey)?;
+    let site = Site { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
+    let e2e = E2e::new(site, &suite, args)?;
     let summary = e2e.run(started)?;
     let exit = if summary.ok { Exit::Done } else { e2e.exit() };
     run.events.emit(Event::Summary(summary.clone()));
@@ -113,6 +119,7 @@ struct E2e<'a> {
     workspace: &'a Workspace,
     run: &'a Run,
     survey: &'a Survey,
+    memory: &'a Memory,
     suite: &'a Suite,
     args: &'a cli::E2e,
     wanted: &'a config::Cluster,
@@ -146,13 +153,8 @@ struct Tally {
 }
 
 impl<'a> E2e<'a> {
-    fn new(
-        workspace: &'a Workspace,
-        run: &'a Run,
-        survey: &'a Survey,
-        suite: &'a Suite,
-        args: &'a cli::E2e,
-    ) -> Result<Self> {
+    fn new(site: Site<'a>, suite: &'a Suite, args: &'a cli::E2e) -> Result<Self> {
+        let Site { workspace, run, survey, memory } = site;
         let wanted = workspace.config.clusters.get(&suite.cluster);
         let wanted = wanted.with_context(|| format!("there is no cluster `{}`", suite.cluster))?;
         let shelf = Shelf::default();
@@ -165,6 +167,7 @@ impl<'a> E2e<'a> {
             workspace,
             run,
             survey,
+            memory,
             suite,
             args,
             wanted,
@@ -232,10 +235,13 @@ impl<'a> E2e<'a> {
     fn run(&self, started: Instant) -> Result<Summary> {
         self.announce();
         let _lease = cluster::hold(&self.wanted.name, &self.workspace.paths, &self.run.events)?;
-        let limits = builds::limits(self.workspace, &self.args.build, self.wanted.memory)?;
-        let habit = Habit { fail_fast: self.args.build.fail_fast, stopped: &stop::requested };
-        let ended = schedule::run(&self.graph, limits, &habit, |node| self.do_one(node), |_| {});
-        let ended = ended?;
+        self.memory.begin(self.workspace, self.run, self.survey)?;
+        let take = |name: &str, bytes| self.memory.take(name, bytes);
+        let fail_fast = self.args.build.fail_fast;
+        let habit = Habit { fail_fast, stopped: &stop::requested, take: &take };
+        let work = |node, permit: &Permit| self.do_one(node, permit);
+        let waiting = memory::tell_waiting(self.run, &self.graph);
+        let ended = schedule::run(&self.graph, self.memory.limits, &habit, work, waiting)?;
         let ok = ended.states.iter().all(|state| *state == State::Done);
         self.take_down();
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
@@ -254,7 +260,11 @@ impl<'a> E2e<'a> {
     fn announce(&self) {
         let images = self.survey.images.iter().map(|one| builds::told(&one.planned)).collect();
         let steps = self.suite.steps.iter().map(|step| step.name.clone()).collect();
-        self.run.events.emit(Event::Plan { images, steps, budget: None });
+        self.run.events.emit(Event::Plan {
+            images,
+            steps,
+            budget: Some(self.memory.budget.to_string()),
+        });
     }
 
     /// What the first failure leads to.
@@ -263,16 +273,25 @@ impl<'a> E2e<'a> {
         tally.exit.unwrap_or(Exit::Failed)
     }
 
-    fn do_one(&self, node: NodeId) -> Result<(), ()> {
+    fn do_one(&self, node: NodeId, permit: &Permit) -> Outcome<()> {
         let name = &self.graph.nodes[node].name;
         let result = match &self.work[node] {
-            Work::Build(at) => self.build(*at),
+            Work::Build(at) => match self.build(*at, permit) {
+                Ok(Made::Again(memory)) => return Outcome::Again(memory),
+                built => built.map(drop),
+            },
             Work::Cluster => self.step_events(name, || self.cluster()),
             Work::Load(images) => self.load(images),
             Work::Step(at) => self.step_events(name, || self.step(*at)),
             Work::Test => self.test(),
         };
-        result.map_err(|error| self.failed(&self.work[node], &error))
+        match result {
+            Ok(()) => Outcome::Done,
+            Err(error) => {
+                self.failed(&self.work[node], &error);
+                Outcome::Failed(())
+            }
+        }
     }
 
     /// Says what went wrong while it is fresh. Siblings of a failed build go on, since what they make
@@ -313,12 +332,15 @@ impl<'a> E2e<'a> {
         result
     }
 
-    fn build(&self, at: usize) -> Result<()> {
-        let one = &self.survey.images[at];
-        let ready = builds::build(self.workspace, self.run, self.survey, one)?;
-        self.shelf.put(&one.image.name, ready);
-        self.count(|tally| tally.built += 1);
-        Ok(())
+    fn build(&self, at: usize, permit: &Permit) -> Result<Made> {
+        let Self { workspace, run, survey, memory, .. } = *self;
+        let one = &survey.images[at];
+        let made = builds::build(Site { workspace, run, survey, memory }, one, permit)?;
+        if let Made::Ready(ready) = &made {
+            self.shelf.put(&one.image.name, ready.clone());
+            self.count(|tally| tally.built += 1);
+        }
+        Ok(made)
     }
 
     fn cluster(&self) -> Result<()> {

@@ -5,13 +5,15 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::builds::{self, Shelf};
-use super::{Run, Session, Workspace, survey};
+use super::builds::{self, Made, Shelf, Site};
+use super::memory::{self, Memory};
+use super::{Session, Workspace, survey};
 use crate::cli;
 use crate::event::{Event, Summary, seconds};
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::plan::Action;
-use crate::schedule::{self, Graph, Habit, State};
+use crate::process::stop;
+use crate::schedule::{self, Graph, Habit, Outcome, Permit, State};
 use crate::ui;
 
 pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
@@ -21,12 +23,15 @@ pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
     let again = || survey::survey(&workspace, &names, args.build.force);
     let survey = again()?;
     if args.check {
-        return check(&survey);
+        return Ok(check(&survey));
     }
+    let memory = Memory::look(&workspace, args.build.jobs, None)?;
+    memory.refuse(&survey)?;
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
-    let summary = build_all(&workspace, &run, &survey, &args.build, started)?;
-    let exit = if summary.ok { Exit::Done } else { Exit::Failed };
+    super::opening::open(&workspace, &run, &survey)?;
+    let site = Site { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
+    let (summary, exit) = build_all(site, args.build, started)?;
     run.events.emit(Event::Summary(summary));
     Ok(exit)
 }
@@ -41,7 +46,7 @@ fn names(workspace: &Workspace, args: &cli::Images) -> Vec<String> {
 }
 
 /// `--check`: nothing is built; what would be is named.
-fn check(survey: &survey::Survey) -> Result<Exit> {
+fn check(survey: &survey::Survey) -> Exit {
     let stale: Vec<_> =
         survey.images.iter().filter(|one| one.planned.action == Action::Build).collect();
     for one in &stale {
@@ -51,18 +56,15 @@ fn check(survey: &survey::Survey) -> Result<Exit> {
             ui::text::some(&one.planned.reasons, 20)
         ));
     }
-    Ok(if stale.is_empty() { Exit::Done } else { Exit::Failed })
+    if stale.is_empty() { Exit::Done } else { Exit::Failed }
 }
 
-fn build_all(
-    workspace: &Workspace,
-    run: &Run,
-    survey: &survey::Survey,
-    habit: &cli::Build,
-    started: Instant,
-) -> Result<Summary> {
+fn build_all(site: Site, habit: cli::Build, started: Instant) -> Result<(Summary, Exit)> {
+    let Site { run, survey, memory, .. } = site;
     let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
-    run.events.emit(Event::Plan { images, steps: Vec::new(), budget: None });
+    let budget = Some(memory.budget.to_string());
+    run.events.emit(Event::Plan { images, steps: Vec::new(), budget });
+    memory.begin(site.workspace, run, survey)?;
     let mut graph = Graph::default();
     let mut builds = BTreeMap::new();
     for (at, one) in survey.images.iter().enumerate() {
@@ -71,23 +73,33 @@ fn build_all(
         }
     }
     let shelf = Shelf::default();
-    let limits = builds::limits(workspace, habit, 0)?;
-    let stopped = || crate::process::stop::requested();
-    let habit = Habit { fail_fast: habit.fail_fast, stopped: &stopped };
-    let work = |node| {
+    let take = |name: &str, bytes| memory.take(name, bytes);
+    let habit = Habit { fail_fast: habit.fail_fast, stopped: &stop::requested, take: &take };
+    let work = |node, permit: &Permit| {
         let one = &survey.images[builds[&node]];
-        builds::build(workspace, run, survey, one).map(|ready| shelf.put(&one.image.name, ready))
+        match builds::build(site, one, permit) {
+            Ok(Made::Ready(ready)) => {
+                shelf.put(&one.image.name, ready);
+                Outcome::Done
+            }
+            Ok(Made::Again(memory)) => Outcome::Again(memory),
+            Err(error) => Outcome::Failed(error),
+        }
     };
-    let ended = schedule::run(&graph, limits, &habit, work, |_| {})?;
+    let waiting = memory::tell_waiting(run, &graph);
+    let ended = schedule::run(&graph, memory.limits, &habit, work, waiting)?;
     for (_, error) in &ended.errors {
         ui::error(error);
     }
     let built = ended.states.iter().filter(|state| **state == State::Done).count();
-    Ok(Summary {
-        ok: built == graph.nodes.len(),
+    let ok = built == graph.nodes.len();
+    let first = ended.errors.first().map_or(Exit::Failed, |(_, error)| exit::code(error));
+    let summary = Summary {
+        ok,
         built,
         skipped: survey.images.len() - graph.nodes.len(),
         seconds: seconds(started.elapsed()),
         ..Summary::default()
-    })
+    };
+    Ok((summary, if ok { Exit::Done } else { first }))
 }

@@ -8,9 +8,9 @@
 //! | the justfile: each recipe is a command we understand, and one is run | every recipe |
 //! | `e2e gateway` | every test |
 //!
-//! Every step runs, whatever became of those before it; only the suite wants a machine that was mended.
-//! A step that fails without a failed test (it did not compile) counts as one failure. The last line on
-//! stdout is `N passed, N failed`.
+//! Every step runs, whatever became of those before it; only the suite wants a machine that was
+//! mended. A step that fails without a failed test (it did not compile) counts as one failure. The
+//! last line on stdout is `N passed, N failed`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -6,7 +6,7 @@
 
 /// A parsed component.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Glob(Vec<Token>);
+pub(in crate::context) struct Glob(Vec<Token>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
@@ -32,7 +32,7 @@ pub(super) fn has_wildcard(component: &str) -> bool {
 impl Glob {
     /// `None` for what Go refuses (`[`, `[]`, a trailing `\`), and for a set in the middle of a component
     /// that would match the `/` between two of them: `a[^b]c` matches the path `a/c`.
-    pub(super) fn parse(component: &str) -> Option<Glob> {
+    pub(in crate::context) fn parse(component: &str) -> Option<Glob> {
         let mut tokens = Vec::new();
         let mut chars = component.chars().peekable();
         while let Some(ch) = chars.next() {
@@ -56,7 +56,7 @@ impl Glob {
     }
 
     /// Whether `name` matches; a byte that is not UTF-8 counts as one character.
-    pub(super) fn matches(&self, name: &[u8]) -> bool {
+    pub(in crate::context) fn matches(&self, name: &[u8]) -> bool {
         let chars: Vec<char> = characters(name);
         let (mut token, mut at) = (0, 0);
         let mut back: Option<(usize, usize)> = None;

@@ -32,7 +32,7 @@
 
 mod environment;
 mod expand;
-mod glob;
+pub(super) mod glob;
 mod globals;
 mod instruction;
 mod mount;

@@ -115,6 +115,16 @@ impl Rules {
         Ok(verdict)
     }
 
+    /// Decides on a path by itself, its folders first. Fails as [`Rules::test`] does.
+    pub fn ignores(&self, path: &[u8]) -> Result<bool, RuleError> {
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let mut verdict = Verdict { ignored: false, state: self.root() };
+        for end in slashes.chain(std::iter::once(path.len())) {
+            verdict = self.test(&verdict.state, &path[..end])?;
+        }
+        Ok(verdict.ignored)
+    }
+
     /// Whether something in the folder `dir` might be kept, `state` being the folder's own.
     /// If false the folder is ignored and need not be opened.
     pub fn may_hold_kept(&self, dir: &[u8], state: &State) -> bool {

@@ -1,17 +1,28 @@
-//! The peak of a build's anonymous memory, by looking at it five times a second.
+//! Watching a build: the peak of its anonymous memory, and its end when it must end.
 //!
 //! The kernel keeps a peak, but of the wrong thing: page cache is in it (a COPY of 107 MB showed 682 MB where the
-//! processes took 39 MB). Anonymous memory has no peak counter, so it is sampled: of the build's control
-//! group where there is one, and of the engine program's process tree outside of it.
+//! processes took 39 MB). Anonymous memory has no peak counter, so it is sampled five times a second: of the build's
+//! control group where there is one, and of the engine program's process tree outside of it.
+//!
+//! podman must not be ended while it writes an image: a half-written one stays in the store, and every `podman images` on
+//! the machine fails from then on (seen, 4.3.1). So what is ended is the RUN process: podman then
+//! fails by itself, and tidies up. Only a podman that goes on is ended too, after a while.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::process::{Ending, GRACE, stop};
 
 use super::cgroup::Cgroup;
 
 const PACE: Duration = Duration::from_millis(200);
+/// While a build is being ended.
+const HURRY: Duration = Duration::from_millis(20);
 
 /// What was seen of a build while it ran.
 #[derive(Clone, Debug, Default)]
@@ -22,17 +33,83 @@ pub(super) struct Seen {
     pub kills: u64,
     /// Every process of the tree that was seen: number and start time.
     pub processes: BTreeSet<(i32, u64)>,
+    /// Why it was ended from here.
+    pub ousted: Option<Ending>,
 }
 
-/// Samples until the sender of `done` is dropped.
-pub(super) fn watch(program: u32, cgroup: Option<&Cgroup>, done: &Receiver<()>) -> Seen {
+/// How long a build may take, and may say nothing.
+#[derive(Debug)]
+pub(super) struct Limits {
+    timeout: Duration,
+    silence: Duration,
+    started: Instant,
+    /// Milliseconds from the start to the last line.
+    last_line: AtomicU64,
+}
+
+impl Limits {
+    pub(super) fn from_now(timeout: Duration, silence: Duration) -> Self {
+        Self { timeout, silence, started: Instant::now(), last_line: AtomicU64::new(0) }
+    }
+
+    /// A line has come.
+    pub(super) fn heard(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_line.store(now, Ordering::Relaxed);
+    }
+
+    fn reached(&self) -> Option<Ending> {
+        let elapsed = self.started.elapsed();
+        let last_line = Duration::from_millis(self.last_line.load(Ordering::Relaxed));
+        if stop::requested() {
+            Some(Ending::Stopped)
+        } else if elapsed >= self.timeout {
+            Some(Ending::TimedOut(self.timeout))
+        } else if elapsed.saturating_sub(last_line) >= self.silence {
+            Some(Ending::Silent(self.silence))
+        } else {
+            None
+        }
+    }
+}
+
+/// Watches until the sender of `done` is dropped. With a control group, ends the build at its limits.
+pub(super) fn watch(
+    program: u32,
+    cgroup: Option<&Cgroup>,
+    limits: &Limits,
+    done: &Receiver<()>,
+) -> Seen {
     let mut seen = Seen::default();
+    let mut ousted_at = None;
     loop {
         sample(program, cgroup, &mut seen);
-        match done.recv_timeout(PACE) {
+        if let Some(cgroup) = cgroup {
+            if seen.ousted.is_none() {
+                seen.ousted = limits.reached();
+            }
+            if seen.ousted.is_some() {
+                oust(program, cgroup, *ousted_at.get_or_insert_with(Instant::now));
+            }
+        }
+        match done.recv_timeout(if ousted_at.is_some() { HURRY } else { PACE }) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return seen,
         }
+    }
+}
+
+/// Kills what RUN has started; the engine's program only if that was not enough.
+fn oust(program: u32, cgroup: &Cgroup, since: Instant) {
+    cgroup.kill();
+    let signal = match since.elapsed() {
+        time if time > 2 * GRACE => Signal::KILL,
+        time if time > GRACE => Signal::TERM,
+        _ => return,
+    };
+    if let Some(pid) = i32::try_from(program).ok().and_then(Pid::from_raw) {
+        // Its owner has not reaped it, so the number is its own still.
+        kill_process(pid, signal).ok();
     }
 }
 

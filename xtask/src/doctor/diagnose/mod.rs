@@ -195,7 +195,8 @@ impl Trouble {
     fn sentence(self, machine: &Machine) -> String {
         match self {
             Trouble::Limits => format!(
-                "podman asks for higher limits than this machine lets us set ({} open files, {} processes)",
+                "podman asks for higher limits than this machine lets us set \
+                 ({} open files, {} processes)",
                 machine.limits.open_files, machine.limits.processes
             ),
             Trouble::Runtime => "crun refuses the hybrid cgroups of this machine".to_owned(),
@@ -308,7 +309,8 @@ fn image(check: &'static str, machine: &Machine, reference: &str) -> Finding {
     finding(check, state)
 }
 
-/// From the registry, or by the workspace's recipe where there is one and the engine runs on this host.
+/// From the registry, or by the workspace's recipe where there is one and the engine runs on this
+/// host.
 fn fetch(machine: &Machine, os: Os, name: &str) -> Mend {
     let engine = machine.engine.kind.name();
     let pull = Tool::new(engine).args(["pull", "--quiet", name]).limit(PULL);
@@ -453,3 +455,6 @@ fn notes(machine: &Machine) -> Vec<Finding> {
 fn shown((major, minor): Version) -> String {
     format!("{major}.{minor}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! Makespans on paper: one build at a time, all at once, ours, and what no schedule can beat.
+//!
+//! `cargo bench --bench schedule`. Figures are seconds; builds and their memory are those of `facts.md`
+//! (services inside `podman build`) and of the calibration repository. "All at once" is what a plain
+//! `&` gives: where its memory is above the budget it does not end at all, since builds are killed.
+
+#![allow(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
+
+use xtask::schedule::{Graph, Limits, Node, NodeId, Order};
+
+const GIB: f64 = 1024.0;
+
+/// Name, seconds, MiB.
+type Build = (&'static str, f64, f64);
+
+const GATEWAY: [Build; 4] = [
+    ("gateway", 123.0, 912.0),
+    ("datastorage", 94.0, 633.0),
+    ("postgresql", 17.0, 60.0),
+    ("redis", 4.0, 40.0),
+];
+
+const CALIBRATION: [Build; 8] = [
+    ("gateway", 114.0, 1500.0),
+    ("datastorage", 66.0, 1300.0),
+    ("aianalysis", 150.0, 1400.0),
+    ("python", 240.0, 3600.0),
+    ("notification", 60.0, 1100.0),
+    ("workflow", 80.0, 1200.0),
+    ("remediation", 70.0, 1200.0),
+    ("signal", 55.0, 1000.0),
+];
+
+fn main() {
+    println!("{:<42} {:>9} {:>12} {:>7} {:>7}", "", "one by one", "all at once", "ours", "bound");
+    for (name, builds, budget) in [
+        ("gateway, 1.0 GiB", &GATEWAY[..], 1.0),
+        ("gateway, 2.0 GiB", &GATEWAY[..], 2.0),
+        ("calibration repository, 2.0 GiB (its VM)", &CALIBRATION[..], 2.0),
+        ("calibration repository, 4.0 GiB", &CALIBRATION[..], 4.0),
+        ("calibration repository, 8.0 GiB", &CALIBRATION[..], 8.0),
+        (
+            "three of 700 MiB, 1.5 GiB",
+            &[("a", 10.0, 700.0), ("b", 10.0, 700.0), ("c", 10.0, 700.0)],
+            1.5,
+        ),
+    ] {
+        line(name, &graph(builds), mib(budget * GIB));
+    }
+}
+
+fn line(name: &str, graph: &Graph, memory: u64) {
+    let wide = Limits { memory: u64::MAX, jobs: usize::MAX };
+    let needed: u64 = graph.nodes.iter().map(|node| node.memory).sum();
+    let killed = if needed > memory { "killed" } else { "" };
+    let one = makespan(graph, Limits { jobs: 1, ..wide });
+    let all = makespan(graph, wide);
+    let ours = makespan(graph, Limits { memory, jobs: usize::MAX });
+    let bound = bound(graph, memory);
+    println!("{name:<42} {one:>8.0} s {killed:>6} {all:>3.0} s {ours:>5.0} s {bound:>5.0} s");
+}
+
+fn graph(builds: &[Build]) -> Graph {
+    let mut graph = Graph::default();
+    for (name, seconds, memory) in builds {
+        let node =
+            Node { name: (*name).into(), memory: mib(*memory), is_job: true, ..Node::default() };
+        graph.add(Node { seconds: *seconds, ..node });
+    }
+    graph
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures of the tables above"
+)]
+fn mib(value: f64) -> u64 {
+    (value as u64) << 20
+}
+
+fn makespan(graph: &Graph, limits: Limits) -> f64 {
+    let mut order = Order::new(graph, limits);
+    let mut running: Vec<(f64, NodeId)> = Vec::new();
+    let mut now = 0.0;
+    loop {
+        while let Some(node) = order.next(true) {
+            order.begin(node);
+            running.push((now + graph.nodes[node].seconds, node));
+        }
+        running.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let Some((end, node)) = running.pop() else { return now };
+        now = end;
+        order.end(node, true);
+    }
+}
+
+/// The longest build, or all byte-seconds through the budget.
+fn bound(graph: &Graph, memory: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+    let part = |bytes: u64| bytes.min(memory) as f64 / memory as f64;
+    let area = graph.nodes.iter().map(|node| node.seconds * part(node.memory)).sum();
+    graph.nodes.iter().map(|node| node.seconds).fold(area, f64::max)
+}

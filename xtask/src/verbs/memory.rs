@@ -1,0 +1,139 @@
+//! The memory of a run: its budget, its page of the machine's ledger, what cannot fit, and the lone retry.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use anyhow::{Result, anyhow};
+
+use super::survey::{Survey, Surveyed};
+use super::{Run, Workspace};
+use crate::config;
+use crate::engine::ledger::{self, Ledger};
+use crate::engine::machine;
+use crate::exit::{Exit, WithExit as _};
+use crate::paths;
+use crate::plan::Action;
+use crate::schedule::budget::{Budget, Claims, Fit, Machine};
+use crate::schedule::{Graph, Limits, NodeId, Permit, Share};
+use crate::ui::text::bytes;
+
+/// What builds of a run may hold, and who else holds some.
+pub(super) struct Memory {
+    pub(super) budget: Budget,
+    pub(super) limits: Limits,
+    machine: Machine,
+    cpus: usize,
+    /// Opened once something is to be built.
+    ledger: OnceLock<Ledger>,
+}
+
+impl Memory {
+    /// Looks at the machine once. `coming` is the cluster the run is going to use.
+    pub(super) fn look(
+        workspace: &Workspace,
+        jobs: Option<u16>,
+        coming: Option<&config::Cluster>,
+    ) -> Result<Self> {
+        let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
+        let machine = machine::read(Path::new("/"), workspace.engine.kind, &facts);
+        let budget = Budget::of(&machine, &claims(workspace, coming));
+        let jobs = jobs.map(usize::from).or(workspace.config.engine.jobs).unwrap_or(usize::MAX);
+        let limits = Limits { memory: budget.bytes, jobs };
+        Ok(Self { budget, limits, machine, cpus: facts.cpus, ledger: OnceLock::new() })
+    }
+
+    /// Refuses a run of which not even the smallest build can fit.
+    pub(super) fn refuse(&self, survey: &Survey) -> Result<()> {
+        let Some(least) = to_build(survey).min_by_key(|one| one.planned.memory) else {
+            return Ok(());
+        };
+        if self.budget.fit(least.planned.memory) != Fit::Never {
+            return Ok(());
+        }
+        let need = bytes(least.planned.memory);
+        let what =
+            format!("`{}` needs {need}, more than there is: {}", least.image.name, self.budget);
+        Err(anyhow!("failed to fit the smallest build: {what}{}", self.hints(least.planned.memory)))
+            .exit(Exit::Environment)
+    }
+
+    /// Begins the part of a run that builds: clears what killed runs have left, warns of builds that are too
+    /// large, and opens a page of the ledger.
+    pub(super) fn begin(&self, workspace: &Workspace, run: &Run, survey: &Survey) -> Result<()> {
+        if to_build(survey).next().is_none() {
+            return Ok(());
+        }
+        let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
+        workspace.engine.sweep(&facts);
+        for one in to_build(survey).filter(|one| one.planned.memory > self.budget.bytes) {
+            let (name, need) = (&one.image.name, bytes(one.planned.memory));
+            let text = format!("`{name}` needs {need} and builds alone: {}", self.budget);
+            run.events.warn(text, self.mend(one.planned.memory));
+        }
+        let who = format!("process {} in {}", std::process::id(), workspace.config.root.display());
+        match Ledger::open(&paths::ledger(), &who, self.budget.bytes) {
+            Ok(ledger) => drop(self.ledger.set(ledger)),
+            Err(error) => run.events.warn(format!("{error:#}; other runs are not counted"), None),
+        }
+        Ok(())
+    }
+
+    /// Takes bytes of the whole machine for a node, or says who has them.
+    pub(super) fn take(&self, name: &str, bytes: u64) -> Result<Share, String> {
+        match self.ledger.get() {
+            Some(ledger) => ledger.take(name, bytes).map(|share| Box::new(share) as Share),
+            None => Ok(Box::new(())),
+        }
+    }
+
+    /// The CPUs a build gets: one when it is run again, its part when several run, all when alone.
+    pub(super) fn cpus(&self, permit: &Permit) -> Option<usize> {
+        match (permit.again, permit.jobs) {
+            (true, _) => Some(1),
+            (false, 0 | 1) => None,
+            (false, jobs) => Some((self.cpus / jobs).max(1)),
+        }
+    }
+
+    /// The command that would make room for `need`.
+    fn mend(&self, need: u64) -> Option<String> {
+        let (wanted, term) = self.budget.wanted(need)?;
+        Some(machine::mend(&self.machine, term, wanted))
+    }
+
+    /// Ways out, a line each, where `need` does not fit.
+    pub(super) fn hints(&self, need: u64) -> String {
+        let mend = self.mend(need).map(|mend| format!("\nhint: {mend}")).unwrap_or_default();
+        let elsewhere = "cargo xtask images --prebuild";
+        format!(
+            "{mend}\nhint: or build with less at once (`--jobs 1`), or have it prebuilt: {elsewhere}"
+        )
+    }
+}
+
+/// Says what a node waits for; for other runs so that everybody sees it.
+pub(super) fn tell_waiting(run: &Run, graph: &Graph) -> impl FnMut(NodeId, &str) {
+    move |node, what| {
+        let name = &graph.nodes[node].name;
+        run.events.waiting(name, what);
+        if what.contains("held by") {
+            run.events.note(format!("{name} waits for {what}"));
+        }
+    }
+}
+
+/// What else has a claim on the machine that builds.
+fn claims(workspace: &Workspace, coming: Option<&config::Cluster>) -> Claims {
+    let is_up = |one: &&config::Cluster| workspace.paths.cluster_record(&one.name).exists();
+    let clusters = workspace.config.clusters.values();
+    Claims {
+        reserve: workspace.config.engine.reserve,
+        up: clusters.filter(is_up).map(|one| one.memory).sum(),
+        coming: coming.filter(|one| !is_up(one)).map_or(0, |one| one.memory),
+        shared: ledger::budget_in_use(&paths::ledger()),
+    }
+}
+
+fn to_build(survey: &Survey) -> impl Iterator<Item = &Surveyed> {
+    survey.images.iter().filter(|one| one.planned.action == Action::Build)
+}

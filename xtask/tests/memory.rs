@@ -1,0 +1,377 @@
+//! Memory against a real podman: the built program, inside a control group whose limit it has to honour.
+//!
+//! Needs root, podman and `docker.io/library/debian:bookworm-slim`. `XTASK_UNIT_ONLY=1` leaves these tests out;
+//! `XTASK_TRIALS=150` makes the full number of trials with signals. They run one after the other: each
+//! counts on having the machine's memory for itself.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use xtask::process::{Child, Failure, Tool};
+
+const BASE: &str = "docker.io/library/debian:bookworm-slim";
+const MIB: u64 = 1 << 20;
+
+/// A workspace with some images, a control group to run in, and a ledger of its own.
+struct Bench {
+    folder: tempfile::TempDir,
+    group: Group,
+    images: Vec<String>,
+    _one_at_a_time: MutexGuard<'static, ()>,
+}
+
+/// A memory control group with a limit; removed when dropped.
+struct Group {
+    /// As engines are told it.
+    path: String,
+    folder: PathBuf,
+}
+
+impl Group {
+    fn new(limit: u64) -> Self {
+        let text = fs_err::read_to_string("/proc/self/cgroup").unwrap();
+        let own = text.lines().find_map(|line| line.split_once(":memory:")).map(|(_, own)| own);
+        let name = format!("xtask-mem-test-{}", std::process::id());
+        let (path, folder, file) = if let Some(own) = own {
+            let path = format!("{}/{name}", own.trim_end_matches('/'));
+            let folder = Path::new("/sys/fs/cgroup/memory").join(path.trim_start_matches('/'));
+            (path, folder, "memory.limit_in_bytes")
+        } else {
+            (format!("/{name}"), Path::new("/sys/fs/cgroup").join(&name), "memory.max")
+        };
+        fs_err::create_dir_all(&folder).expect("these tests make a control group, as root");
+        fs_err::write(folder.join(file), limit.to_string()).unwrap();
+        Self { path, folder }
+    }
+
+    /// `program`, to be run inside.
+    fn tool(&self, program: &str) -> Tool {
+        let enter = format!("echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"", self.folder.display());
+        Tool::new("sh").args(["-c", &enter, program])
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        fs_err::remove_dir(self.folder.join("run")).ok();
+        fs_err::remove_dir(&self.folder).ok();
+    }
+}
+
+impl Bench {
+    /// Images by name, configured MiB and the RUN line; none only where the environment says so.
+    fn new(limit: u64, images: &[(&str, u64, &str)]) -> Option<Self> {
+        static TURN: Mutex<()> = Mutex::new(());
+        if std::env::var_os("XTASK_UNIT_ONLY").is_some() {
+            return None;
+        }
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::tempdir().unwrap();
+        let mut bench =
+            Self { folder, group: Group::new(limit), images: Vec::new(), _one_at_a_time: turn };
+        let mut config = "[engine]\nname = \"podman\"\nreserve = \"64 MiB\"\n".to_owned();
+        for (name, memory, run) in images {
+            let name = format!("xtask-mem-{name}-{}", std::process::id());
+            let text = format!("FROM {BASE}\nCOPY turn /turn\nRUN {run}\n");
+            bench.write(&format!("{name}/Dockerfile"), &text);
+            bench.write(&format!("{name}/turn"), &name);
+            config += &format!(
+                "[images.{name}]\ncontext = \"{name}\"\ndockerfile = \"{name}/Dockerfile\"\n\
+                 memory = \"{memory} MiB\"\n"
+            );
+            bench.images.push(name);
+        }
+        bench.write("xtask.toml", &config);
+        bench.write("run/empty", "");
+        Some(bench)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let file = self.folder.path().join(path);
+        fs_err::create_dir_all(file.parent().unwrap()).unwrap();
+        fs_err::write(file, text).unwrap();
+    }
+
+    /// Makes everything after the COPY run again.
+    fn turn(&self, text: &str) {
+        for name in &self.images {
+            self.write(&format!("{name}/turn"), &format!("{name} {text}"));
+        }
+    }
+
+    fn xtask(&self, args: &[&str]) -> Tool {
+        let tool = self.group.tool(env!("CARGO_BIN_EXE_xtask")).args(args);
+        tool.env("XDG_RUNTIME_DIR", self.folder.path().join("run"))
+            .without_env("CARGO_TARGET_DIR")
+            .folder(self.folder.path())
+            .limit(Duration::from_mins(5))
+    }
+
+    /// The events of a run of `images`.
+    fn build(&self) -> Run {
+        let tool = self.xtask(&["images", "--format", "json"]);
+        let mut events = Vec::new();
+        let end = tool.stream(|_, line| events.extend(serde_json::from_slice::<Value>(line).ok()));
+        Run { events, end: end.err() }
+    }
+
+    /// Bytes the plan would give the image.
+    fn planned(&self, at: usize) -> u64 {
+        let plan = self.xtask(&["plan", "--format", "json", &self.images[at]]).read().unwrap();
+        let plan: Value = serde_json::from_str(&plan).unwrap();
+        plan["images"][0]["memory"].as_u64().unwrap()
+    }
+
+    /// Processes whose command line has the marker `word`.
+    fn survivors(word: &str) -> Vec<String> {
+        let entries = fs_err::read_dir("/proc").unwrap().flatten();
+        let lines =
+            entries.filter_map(|entry| fs_err::read_to_string(entry.path().join("cmdline")).ok());
+        lines.filter(|line| line.contains(word)).map(|line| line.replace('\0', " ")).collect()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for name in &self.images {
+            let filter = format!("reference=localhost/{name}");
+            let ids = Tool::new("podman").args(["images", "-q", "--filter", &filter]).read();
+            let ids = ids.unwrap_or_default();
+            let ids: Vec<&str> = ids.lines().collect();
+            if !ids.is_empty() {
+                Tool::new("podman").args(["rmi", "--force"]).args(ids).run().ok();
+            }
+        }
+    }
+}
+
+/// What a run has said.
+struct Run {
+    events: Vec<Value>,
+    end: Option<Failure>,
+}
+
+impl Run {
+    fn of_kind(&self, kind: &str) -> Vec<&Value> {
+        self.events.iter().filter(|event| event["event"] == kind).collect()
+    }
+
+    /// Warnings of kills.
+    fn kills(&self) -> usize {
+        let warnings = self.of_kind("warning");
+        warnings
+            .iter()
+            .filter(|one| one["text"].as_str().unwrap().contains("killed for memory"))
+            .count()
+    }
+
+    fn assert_built(&self, count: u64) {
+        let last = self.events.last().unwrap_or(&Value::Null);
+        assert!(self.end.is_none(), "{:?}\n{:#?}", self.end, self.of_kind("build-finished"));
+        assert_eq!((&last["event"], last["built"].as_u64()), (&"summary".into(), Some(count)));
+    }
+}
+
+fn take(mib: u64, seconds: u64) -> String {
+    format!("perl -e '$n = {mib} << 20; $x = \"a\" x $n; sleep {seconds}'")
+}
+
+#[test]
+fn three_builds_of_700_mb_share_a_gigabyte_and_a_half() {
+    let run = take(667, 2);
+    let images = [("a", 700, &*run), ("b", 700, &*run), ("c", 700, &*run)];
+    let Some(bench) = Bench::new(1536 * MIB, &images) else { return };
+    let all_at_once = bench.images.iter().map(|name| {
+        let tool =
+            Tool::new("podman").args(["--cgroup-manager=cgroupfs", "build", "--no-cache", "--rm"]);
+        let tool = tool.arg("--cgroup-parent").arg(format!("{}/run", bench.group.path));
+        tool.arg(bench.folder.path().join(name)).limit(Duration::from_mins(2)).start().unwrap()
+    });
+    let mut all_at_once: Vec<Child> = all_at_once.collect();
+    let ends = all_at_once.iter_mut().map(|child| child.wait(|_, _| {}));
+    let killed = ends.filter(Result::is_err).count();
+    assert!(killed > 0, "the limit does not bite: nothing is proved");
+
+    let run = bench.build();
+    run.assert_built(3);
+    assert_eq!((run.kills(), run.of_kind("build-finished").len()), (0, 3));
+    let budget = run.of_kind("plan")[0]["budget"].as_str().unwrap().to_owned();
+    assert!(budget.starts_with("budget 1.4 GiB = cgroup "), "{budget}");
+    println!("{killed} of 3 killed when started all at once, 0 by xtask; {budget}");
+}
+
+#[test]
+fn a_build_that_takes_six_times_its_need_is_killed_once_and_then_known() {
+    let (hungry, beside) = (take(1150, 1), take(450, 20));
+    let images = [("hungry", 200, &*hungry), ("beside", 450, &*beside)];
+    let Some(bench) = Bench::new(1536 * MIB, &images) else { return };
+    let first = bench.build();
+    first.assert_built(2);
+    assert!(first.kills() <= 1, "{:#?}", first.of_kind("warning"));
+    let started = first.of_kind("build-started");
+    let again = started.iter().filter(|event| event["image"] == *bench.images[0]).count();
+    assert_eq!(again, 1 + first.kills());
+
+    let learned = bench.planned(0);
+    assert!((1050 * MIB..1500 * MIB).contains(&learned), "{} MiB", learned / MIB);
+    bench.turn("two");
+    let second = bench.build();
+    second.assert_built(2);
+    assert_eq!(second.kills(), 0);
+    println!(
+        "{} kill(s) in the first run, then {} MiB planned and none",
+        first.kills(),
+        learned / MIB
+    );
+}
+
+#[test]
+fn a_build_that_cannot_fit_is_refused_within_a_second() {
+    let Some(bench) = Bench::new(512 * MIB, &[("large", 2048, "true")]) else { return };
+    let started = Instant::now();
+    let run = bench.build();
+    let took = started.elapsed();
+    let failure = run.end.unwrap();
+    assert_eq!(failure.code(), Some(3), "{failure}");
+    let text = failure.tail.join("\n");
+    assert!(text.contains("budget 0.4") && text.contains("hint: echo "), "{text}");
+    assert!(run.events.is_empty(), "{:?}", run.events);
+    println!("refused in {took:?}: {text}");
+}
+
+#[test]
+fn a_run_waits_for_another_and_goes_on_when_that_is_killed() {
+    let sleep = "sleep 3047";
+    let Some(bench) = Bench::new(1536 * MIB, &[("one", 1000, sleep), ("two", 1000, "true")]) else {
+        return;
+    };
+    let names: Vec<&str> = bench.images.iter().map(String::as_str).collect();
+    let first = bench.xtask(&["images", names[0]]).start().unwrap();
+    wait_for("the first build", || !Bench::survivors(sleep).is_empty());
+    let (mut waited, mut killed) = (false, None);
+    let second = bench.xtask(&["images", names[1], "--format", "json"]).stream(|_, line| {
+        let event: Value = serde_json::from_slice(line).unwrap_or_default();
+        if event["event"] == "step-waiting" && killed.is_none() {
+            waited = event["waiting_for"].as_str().unwrap().contains(names[0]);
+            kill(&first, Signal::KILL);
+            killed = Some(Instant::now());
+        }
+        if event["event"] == "build-started" {
+            println!("started {:?} after the other run was killed", killed.unwrap().elapsed());
+        }
+    });
+    assert!(second.is_ok() && waited, "{second:?}");
+    drop(first);
+    // A third run sweeps what the killed one has left.
+    bench.turn("two");
+    bench.xtask(&["images", names[1]]).run().unwrap();
+    assert_eq!(Bench::survivors(sleep), [""; 0]);
+}
+
+#[test]
+fn a_signal_at_any_moment_leaves_nothing() {
+    let sleep = "sleep 3048";
+    let run = format!("{sleep} & sleep 1");
+    let Some(bench) = Bench::new(1536 * MIB, &[("x", 100, &*run), ("y", 100, &*run)]) else {
+        return;
+    };
+    let trials =
+        std::env::var("XTASK_TRIALS").ok().and_then(|number| number.parse().ok()).unwrap_or(8);
+    let mut survivors = 0;
+    for trial in 0..trials {
+        bench.turn(&trial.to_string());
+        let mut child = bench.xtask(&["images"]).start().unwrap();
+        // Spread over the whole run: an odd multiple of a prime, modulo its usual time.
+        std::thread::sleep(Duration::from_millis(137 + trial * 769 % 3300));
+        kill(&child, [Signal::INT, Signal::TERM, Signal::HUP][usize::try_from(trial % 3).unwrap()]);
+        child.wait(|_, _| {}).ok();
+        let until = Instant::now() + Duration::from_secs(5);
+        while !Bench::survivors(sleep).is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        survivors += Bench::survivors(sleep).len();
+    }
+    assert_eq!(survivors, 0, "{:?}", Bench::survivors(sleep));
+    let external = Tool::new("podman").args([
+        "ps",
+        "--all",
+        "--external",
+        "--format",
+        "{{.Command}} {{.Image}}",
+    ]);
+    let external = external.read().unwrap();
+    let ours: Vec<&str> = external.lines().filter(|line| line.contains("xtask-mem")).collect();
+    assert_eq!(ours, [""; 0]);
+    println!("{trials} trials: 0 processes, 0 containers, {} images, all proved", proved(&bench));
+}
+
+/// How many images there are of the bench's; each must carry its proof.
+fn proved(bench: &Bench) -> usize {
+    let mut count = 0;
+    for name in &bench.images {
+        let filter = format!("reference=localhost/{name}");
+        let text =
+            Tool::new("podman").args(["images", "--format", "json", "--filter", &filter]).read();
+        let images: Vec<Value> = serde_json::from_str(&text.unwrap()).unwrap();
+        for image in &images {
+            let key = image["Labels"]["dev.xtask.key"].as_str().unwrap();
+            let tags = image["Names"].as_array().unwrap();
+            assert!(tags.iter().any(|tag| tag.as_str().unwrap().ends_with(&key[..16])), "{image}");
+        }
+        count += images.len();
+    }
+    count
+}
+
+fn kill(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap();
+    kill_process(pid, signal).ok();
+}
+
+fn wait_for(what: &str, mut seen: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_mins(2);
+    while !seen() {
+        assert!(Instant::now() < until, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_hundred_thousand_files_take_less_than_64_mib() {
+    let Some(bench) = Bench::new(2048 * MIB, &[("wide", 100, "true")]) else { return };
+    for at in 0..100_000 {
+        let file = bench.folder.path().join(format!("{}/d{}/f{at}", bench.images[0], at / 1000));
+        if at % 1000 == 0 {
+            fs_err::create_dir_all(file.parent().unwrap()).unwrap();
+        }
+        fs_err::write(file, at.to_string()).unwrap();
+    }
+    bench.write(&format!("{}/Dockerfile", bench.images[0]), &format!("FROM {BASE}\nCOPY . /all\n"));
+    for turn in ["first", "second"] {
+        let mut child = bench.xtask(&["plan"]).start().unwrap();
+        let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+        let (done, ended) = std::sync::mpsc::channel::<()>();
+        let watcher = std::thread::spawn(move || {
+            let mut peak = 0;
+            // The high water mark only rises, so the last look before the end has it.
+            while ended.recv_timeout(Duration::from_millis(2)).is_err() {
+                peak = high_water_mark(&status).unwrap_or(0).max(peak);
+            }
+            peak
+        });
+        child.wait(|_, _| {}).unwrap();
+        done.send(()).unwrap();
+        let peak = watcher.join().unwrap();
+        println!("{turn} plan over 100,000 files: {} MiB at most", peak / MIB);
+        assert!(peak > 4 * MIB && peak < 64 * MIB, "{turn}: {} MiB", peak / MIB);
+    }
+}
+
+fn high_water_mark(status: &Path) -> Option<u64> {
+    let text = fs_err::read_to_string(status).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+}
