@@ -100,7 +100,9 @@ mod tests {
     fn parts_do_not_run_into_each_other() {
         let of = |records: &[&[&[u8]]]| {
             let mut hasher = Records::new("t");
-            records.iter().for_each(|record| hasher.add(record));
+            for record in records {
+                hasher.add(record);
+            }
             hasher.finish()
         };
         let lists: [&[&[&[u8]]]; 5] =
