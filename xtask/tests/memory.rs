@@ -229,6 +229,23 @@ fn a_build_that_takes_six_times_its_need_is_killed_once_and_then_known() {
 }
 
 #[test]
+fn a_second_kill_is_final_and_says_what_would_have_been_enough() {
+    let hungry = take(900, 1);
+    let Some(bench) = Bench::new(512 * MIB, &[("final", 200, &*hungry)]) else { return };
+    let run = bench.build();
+    let failure = run.end.as_ref().unwrap();
+    assert_eq!(failure.code(), Some(3), "{failure}");
+    assert_eq!((run.of_kind("build-started").len(), run.kills()), (2, 1));
+    let text = failure.tail.join("\n");
+    for part in
+        ["killed twice, the second time alone: it had ", "budget 0.44 GiB = cgroup", "hint: echo "]
+    {
+        assert!(text.contains(part), "`{part}` in\n{text}");
+    }
+    println!("{text}");
+}
+
+#[test]
 fn a_build_that_cannot_fit_is_refused_within_a_second() {
     let Some(bench) = Bench::new(512 * MIB, &[("large", 2048, "true")]) else { return };
     let started = Instant::now();
@@ -285,7 +302,7 @@ fn a_signal_at_any_moment_leaves_nothing() {
         bench.turn(&trial.to_string());
         let mut child = bench.xtask(&["images"]).start().unwrap();
         // Spread over the whole run: an odd multiple of a prime, modulo its usual time.
-        std::thread::sleep(Duration::from_millis(137 + trial * 769 % 3300));
+        std::thread::sleep(Duration::from_millis(137 + trial * 769 % 5300));
         kill(&child, [Signal::INT, Signal::TERM, Signal::HUP][usize::try_from(trial % 3).unwrap()]);
         child.wait(|_, _| {}).ok();
         let until = Instant::now() + Duration::from_secs(5);

@@ -316,4 +316,32 @@ pub(super) mod tests {
         info["MemTotal"] = json!(0);
         assert!(docker(&info, "6.1").is_err());
     }
+
+    #[test]
+    fn on_a_mac_every_engine_builds_in_a_virtual_machine_of_its_own_size() {
+        let ours = "24.6.0";
+        let mut info = podman_info(Path::new("/var/lib/containers/storage"));
+        info["host"]["kernel"] = json!("6.12.13-200.fc41.aarch64");
+        info["host"]["arch"] = json!("arm64");
+        info["host"]["serviceIsRemote"] = json!(true);
+        info["host"]["memTotal"] = json!(2_045_513_728_u64);
+        let facts = podman(&info, ours).unwrap();
+        assert!(facts.remote && facts.graph_root.is_none());
+        assert_eq!((facts.platform.as_str(), facts.memory_total), ("linux/arm64", 2_045_513_728));
+        for (system, kernel) in [
+            ("Docker Desktop", "6.10.14-linuxkit"),
+            ("Alpine Linux v3.20", "6.6.41-0-virt"),
+            ("Ubuntu 24.04 LTS", "6.8.0-44-generic"),
+        ] {
+            let info = json!({
+                "ServerVersion": "28.0.1", "OSType": "linux", "Architecture": "aarch64",
+                "MemTotal": 8_217_182_208_u64, "NCPU": 8, "Driver": "overlayfs",
+                "CgroupVersion": "2", "CgroupDriver": "cgroupfs", "DefaultRuntime": "runc",
+                "KernelVersion": kernel, "OperatingSystem": system,
+            });
+            let facts = docker(&info, ours).unwrap();
+            assert!(facts.remote, "{system}");
+            assert_eq!(facts.memory_total, 8_217_182_208);
+        }
+    }
 }

@@ -124,7 +124,8 @@ impl Page {
         gate.file().lock()?;
         let path = folder.join(format!("run-{}", std::process::id()));
         // One of an earlier process with our number is nobody's; one of our own tests is another ledger's.
-        let path = (0..).map(|at| path.with_extension(at.to_string())).find(|path| is_free(path));
+        let path =
+            (0..u16::MAX).map(|at| path.with_extension(at.to_string())).find(|path| is_free(path));
         let path = path.context("no name is free")?;
         let file =
             File::options().read(true).write(true).create(true).truncate(false).open(&path)?;

@@ -124,6 +124,7 @@ fn text(root: &Path, file: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::facts::tests::local;
 
     const NONE: &str = "9223372036854771712\n";
 
@@ -134,25 +135,8 @@ mod tests {
             fs_err::create_dir_all(file.parent().unwrap()).unwrap();
             fs_err::write(file, text).unwrap();
         }
-        let facts = Facts { memory_total: 16 << 30, remote, ..facts() };
+        let facts = Facts { memory_total: 16 << 30, remote, ..local(Path::new("/")) };
         read(root.path(), kind, &facts)
-    }
-
-    fn facts() -> Facts {
-        Facts {
-            version: String::new(),
-            platform: String::new(),
-            memory_total: 0,
-            memory_free: None,
-            cpus: 2,
-            graph_root: None,
-            store_driver: String::new(),
-            cgroup_version: 2,
-            cgroup_manager: String::new(),
-            rootless: false,
-            remote: false,
-            runtime: String::new(),
-        }
     }
 
     fn limits(machine: &Machine) -> Vec<(&str, u64, u64)> {

@@ -19,6 +19,9 @@
 
 use std::fmt;
 
+/// What comes off is counted but not shown below this many bytes: 0.01 GiB.
+const SMALLEST: u64 = 10 << 20;
+
 /// The machine that builds, as far as memory goes. All figures in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
@@ -173,7 +176,8 @@ impl fmt::Display for Budget {
 impl fmt::Display for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.source, gib(self.bytes))?;
-        self.less.iter().try_for_each(|(name, bytes)| write!(f, " − {name} {}", gib(*bytes)))
+        let mut shown = self.less.iter().filter(|(_, bytes)| *bytes >= SMALLEST);
+        shown.try_for_each(|(name, bytes)| write!(f, " − {name} {}", gib(*bytes)))
     }
 }
 
@@ -204,8 +208,8 @@ mod tests {
         Group { path: path.into(), limit: limit * MIB, used: used * MIB, ..Group::default() }
     }
 
-    fn within(machine: Machine, groups: &[Group]) -> Machine {
-        Machine { groups: groups.to_vec(), ..machine }
+    fn within(machine: &Machine, groups: &[Group]) -> Machine {
+        Machine { groups: groups.to_vec(), ..machine.clone() }
     }
 
     fn claims(up: u64, coming: u64) -> Claims {
@@ -221,11 +225,11 @@ mod tests {
             ("8 GB VM, cluster up", elsewhere("docker", 8), claims(1638, 0)),
             ("GitHub's 16 GB runner", here(16, 14), claims(0, 1536)),
             ("the same, cluster up", here(16, 12), claims(1536, 0)),
-            ("container", within(here(32, 28), &[group("/docker/a", 4096, 100)]), claims(0, 0)),
-            ("nested containers", within(here(32, 28), &nested), claims(0, 1024)),
+            ("container", within(&here(32, 28), &[group("/docker/a", 4096, 100)]), claims(0, 0)),
+            ("nested containers", within(&here(32, 28), &nested), claims(0, 1024)),
             (
                 "remote: our own cgroup is not its",
-                within(elsewhere("docker", 16), &nested),
+                within(&elsewhere("docker", 16), &nested),
                 claims(0, 0),
             ),
             ("no files to read", Machine { available: None, ..here(4, 0) }, claims(0, 0)),
@@ -251,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_figure_of_the_runs_before_replaces_what_is_available() {
-        let machine = within(here(16, 2), &[group("/a", 8192, 6000)]);
+        let machine = within(&here(16, 2), &[group("/a", 8192, 6000)]);
         let claims = Claims { shared: Some(6 * GIB), ..claims(0, 0) };
         let budget = Budget::of(&machine, &claims);
         assert_eq!(budget.to_string(), "budget 6.0 GiB = that of the run before 6.0");
@@ -269,7 +273,7 @@ mod tests {
 
     #[test]
     fn all_bounds_are_listed_the_least_first() {
-        let machine = within(here(16, 12), &[group("/a", 8192, 1024)]);
+        let machine = within(&here(16, 12), &[group("/a", 8192, 1024)]);
         insta::assert_snapshot!(Budget::of(&machine, &claims(0, 1536)).all(), @"
         budget 4.5 GiB = cgroup /a 8.0 − used 1.0 − cluster 1.5 − reserve 1.0
                not 9.5 GiB = available 12.0 − cluster 1.5 − reserve 1.0

@@ -7,7 +7,7 @@
 //! Memory is shared with other runs of the machine. They free theirs without a word to us, so while a node
 //! waits for them alone the coordinator looks again every [`PACE`]; otherwise it sleeps until a worker ends.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -155,13 +155,7 @@ type Word<E> = (NodeId, Option<Outcome<E>>);
 
 /// What a worker says last; with `paced` no longer waited for than that.
 fn next_word<E>(words: &Receiver<Word<E>>, paced: bool) -> Option<Word<E>> {
-    if !paced {
-        return words.recv().ok();
-    }
-    match words.recv_timeout(PACE) {
-        Ok(word) => Some(word),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-    }
+    if paced { words.recv_timeout(PACE).ok() } else { words.recv().ok() }
 }
 
 /// A worker's word to the coordinator, which waits for it: sent even if the worker panics.
@@ -227,6 +221,7 @@ mod tests {
         graph
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "what a habit takes")]
     fn alone(_: &str, _: u64) -> Result<Share, String> {
         Ok(Box::new(()))
     }

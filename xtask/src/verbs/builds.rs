@@ -89,7 +89,7 @@ pub(super) enum Made {
 
 /// What all builds of a run share.
 #[derive(Clone, Copy)]
-pub(super) struct Site<'a> {
+pub(super) struct Common<'a> {
     pub(super) workspace: &'a Workspace,
     pub(super) run: &'a Run,
     pub(super) survey: &'a Survey,
@@ -97,8 +97,8 @@ pub(super) struct Site<'a> {
 }
 
 /// Builds one image: stages what is sent, has it built, remembers from what.
-pub(super) fn build(site: Site, one: &Surveyed, permit: &Permit) -> Result<Made> {
-    let Site { run, .. } = site;
+pub(super) fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
+    let Common { run, .. } = common;
     let started = Instant::now();
     run.events.emit(Event::BuildStarted {
         image: one.image.name.clone(),
@@ -106,7 +106,7 @@ pub(super) fn build(site: Site, one: &Surveyed, permit: &Permit) -> Result<Made>
         reasons: one.planned.reasons.iter().map(ToString::to_string).collect(),
         memory: permit.memory,
     });
-    let built = staged_build(site, one, site.memory.cpus(permit));
+    let built = staged_build(common, one, common.memory.cpus(permit));
     run.events.emit(Event::BuildFinished {
         image: one.image.name.clone(),
         ok: built.is_ok(),
@@ -114,11 +114,11 @@ pub(super) fn build(site: Site, one: &Surveyed, permit: &Permit) -> Result<Made>
         peak_memory: built.as_ref().ok().and_then(|(_, built)| built.peak_memory),
         error: built.as_ref().err().map(first_line),
     });
-    built.map(|(ready, _)| Made::Ready(ready)).or_else(|error| killed(site, one, permit, error))
+    built.map(|(ready, _)| Made::Ready(ready)).or_else(|error| killed(common, one, permit, error))
 }
 
 /// A build that was killed for memory is run once more, alone; a second kill is final.
-fn killed(site: Site, one: &Surveyed, permit: &Permit, error: anyhow::Error) -> Result<Made> {
+fn killed(common: Common, one: &Surveyed, permit: &Permit, error: anyhow::Error) -> Result<Made> {
     let cause = error.chain().find_map(|cause| cause.downcast_ref::<BuildError>());
     let Some(BuildError::OutOfMemory { peak, evidence, .. }) = cause else { return Err(error) };
     let name = &one.image.name;
@@ -126,24 +126,26 @@ fn killed(site: Site, one: &Surveyed, permit: &Permit, error: anyhow::Error) -> 
     let seen = peak.unwrap_or(permit.memory);
     let need = seen.saturating_add(seen / 4).max(one.planned.memory);
     if let Some(peak) = *peak {
-        let subject = survey::subject(site.workspace, &one.image, &one.parts);
-        learn::record(&site.workspace.paths.memory(), &subject, peak)?;
+        let subject = survey::subject(common.workspace, &one.image, &one.parts);
+        learn::record(&common.workspace.paths.memory(), &subject, peak)?;
     }
     if !permit.again {
         let text = format!("{name} was killed for memory: {evidence}");
         let then = format!("it is built once more, alone, with one CPU and {}", bytes(need));
-        site.run.events.warn(format!("{text}; {then}"), None);
+        common.run.events.warn(format!("{text}; {then}"), None);
         return Ok(Made::Again(need));
     }
-    let budget = &site.memory.budget;
-    let had = format!("killed for memory again, though alone: it had {} of {budget}", bytes(seen));
+    let had = format!("it had {} of {}", bytes(seen), common.memory.budget);
     let enough = format!("about {} would have been enough", bytes(need));
-    let hints = site.memory.hints(need);
-    Err(error.context(format!("{had}; {enough}{hints}")).exit(Exit::Environment))
+    let hints = common.memory.hints(need);
+    let text = format!(
+        "{error:#}\n{name} was killed twice, the second time alone: {had}; {enough}{hints}"
+    );
+    Err(anyhow!(text)).exit(Exit::Environment)
 }
 
-fn staged_build(site: Site, one: &Surveyed, cpus: Option<usize>) -> Result<(Ready, Built)> {
-    let Site { workspace, run, survey, .. } = site;
+fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(Ready, Built)> {
+    let Common { workspace, run, survey, .. } = common;
     let name = &one.image.name;
     let stage = Stage(run.paths.stage(name));
     let staged = one.context.stage(&stage.0, &survey.bases)?;
@@ -153,11 +155,11 @@ fn staged_build(site: Site, one: &Surveyed, cpus: Option<usize>) -> Result<(Read
     }
     let dockerfile = stage.0.with_extension("Dockerfile");
     fs_err::write(&dockerfile, &one.context.dockerfile)?;
-    let (files, size) = one.context.size();
+    let (files, sent) = one.context.size();
     let labels = [
         (KEY_LABEL.to_owned(), key.to_string()),
         ("dev.xtask.image".to_owned(), name.clone()),
-        ("dev.xtask.inputs".to_owned(), format!("{files} files, {size} bytes")),
+        ("dev.xtask.inputs".to_owned(), format!("{files} files, {sent} bytes")),
     ];
     let tag = key.tag(name);
     let order = Order {

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::builds::{self, Made, Ready, Shelf, Site};
+use super::builds::{self, Common, Made, Ready, Shelf};
 use super::memory::{self, Memory};
 use super::survey::{self, Survey};
 use super::{Run, Session, Workspace};
@@ -63,8 +63,8 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
     super::opening::open(&workspace, &run, &survey)?;
-    let site = Site { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
-    let e2e = E2e::new(site, &suite, args)?;
+    let common = Common { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
+    let e2e = E2e::new(common, &suite, args)?;
     let summary = e2e.run(started)?;
     let exit = if summary.ok { Exit::Done } else { e2e.exit() };
     run.events.emit(Event::Summary(summary.clone()));
@@ -153,8 +153,8 @@ struct Tally {
 }
 
 impl<'a> E2e<'a> {
-    fn new(site: Site<'a>, suite: &'a Suite, args: &'a cli::E2e) -> Result<Self> {
-        let Site { workspace, run, survey, memory } = site;
+    fn new(common: Common<'a>, suite: &'a Suite, args: &'a cli::E2e) -> Result<Self> {
+        let Common { workspace, run, survey, memory } = common;
         let wanted = workspace.config.clusters.get(&suite.cluster);
         let wanted = wanted.with_context(|| format!("there is no cluster `{}`", suite.cluster))?;
         let shelf = Shelf::default();
@@ -335,7 +335,7 @@ impl<'a> E2e<'a> {
     fn build(&self, at: usize, permit: &Permit) -> Result<Made> {
         let Self { workspace, run, survey, memory, .. } = *self;
         let one = &survey.images[at];
-        let made = builds::build(Site { workspace, run, survey, memory }, one, permit)?;
+        let made = builds::build(Common { workspace, run, survey, memory }, one, permit)?;
         if let Made::Ready(ready) = &made {
             self.shelf.put(&one.image.name, ready.clone());
             self.count(|tally| tally.built += 1);

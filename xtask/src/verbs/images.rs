@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::builds::{self, Made, Shelf, Site};
+use super::builds::{self, Common, Made, Shelf};
 use super::memory::{self, Memory};
 use super::{Session, Workspace, survey};
 use crate::cli;
@@ -30,8 +30,8 @@ pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
     super::opening::open(&workspace, &run, &survey)?;
-    let site = Site { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
-    let (summary, exit) = build_all(site, args.build, started)?;
+    let common = Common { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
+    let (summary, exit) = build_all(common, args.build, started)?;
     run.events.emit(Event::Summary(summary));
     Ok(exit)
 }
@@ -59,12 +59,12 @@ fn check(survey: &survey::Survey) -> Exit {
     if stale.is_empty() { Exit::Done } else { Exit::Failed }
 }
 
-fn build_all(site: Site, habit: cli::Build, started: Instant) -> Result<(Summary, Exit)> {
-    let Site { run, survey, memory, .. } = site;
+fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Summary, Exit)> {
+    let Common { run, survey, memory, .. } = common;
     let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
     let budget = Some(memory.budget.to_string());
     run.events.emit(Event::Plan { images, steps: Vec::new(), budget });
-    memory.begin(site.workspace, run, survey)?;
+    memory.begin(common.workspace, run, survey)?;
     let mut graph = Graph::default();
     let mut builds = BTreeMap::new();
     for (at, one) in survey.images.iter().enumerate() {
@@ -77,7 +77,7 @@ fn build_all(site: Site, habit: cli::Build, started: Instant) -> Result<(Summary
     let habit = Habit { fail_fast: habit.fail_fast, stopped: &stop::requested, take: &take };
     let work = |node, permit: &Permit| {
         let one = &survey.images[builds[&node]];
-        match builds::build(site, one, permit) {
+        match builds::build(common, one, permit) {
             Ok(Made::Ready(ready)) => {
                 shelf.put(&one.image.name, ready);
                 Outcome::Done

@@ -86,13 +86,9 @@ impl Memory {
         }
     }
 
-    /// The CPUs a build gets: one when it is run again, its part when several run, all when alone.
+    /// The CPUs a build gets; none: all.
     pub(super) fn cpus(&self, permit: &Permit) -> Option<usize> {
-        match (permit.again, permit.jobs) {
-            (true, _) => Some(1),
-            (false, 0 | 1) => None,
-            (false, jobs) => Some((self.cpus / jobs).max(1)),
-        }
+        part(self.cpus, permit.jobs, permit.again)
     }
 
     /// The command that would make room for `need`.
@@ -136,4 +132,32 @@ fn claims(workspace: &Workspace, coming: Option<&config::Cluster>) -> Claims {
 
 fn to_build(survey: &Survey) -> impl Iterator<Item = &Surveyed> {
     survey.images.iter().filter(|one| one.planned.action == Action::Build)
+}
+
+/// A build's part of the CPUs beside `jobs - 1` others: one when it is run again (parallel compilers multiply
+/// what it takes), all when it is alone.
+fn part(cpus: usize, jobs: usize, again: bool) -> Option<usize> {
+    match (again, jobs) {
+        (true, _) => Some(1),
+        (false, 0 | 1) => None,
+        (false, jobs) => Some((cpus / jobs).max(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builds_at_once_share_the_cpus_and_one_alone_has_all() {
+        let table = [
+            ((8, 1, false), None),
+            ((8, 3, false), Some(2)),
+            ((2, 5, false), Some(1)),
+            ((8, 1, true), Some(1)),
+        ];
+        for ((cpus, jobs, again), expected) in table {
+            assert_eq!(part(cpus, jobs, again), expected, "{cpus} {jobs} {again}");
+        }
+    }
 }
