@@ -95,8 +95,8 @@ impl Bench {
             secrets: &BTreeMap::new(),
             no_cache: false,
             trust_host_ca: false,
-            timeout: Duration::from_secs(120),
-            silence: Duration::from_secs(120),
+            timeout: Duration::from_mins(2),
+            silence: Duration::from_mins(2),
             cpus: None,
             log: &log,
             run: "test",
@@ -383,7 +383,7 @@ fn again(program: Tool, test: &str, folder: &Path) -> Tool {
     program
         .args(["--exact", test, "--nocapture"])
         .env(AGAIN, folder)
-        .limit(Duration::from_secs(300))
+        .limit(Duration::from_mins(5))
 }
 
 /// A control group below our own with a limit; removed when dropped.

@@ -299,6 +299,10 @@ fn real_podman_images_retagged_and_deleted_behind_our_back_are_built_again() {
     assert_eq!(real.decision(), "build", "deleted");
     real.case.write("src/a", "1");
     assert_eq!(real.decision(), "skip", "the first is still there");
+    // By this name it is removed in the end.
+    let kept = format!("localhost/{}:kept", real.image);
+    real.podman(&["tag", &first, &kept]);
+    real.tags.push(kept);
     real.podman(&["untag", &first, &first]);
     assert_eq!(real.decision(), "build", "untagged");
 }

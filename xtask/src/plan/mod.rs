@@ -152,13 +152,15 @@ mod tests {
         (planned.action, planned.reasons.iter().map(Reason::kind).collect())
     }
 
+    /// The held image's key label, the record, forced; then the action and its reasons.
+    type Row<'a> = (Option<&'a str>, Option<&'a Record>, bool, Action, &'a [&'a str]);
+
     #[test]
     fn only_an_image_that_says_so_itself_is_skipped() {
         let key = Parts::default().key().to_string();
         let same = Record { key: key.clone(), ..Record::default() };
         let mut other = Record::default();
         other.files.insert("a".into(), "f 1".into());
-        type Row<'a> = (Option<&'a str>, Option<&'a Record>, bool, Action, &'a [&'a str]);
         let table: [Row; 7] = [
             (Some(&key), None, false, Action::Skip, &["up-to-date"]),
             (Some(&key), Some(&other), false, Action::Skip, &["up-to-date"]),
