@@ -237,9 +237,12 @@ fn a_second_kill_is_final_and_says_what_would_have_been_enough() {
     assert_eq!(failure.code(), Some(3), "{failure}");
     assert_eq!((run.of_kind("build-started").len(), run.kills()), (2, 1));
     let text = failure.tail.join("\n");
-    for part in
-        ["killed twice, the second time alone: it had ", "budget 0.44 GiB = cgroup", "hint: echo "]
-    {
+    for part in [
+        "killed twice, the second time alone: it had ",
+        "about 1.0 GiB should be enough",
+        "budget 0.44 GiB = cgroup",
+        "hint: echo ",
+    ] {
         assert!(text.contains(part), "`{part}` in\n{text}");
     }
     println!("{text}");

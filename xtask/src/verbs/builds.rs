@@ -135,11 +135,12 @@ fn killed(common: Common, one: &Surveyed, permit: &Permit, error: anyhow::Error)
         return Ok(Made::Again(need));
     }
     let had = format!("it had {} of {}", bytes(seen), common.memory.budget);
-    let enough = format!("about {} would have been enough", bytes(need));
-    let hints = common.memory.hints(need);
-    let text = format!(
-        "{error:#}\n{name} was killed twice, the second time alone: {had}; {enough}{hints}"
-    );
+    // Alone it went on until there was no more, so how much is missing cannot be seen: twice is a guess.
+    let wanted = need.max(seen.saturating_mul(2));
+    let enough = format!("about {} should be enough", bytes(wanted));
+    let hints = common.memory.hints(wanted);
+    let twice = format!("{name} was killed twice, the second time alone: {had}; {enough}");
+    let text = format!("{error:#}\n{twice}{hints}");
     Err(anyhow!(text)).exit(Exit::Environment)
 }
 
