@@ -47,6 +47,7 @@ fn main() {
     }
     cold_against_sha256sum(&small);
     ignored_against_absent(&ignoring, &small);
+    ignored_is_not_opened(&ignoring);
     plan_against_cached_build(&small);
 }
 
@@ -140,28 +141,51 @@ fn tell(what: &str, tree: &Tree, (ours, theirs): (Duration, Duration), bound: &s
     println!("{what}, {files} files: {ratio:.2} ({ours:.1?} to {theirs:.1?}; {bound})");
 }
 
-/// A workspace whose image of `tree` is up to date, as the fake engine has it.
-fn up_to_date(tree: &Tree) -> Case {
-    let case = Case::new().config(&format!(
-        "[images.bench]\ncontext = '{}'\ndockerfile = '{}'\n",
+/// A workspace whose image of `tree` is up to date, as the machine's own podman has it: an empty image with
+/// the right tag and label, since only the asking is measured. None without a podman.
+fn up_to_date(tree: &Tree) -> Option<UpToDate> {
+    let case = Case::with_real_engine().config(&format!(
+        "[images.xtask-proof-bench]\ncontext = '{}'\ndockerfile = '{}'\n",
         tree.root.display(),
         tree.dockerfile(0).display(),
     ));
+    if case.run(&["plan"]).code != Some(0) {
+        return None;
+    }
     let image = case.plan()["images"][0].clone();
     let text = |field: &str| image[field].as_str().unwrap().to_owned();
-    let id = "7".repeat(64);
-    case.tell_engine(&format!("images/{id}"), &format!("dev.xtask.key={}\n", text("key")));
-    case.tell_engine(&format!("tags/{}", text("tag").replace('/', "%")), &format!("{id}\n"));
-    assert_eq!(case.decision("bench").0, "skip");
-    case
+    // Two blocks of zeros: a tar archive of nothing.
+    fs_err::write(case.path("empty.tar"), [0; 1024]).unwrap();
+    let label = format!("LABEL dev.xtask.key={}", text("key"));
+    let tag = text("tag");
+    assert!(case.podman(&["import", "--quiet", "--change", &label, "empty.tar", &tag]));
+    assert_eq!(case.decision("xtask-proof-bench").0, "skip");
+    Some(UpToDate { case, tag })
+}
+
+/// Gone with its image when dropped.
+struct UpToDate {
+    case: Case,
+    tag: String,
+}
+
+impl UpToDate {
+    fn plan(&self) {
+        assert!(self.case.command(&["plan"]).output().unwrap().status.success());
+    }
+}
+
+impl Drop for UpToDate {
+    fn drop(&mut self) {
+        self.case.podman(&["rmi", "--force", &self.tag]);
+    }
 }
 
 fn plan_against_git(tree: &Tree) {
-    let case = up_to_date(tree);
+    let Some(case) = up_to_date(tree) else { return println!("no podman: no `plan` is measured") };
     let status = || git(&tree.root, &["status", "--porcelain"]);
     status();
-    let plan = || assert!(case.command(&["plan"]).output().unwrap().status.success());
-    tell("no-op `plan` to `git status`", tree, race(plan, status), "under 1");
+    tell("no-op `plan` to `git status`", tree, race(|| case.plan(), status), "under 1");
 }
 
 fn index_against_stats(tree: &Tree) {
@@ -207,6 +231,31 @@ fn ignored_against_absent(ignoring: &Tree, absent: &Tree) {
     println!("200,000 ignored files cost {:.1} ms (under 5)", cost * 1000.0);
 }
 
+/// As the kernel sees it: nothing below the ignored folder, nor that itself, is opened.
+fn ignored_is_not_opened(tree: &Tree) {
+    let case = Case::new().config(&format!(
+        "[images.bench]\ncontext = '{}'\ndockerfile = '{}'\n",
+        tree.root.display(),
+        tree.dockerfile(0).display(),
+    ));
+    let xtask = case.command(&["plan"]);
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-qq", "-e", "trace=open,openat,getdents64", "-o", "calls"]);
+    traced.arg(xtask.get_program()).arg("plan").current_dir(case.path("")).stdout(Stdio::null());
+    for (name, value) in xtask.get_envs() {
+        traced.env(name, value.unwrap_or_default());
+    }
+    traced.env_remove("CARGO_TARGET_DIR");
+    if !traced.status().is_ok_and(|status| status.success()) {
+        return println!("no strace: whether ignored folders are opened is not looked at");
+    }
+    let calls = fs_err::read_to_string(case.path("calls")).unwrap();
+    let opened = calls.lines().filter(|line| line.contains("node_modules")).count();
+    let read = calls.lines().filter(|line| line.contains("getdents64")).count();
+    println!("ignored folders opened: {opened} (0); {read} `getdents64` for all others");
+    assert_eq!(opened, 0);
+}
+
 fn plan_against_cached_build(tree: &Tree) {
     let name = "localhost/xtask-proof-bench";
     let build = || {
@@ -215,17 +264,15 @@ fn plan_against_cached_build(tree: &Tree) {
         podman.arg(tree.dockerfile(0)).arg(&tree.root).stdout(Stdio::null()).stderr(Stdio::null());
         podman.status().is_ok_and(|status| status.success())
     };
-    if !build() {
-        println!("no-op `plan` to an all-cached `podman build`: no podman that builds");
-        return;
-    }
-    let case = up_to_date(tree);
+    let Some(case) = up_to_date(tree).filter(|_| build()) else {
+        return println!("no podman that builds: no cached build is measured");
+    };
     let started = Instant::now();
     assert!(build());
     let theirs = started.elapsed();
     let started = Instant::now();
-    assert!(case.command(&["plan"]).output().unwrap().status.success());
+    case.plan();
     let times = (started.elapsed(), theirs);
     tell("no-op `plan` to an all-cached `podman build`", tree, times, "far under 1");
-    assert!(case.podman(&["rmi", "--force", name]));
+    assert!(case.case.podman(&["rmi", "--force", name]));
 }

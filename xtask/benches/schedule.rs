@@ -4,6 +4,12 @@
 //! (services inside `podman build`) and of the calibration repository. "All at once" is what a plain
 //! `&` gives: where its memory is above the budget it does not end at all, since builds are killed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 #![allow(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
 use xtask::schedule::{Graph, Limits, Node, NodeId, Order};

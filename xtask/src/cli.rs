@@ -70,6 +70,7 @@ pub enum Verb {
     Cluster(Cluster),
     Doctor(Doctor),
     Test(Test),
+    Completions(Completions),
 }
 
 /// Run a suite: images, cluster, load, apply, wait, test
@@ -240,6 +241,14 @@ pub struct Test {
     /// Run `doctor --fix` first
     #[arg(long)]
     pub bootstrap: bool,
+}
+
+/// Print completions for a shell
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  cargo xtask completions bash > ~/.local/share/bash-completion/completions/xtask")]
+pub struct Completions {
+    pub shell: clap_complete::Shell,
 }
 
 #[cfg(test)]

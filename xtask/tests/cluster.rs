@@ -4,6 +4,13 @@
 //! podman, kind, kubectl, a node image and `debian:bookworm-slim`, and are run by name: `cargo test
 //! -p xtask --test cluster -- --ignored`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

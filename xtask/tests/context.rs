@@ -1,5 +1,6 @@
 //! `xtask context` as scripts and people use it: the real binary on small directories.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(
     clippy::disallowed_methods,
     reason = "raw output and exit code of the binary are what is tested"
@@ -23,7 +24,9 @@ struct Ran {
 impl Place {
     fn new(files: &[(&str, &str)]) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
-        files.iter().for_each(|(path, text)| place.write(path, text));
+        for (path, text) in files {
+            place.write(path, text);
+        }
         place
     }
 
@@ -244,7 +247,9 @@ fn names_that_are_not_text_are_listed_byte_by_byte() {
 fn a_reader_that_has_seen_enough_is_no_fault() {
     let place = Place::new(&[]);
     let long = "x".repeat(200);
-    (0..2000).for_each(|number| place.write(format!("{number}-{long}"), ""));
+    for number in 0..2000 {
+        place.write(format!("{number}-{long}"), "");
+    }
     let mut command = place.command(&["context", "--dir", ".", "--list"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut start = [0; 10];

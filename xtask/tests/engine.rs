@@ -1,6 +1,13 @@
 //! The engine stage against a real podman. Needs podman and `docker.io/library/debian:bookworm-slim`; fails
 //! without them, so that a CI that lost them is noticed. `XTASK_UNIT_ONLY=1` leaves these tests out.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -374,9 +374,9 @@ fn fuzz(seed: u64) {
                     key,
                     "{place}"
                 );
-                let mut staged = listing(&stage);
-                staged.retain(|path, (kind, _)| *kind != 'd' || sent.contains_key(path));
-                assert_eq!(staged, sent, "{place}: what is staged");
+                let mut copied = listing(&stage);
+                copied.retain(|path, (kind, _)| *kind != 'd' || sent.contains_key(path));
+                assert_eq!(copied, sent, "{place}: what is staged");
                 fs_err::remove_dir_all(stage).unwrap();
             }
         }

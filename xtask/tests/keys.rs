@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use xtask::config::Inputs;
 use xtask::context::{self, Context, Key, Spec};
 
-const DOCKERFILE: &str = r#"# syntax=docker/dockerfile:1
+const DOCKERFILE: &str = r"# syntax=docker/dockerfile:1
 ARG VERSION=1
 FROM debian:12 AS build
 ARG VERSION
@@ -34,9 +34,12 @@ COPY debug/ /debug/
 FROM alpine:3 AS release
 COPY --from=build /src /app
 LABEL revision=$COMMIT
-"#;
+";
 
 const IGNORE: &str = "# what builds leave\nlogs\n**/*.tmp\n!src/keep.tmp\n";
+
+/// A file's path and content.
+type Text = (&'static str, &'static str);
 
 /// A folder with a context, and what is asked of it.
 struct Bench {
@@ -63,7 +66,9 @@ impl Bench {
         };
         let held = map(&[("debian:12", "d".repeat(64).as_str()), ("alpine:3", "a")]);
         let bench = Self { folder, spec, held };
-        files.iter().for_each(|(path, text)| bench.write(path, text));
+        for (path, text) in files {
+            bench.write(path, text);
+        }
         bench
     }
 
@@ -72,10 +77,7 @@ impl Bench {
         Self::service_in(tempfile::tempdir().unwrap(), |files| files)
     }
 
-    fn service_in(
-        folder: tempfile::TempDir,
-        order: fn(Vec<(&'static str, &'static str)>) -> Vec<(&'static str, &'static str)>,
-    ) -> Self {
+    fn service_in(folder: tempfile::TempDir, order: fn(Vec<Text>) -> Vec<Text>) -> Self {
         let files = order(vec![
             ("Dockerfile", DOCKERFILE),
             (".dockerignore", IGNORE),
@@ -112,7 +114,7 @@ impl Bench {
             ("rand", "source = 'registry+x'"),
             ("serde", "source = 'registry+x'"),
         ] {
-            lock += &format!("[[package]]\nname = '{name}'\nversion = '1.0.0'\n{more}\n");
+            lock.extend(["[[package]]\nname = '", name, "'\nversion = '1.0.0'\n", more, "\n"]);
         }
         let api = "[package]\nname = 'api'\n[dependencies]\nlog.path = '../log'\n\
                    serde.workspace = true\n";
@@ -326,7 +328,7 @@ const RULES: &[Change] = &[
     ("target", Bench::service, |b| b.spec.target = Some("debug".into())),
     ("platform", Bench::service, |b| b.spec.platform = Some("linux/arm64".into())),
     ("ARG default that is used", Bench::service, |b| {
-        b.dockerfile("ARG VERSION=1", "ARG VERSION=2")
+        b.dockerfile("ARG VERSION=1", "ARG VERSION=2");
     }),
     ("declared build arg", Bench::service, |b| b.arg("TAGS", "unit")),
     ("declared build arg given", Bench::service, |b| b.arg("VERSION", "2")),
@@ -348,14 +350,14 @@ const CARGO: &[Change] = &[
     ("member's source", Bench::cargo, |b| b.write("api/src/main.rs", "fn main() { }")),
     ("member's new file", Bench::cargo, |b| b.write("api/build.rs", "")),
     ("member's manifest", Bench::cargo, |b| {
-        b.turn("api/Cargo.toml", "[package]\n", "[package]\nversion = '2.0.0'\n")
+        b.turn("api/Cargo.toml", "[package]\n", "[package]\nversion = '2.0.0'\n");
     }),
     ("source of a member it depends on", Bench::cargo, |b| {
-        b.write("log/src/lib.rs", "pub fn l() {}")
+        b.write("log/src/lib.rs", "pub fn l() {}");
     }),
     ("lock entry of its own", Bench::cargo, |b| lock(b, "serde", "1.0.1")),
     ("workspace dependency it uses", Bench::cargo, |b| {
-        b.turn("Cargo.toml", "serde = '1'", "serde = '1.0.1'")
+        b.turn("Cargo.toml", "serde = '1'", "serde = '1.0.1'");
     }),
     ("profile", Bench::cargo, |b| {
         b.turn("Cargo.toml", "[workspace]\n", "[profile.release]\nlto = true\n[workspace]\n");
@@ -394,7 +396,7 @@ const NOTHING: &[Change] = &[
         b.dockerfile("WORKDIR /src\n", "\nWORKDIR /src\n\n");
     }),
     ("stage that is not reached", Bench::service, |b| {
-        b.dockerfile("COPY debug/ /debug/", "RUN gdb")
+        b.dockerfile("COPY debug/ /debug/", "RUN gdb");
     }),
     ("build arg that is not declared", Bench::service, |b| b.arg("UNDECLARED", "2")),
     ("volatile arg, here for a label alone", Bench::service, |b| b.arg("COMMIT", "decaf")),
@@ -405,7 +407,7 @@ const NOTHING: &[Change] = &[
         b.write("src/target/debug/new", "");
     }),
     ("file written again with the same bytes", Bench::service, |b| {
-        b.write("src/main.c", "int main;")
+        b.write("src/main.c", "int main;");
     }),
     ("file replaced by its copy", Bench::service, |b| {
         b.write("copy", "int main;");
@@ -417,7 +419,7 @@ const NOTHING: &[Change] = &[
     }),
     ("secret's value is never asked", Bench::service, |b| b.write("token", "secret")),
     ("id of an image that is no base", Bench::service, |b| {
-        drop(b.held.insert("x".into(), "y".into()))
+        drop(b.held.insert("x".into(), "y".into()));
     }),
     ("the image's own name", Bench::service, |b| b.spec.name = "other".into()),
     ("context reached by a symlink", Bench::service, |b| {
@@ -432,7 +434,7 @@ const NOTHING: &[Change] = &[
     }),
     ("lock entry that another member needs", Bench::cargo, |b| lock(b, "rand", "1.0.1")),
     ("workspace dependency it does not use", Bench::cargo, |b| {
-        b.turn("Cargo.toml", "'0.9'", "'0.10'")
+        b.turn("Cargo.toml", "'0.9'", "'0.10'");
     }),
     ("comment in the workspace's manifest", Bench::cargo, |b| {
         b.turn("Cargo.toml", "[workspace]\n", "# us\n[workspace]\n");

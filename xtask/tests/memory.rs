@@ -4,6 +4,13 @@
 //! `XTASK_TRIALS=150` makes the full number of trials with signals. They run one after the other: each
 //! counts on having the machine's memory for itself.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,10 +85,11 @@ impl Bench {
             let text = format!("FROM {BASE}\nCOPY turn /turn\nRUN {run}\n");
             bench.write(&format!("{name}/Dockerfile"), &text);
             bench.write(&format!("{name}/turn"), &name);
-            config += &format!(
+            let image = format!(
                 "[images.{name}]\ncontext = \"{name}\"\ndockerfile = \"{name}/Dockerfile\"\n\
                  memory = \"{memory} MiB\"\n"
             );
+            config.push_str(&image);
             bench.images.push(name);
         }
         bench.write("xtask.toml", &config);

@@ -60,7 +60,11 @@ pub(super) fn hash(from: &mut impl Read) -> io::Result<(Digest, u64)> {
 
 /// A hash over a list of records, each a list of parts.
 #[derive(Default)]
-pub(super) struct Records(Sha256);
+pub(super) struct Records {
+    hasher: Sha256,
+    /// Not hashed yet: many small pieces cost more than their bytes.
+    bytes: Vec<u8>,
+}
 
 impl Records {
     /// Begins a list of records of the named form and version.
@@ -71,15 +75,20 @@ impl Records {
     }
 
     pub(super) fn add(&mut self, parts: &[&[u8]]) {
-        self.0.update((parts.len() as u64).to_le_bytes());
+        self.bytes.extend_from_slice(&(parts.len() as u64).to_le_bytes());
         for part in parts {
-            self.0.update((part.len() as u64).to_le_bytes());
-            self.0.update(part);
+            self.bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            self.bytes.extend_from_slice(part);
+        }
+        if self.bytes.len() >= PIECE {
+            self.hasher.update(&self.bytes);
+            self.bytes.clear();
         }
     }
 
-    pub(super) fn finish(self) -> Digest {
-        Digest(self.0.finalize().into())
+    pub(super) fn finish(mut self) -> Digest {
+        self.hasher.update(&self.bytes);
+        Digest(self.hasher.finalize().into())
     }
 }
 
@@ -91,7 +100,9 @@ mod tests {
     fn parts_do_not_run_into_each_other() {
         let of = |records: &[&[&[u8]]]| {
             let mut hasher = Records::new("t");
-            records.iter().for_each(|record| hasher.add(record));
+            for record in records {
+                hasher.add(record);
+            }
             hasher.finish()
         };
         let lists: [&[&[&[u8]]]; 5] =

@@ -21,8 +21,6 @@
 mod manifest;
 mod modules;
 mod source;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -98,7 +96,7 @@ impl<'a> Sources<'a> {
         let modules = match Modules::around(self.tree, &folder) {
             Ok(modules) => modules,
             Err(reason) => {
-                closure.widen(self.tree, b"", "context", reason);
+                closure.widen(self.tree, b"", "context", &reason);
                 return Ok(closure);
             }
         };
@@ -113,6 +111,7 @@ impl<'a> Sources<'a> {
         let mut reached: BTreeSet<Vec<u8>> = roots.iter().cloned().collect();
         let mut next: Vec<Found> =
             roots.into_iter().map(|folder| Found { folder, module: 0 }).collect();
+        let mut imports = BTreeSet::new();
         while !next.is_empty() {
             self.read(&next);
             let mut found = Vec::new();
@@ -120,9 +119,13 @@ impl<'a> Sources<'a> {
                 let package = &self.packages[folder];
                 closure.add(self.tree, folder, package, modules.folder(*module));
                 for import in &package.imports {
+                    if imports.contains(import) {
+                        continue;
+                    }
+                    imports.insert(import.clone());
                     match modules.find(self.tree, import) {
                         Ok(folders) => found.extend(folders),
-                        Err(wide) => closure.give_up(self.tree, &wide, modules.folder(*module)),
+                        Err((module, wide)) => closure.give_up(self.tree, &wide, module),
                     }
                 }
             }
@@ -155,12 +158,12 @@ impl Closure {
 
     fn give_up(&mut self, tree: &Tree, wide: &Wide, module: &[u8]) {
         match wide {
-            Wide::Module(reason) => self.widen(tree, module, "module", reason.clone()),
-            Wide::Context(reason) => self.widen(tree, b"", "context", reason.clone()),
+            Wide::Module(reason) => self.widen(tree, module, "module", reason),
+            Wide::Context(reason) => self.widen(tree, b"", "context", reason),
         }
     }
 
-    fn widen(&mut self, tree: &Tree, folder: &[u8], what: &str, reason: String) {
+    fn widen(&mut self, tree: &Tree, folder: &[u8], what: &str, reason: &str) {
         self.take(tree.below(folder));
         let whole = match folder {
             b"" => format!("the whole {what}"),
@@ -323,3 +326,6 @@ fn name(path: &[u8]) -> &[u8] {
 fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').map_or(b"", |slash| &path[..slash])
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn long_after() -> SystemTime {
-        SystemTime::now() + Duration::from_secs(60)
+        SystemTime::now() + Duration::from_mins(1)
     }
 
     fn load(file: &Path, tree: &Tree) -> Vec<Option<Digest>> {

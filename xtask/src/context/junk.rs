@@ -109,9 +109,12 @@ mod tests {
         junk.into_iter().map(|junk| (junk.pattern, junk.files, junk.bytes)).collect()
     }
 
+    /// Files with their bytes, and the junk expected among them.
+    type Case = (&'static [(&'static str, u64)], &'static [(&'static str, u64, u64)]);
+
     #[test]
     fn junk_is_named_by_the_pattern_that_leaves_it_out() {
-        let cases: [(&[(&str, u64)], &[(&str, u64, u64)]); 9] = [
+        let cases: [Case; 9] = [
             (&[("src/main.go", 9), ("vendored/x", 9), ("target", 9)], &[]),
             (&[("vendor/a/x.go", 5), ("vendor/b/node_modules/y", 6)], &[("vendor/", 2, 11)]),
             (&[("web/node_modules/a", 1)], &[("web/node_modules/", 1, 1)]),

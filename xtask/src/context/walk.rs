@@ -2,12 +2,12 @@
 //!
 //! Folders are read side by side; a folder that no view keeps anything in is never opened (an
 //! ignored `node_modules` costs one pattern test). Symlinks are entries, never followed. Nothing is
-//! read but names, stats and link targets.
+//! read but names, stats and link targets. Each folder is sorted by itself and its subfolders' lists are laid in
+//! where they belong: a sort of all paths would cost more than reading them.
 
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 use rayon::prelude::*;
@@ -23,22 +23,32 @@ pub(super) fn walk(root: &Path, views: &[&ViewRules]) -> Result<Tree> {
     if views.len() > MAX_VIEWS {
         bail!("failed to walk `{}`: more than {MAX_VIEWS} sets of ignore rules", root.display());
     }
-    let walk = Walk { root, views, found: Mutex::new(Vec::new()) };
+    let walk = Walk { root, views };
     let states = views.iter().map(|rules| rules.iter().map(Rules::root).collect()).collect();
     let all = if views.len() == MAX_VIEWS { Views::MAX } else { (1 << views.len()) - 1 };
-    walk.folder(&Folder { path: Vec::new(), states, open: all })
+    let found = walk
+        .folder(&Folder { path: Vec::new(), states, open: all })
         .with_context(|| format!("failed to walk the context `{}`", root.display()))?;
-    let found = walk.found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let mut nodes: Vec<Node> = Vec::with_capacity(found.iter().map(Vec::len).sum());
-    nodes.extend(found.into_iter().flatten());
-    nodes.par_sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    let mut nodes = Vec::with_capacity(found.count);
+    flatten(found, &mut nodes);
     Ok(Tree { root: root.to_owned(), nodes })
 }
 
 struct Walk<'a> {
     root: &'a Path,
     views: &'a [&'a ViewRules],
-    found: Mutex<Vec<Vec<Node>>>,
+}
+
+/// All that is below a folder.
+struct Found {
+    /// Its own entries, sorted by path.
+    own: Vec<Node>,
+    /// What its subfolders hold, by the subfolder's path and a `/`, sorted.
+    below: Vec<(Vec<u8>, Found)>,
+    /// Nodes in all of that.
+    count: usize,
+    /// The views that keep something of it.
+    there: Views,
 }
 
 /// A folder to be read: where the rules of each view stand there, and the views that need it read.
@@ -48,7 +58,7 @@ struct Folder {
     open: Views,
 }
 
-/// What the views make of one path.
+/// What the views make of one path; `states` only of a folder.
 struct Judged {
     kept: Views,
     open: Views,
@@ -56,8 +66,7 @@ struct Judged {
 }
 
 impl Walk<'_> {
-    /// Reads a folder and all below; returns the views that keep something in it.
-    fn folder(&self, folder: &Folder) -> Result<Views> {
+    fn folder(&self, folder: &Folder) -> Result<Found> {
         let mut nodes = Vec::new();
         let mut below = Vec::new();
         for entry in fs_err::read_dir(self.root.join(as_path(&folder.path)))? {
@@ -79,41 +88,73 @@ impl Walk<'_> {
                 nodes.push(node);
             }
         }
-        let mut folders: Vec<Node> = below
+        let below = below
             .into_par_iter()
-            .map(|(mut node, folder)| {
-                node.there |= self.folder(&folder)?;
-                Ok(node)
-            })
+            .map(|(node, folder)| Ok((node, self.folder(&folder)?)))
             .collect::<Result<_>>()?;
-        folders.retain(|node| node.there != 0);
-        nodes.append(&mut folders);
-        let there = nodes.iter().fold(0, |all, node| all | node.there);
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).push(nodes);
-        Ok(there)
+        Ok(together(nodes, below))
     }
 
     fn judge(&self, folder: &Folder, path: &[u8], is_dir: bool) -> Result<Judged> {
         let mut judged = Judged { kept: 0, open: 0, states: Vec::new() };
         for (view, rules) in self.views.iter().enumerate() {
-            let mut states = Vec::with_capacity(rules.len());
-            let (mut kept, mut open) = (true, true);
             if folder.open & (1 << view) == 0 {
-                judged.states.push(folder.states[view].clone());
+                if is_dir {
+                    judged.states.push(folder.states[view].clone());
+                }
                 continue;
             }
+            let mut states = Vec::new();
+            let (mut kept, mut open) = (true, is_dir);
             for (rules, parent) in rules.iter().zip(&folder.states[view]) {
                 let verdict = rules.test(parent, path)?;
                 kept &= !verdict.ignored;
-                open &= is_dir && (!verdict.ignored || rules.may_hold_kept(path, &verdict.state));
-                states.push(verdict.state);
+                if is_dir {
+                    open &= !verdict.ignored || rules.may_hold_kept(path, &verdict.state);
+                    states.push(verdict.state);
+                }
             }
             judged.kept |= Views::from(kept) << view;
-            judged.open |= Views::from(open && is_dir) << view;
-            judged.states.push(states);
+            judged.open |= Views::from(open) << view;
+            if is_dir {
+                judged.states.push(states);
+            }
         }
         Ok(judged)
     }
+}
+
+/// Puts a folder's own entries and what its subfolders hold in order; empty subfolders no view keeps are gone.
+fn together(mut own: Vec<Node>, subfolders: Vec<(Node, Found)>) -> Found {
+    let mut below = Vec::new();
+    for (mut node, found) in subfolders {
+        node.there |= found.there;
+        if node.there == 0 {
+            continue;
+        }
+        if found.count > 0 {
+            below.push(([&node.path, &b"/"[..]].concat(), found));
+        }
+        own.push(node);
+    }
+    own.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    below.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    let count = own.len() + below.iter().map(|(_, found)| found.count).sum::<usize>();
+    let there = own.iter().fold(0, |all, node| all | node.there);
+    Found { own, below, count, there }
+}
+
+/// Lays everything into one list sorted by path. Between a folder and what is in it lie the entries
+/// whose names go on with a byte below `/`.
+fn flatten(found: Found, nodes: &mut Vec<Node>) {
+    let mut own = found.own.into_iter().peekable();
+    for (inside, below) in found.below {
+        while let Some(node) = own.next_if(|node| *node.path < *inside) {
+            nodes.push(node);
+        }
+        flatten(below, nodes);
+    }
+    nodes.extend(own);
 }
 
 /// The node of a folder's entry; none if it vanished meanwhile.
@@ -142,4 +183,24 @@ fn read_node(entry: &fs_err::DirEntry, path: Vec<u8>, kept: Views) -> Result<Opt
 
 fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_come_sorted_by_bytes_whatever_sorts_between_a_folder_and_its_contents() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["a/x", "a/y/z", "a-b", "a.c/q", "a0", "a/y-", "b", "a/y.d/e"] {
+            let file = folder.path().join(file);
+            fs_err::create_dir_all(file.parent().unwrap()).unwrap();
+            fs_err::write(file, "").unwrap();
+        }
+        let tree = walk(folder.path(), &[&Vec::new()]).unwrap();
+        let paths: Vec<_> =
+            tree.nodes.iter().map(|node| String::from_utf8_lossy(&node.path)).collect();
+        assert!(paths.is_sorted(), "{paths:?}");
+        assert_eq!(paths.len(), 12, "{paths:?}");
+    }
 }

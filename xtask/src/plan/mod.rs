@@ -158,7 +158,8 @@ mod tests {
         let same = Record { key: key.clone(), ..Record::default() };
         let mut other = Record::default();
         other.files.insert("a".into(), "f 1".into());
-        let table: [(Option<&str>, Option<&Record>, bool, Action, &[&str]); 7] = [
+        type Row<'a> = (Option<&'a str>, Option<&'a Record>, bool, Action, &'a [&'a str]);
+        let table: [Row; 7] = [
             (Some(&key), None, false, Action::Skip, &["up-to-date"]),
             (Some(&key), Some(&other), false, Action::Skip, &["up-to-date"]),
             (Some(&key), Some(&same), true, Action::Build, &["forced"]),

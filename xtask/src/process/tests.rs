@@ -58,7 +58,7 @@ fn a_limit_ends_the_whole_group() {
 #[test]
 fn silence_is_a_limit_of_its_own() {
     let tool =
-        sh("echo a; sleep 600").silence(Duration::from_millis(200)).limit(Duration::from_secs(60));
+        sh("echo a; sleep 600").silence(Duration::from_millis(200)).limit(Duration::from_mins(1));
     assert_eq!(tool.run().unwrap_err().ending, Ending::Silent(Duration::from_millis(200)));
 }
 

@@ -63,7 +63,8 @@ pub fn run(given: &Given<'_>, events: &Events) -> anyhow::Result<Outcome> {
     fs_err::create_dir_all(given.artifacts)?;
     let tool = command(given);
     let suite = given.suite.to_owned();
-    events.emit(Event::TestStarted { suite: suite.clone(), command: tool.to_string() });
+    let words: Vec<&str> = given.test.run.iter().chain(given.args).map(String::as_str).collect();
+    events.emit(Event::TestStarted { suite: suite.clone(), command: words.join(" ") });
     let begun = Instant::now();
     let mut counts = counts::Reader::default();
     let result = tool.stream(|_, line| {

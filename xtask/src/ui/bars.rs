@@ -80,7 +80,7 @@ impl Sink for Bars {
 }
 
 fn load_name(images: &[String]) -> String {
-    format!("load  {}", super::text::some(images, 2))
+    format!("load  {}", plain::names(images))
 }
 
 fn style() -> ProgressStyle {

@@ -73,12 +73,12 @@ fn words(event: &Event) -> Option<String> {
             outcome("build", image, *ok, *time, &rest)
         }
         Event::LoadStarted { images, nodes, .. } => {
-            format!("load  {} {DIM}to {}{OFF}", some(images, 4), some(nodes, 3))
+            format!("load  {} {DIM}to {}{OFF}", names(images), some(nodes, 3))
         }
         Event::LoadProgress { bytes: done, .. } => format!("load  {}", bytes(*done)),
         Event::LoadFinished { images, loaded, ok, seconds: time } => {
             let sent = format!(", {loaded} sent");
-            outcome("load", &some(images, 4), *ok, *time, &sent)
+            outcome("load", &names(images), *ok, *time, &sent)
         }
         Event::StepStarted { step } => format!("step  {step} {DIM}started{OFF}"),
         Event::StepWaiting { step, waiting_for } => {
@@ -99,6 +99,15 @@ fn words(event: &Event) -> Option<String> {
         }
         Event::Summary(summary) => of_summary(summary),
     })
+}
+
+/// Images as people call them: `localhost/gateway:0a1b2c` is `gateway`.
+pub(super) fn names(images: &[String]) -> String {
+    let name = |image: &String| {
+        let name = image.rsplit('/').next().unwrap_or(image);
+        name.split(':').next().unwrap_or(name).to_owned()
+    };
+    some(&images.iter().map(name).collect::<Vec<_>>(), 4)
 }
 
 fn outcome(what: &str, name: &str, ok: bool, time: f64, rest: &str) -> String {

@@ -24,7 +24,7 @@ const DEPTH: usize = 4;
 const LEAST: u64 = 20;
 
 /// Characters of the bar of everything.
-const WIDTH: u64 = 16;
+const WIDTH: usize = 16;
 
 impl Folder {
     /// Counts a file of `size` bytes at `path`, in every folder it lies in.
@@ -52,7 +52,7 @@ impl Folder {
     fn lines_below(&self, total: u64, depth: usize, blocks: bool, lines: &mut Vec<String>) {
         let shown = self.folders.iter().filter(|(_, folder)| folder.bytes * LEAST >= total.max(1));
         let mut shown: Vec<_> = shown.map(|(name, folder)| folder.without_detours(name)).collect();
-        shown.sort_by(|(_, one), (_, other)| other.bytes.cmp(&one.bytes));
+        shown.sort_by_key(|(_, folder)| std::cmp::Reverse(folder.bytes));
         for (name, folder) in shown {
             let size = bytes(folder.bytes);
             let bar = bar(folder.bytes, total, blocks);
@@ -79,13 +79,15 @@ impl Folder {
 /// `part` of `whole` as a bar, padded to its full width.
 fn bar(part: u64, whole: u64, blocks: bool) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    let eighths = (u128::from(part) * u128::from(WIDTH) * 8 / u128::from(whole.max(1))) as usize;
+    let full = 8 * WIDTH;
+    let eighths = u128::from(part) * full as u128 / u128::from(whole.max(1));
+    let eighths = usize::try_from(eighths).unwrap_or(full);
     let bar = if blocks {
         "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
     } else {
         "#".repeat((eighths + 4) / 8)
     };
-    format!("{bar:<width$}", width = WIDTH as usize)
+    format!("{bar:<WIDTH$}")
 }
 
 #[cfg(test)]
@@ -94,7 +96,9 @@ mod tests {
 
     fn lines(files: &[(&str, u64)], blocks: bool) -> String {
         let mut root = Folder::default();
-        files.iter().for_each(|(path, size)| root.add(path, *size));
+        for (path, size) in files {
+            root.add(path, *size);
+        }
         root.lines(blocks).join("\n").replace(DIM, "").replace(OFF, "")
     }
 

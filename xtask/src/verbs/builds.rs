@@ -1,5 +1,6 @@
 //! Bringing images up to date: fetching bases, and one build from its stage to its record.
 
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -180,8 +181,10 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
         log: &run.paths.log(&format!("build-{name}")),
         run: &run.paths.id,
     };
-    let built =
-        workspace.engine.build(&order, &run.events).map_err(|error| named(&one.context, error))?;
+    let built = workspace
+        .engine
+        .build(&order, &run.events)
+        .map_err(|error| named(&one.context, &stage.0, error))?;
     if built.repeated_without_cache {
         run.events
             .note(format!("{name}: the engine's cache served an older image; built without it"));
@@ -194,11 +197,11 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
     Ok((Ready { tag, id: built.id.clone() }, built))
 }
 
-fn named(context: &Context, error: BuildError) -> anyhow::Error {
+fn named(context: &Context, stage: &Path, error: BuildError) -> anyhow::Error {
     let exit =
         if matches!(error, BuildError::Environment(_)) { Exit::Environment } else { Exit::Failed };
     let hint = match &error {
-        BuildError::Failed { failure, .. } => missing::hint(context, &failure.tail),
+        BuildError::Failed { failure, .. } => missing::hint(context, stage, &failure.tail),
         _ => None,
     };
     let error = match hint {

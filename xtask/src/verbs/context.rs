@@ -17,12 +17,10 @@ use crate::exit::{Exit, WithExit as _};
 use crate::ui;
 
 pub(super) fn run(session: &Session, args: &cli::Context) -> Result<Exit> {
-    let specs = match &args.dir {
-        Some(dir) => vec![outside(dir, args)?],
-        None => {
-            let config = session.config()?;
-            super::survey::named(config, &args.images)?.iter().map(Spec::from).collect()
-        }
+    let specs = if let Some(dir) = &args.dir {
+        vec![outside(dir, args)?]
+    } else {
+        super::survey::named(session.config()?, &args.images)?.iter().map(Spec::from).collect()
     };
     let contexts = context::gather(context::open(&specs)?, None)?;
     if args.check {

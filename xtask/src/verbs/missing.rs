@@ -1,6 +1,8 @@
 //! A build that failed for want of a file that is in the context and was not sent: the last lines of
 //! its log name the file, and the hint says what keeps it out.
 
+use std::path::Path;
+
 use crate::context::{Context, LeftOut};
 
 /// What a line says, in any case, when a file or package is missing.
@@ -19,10 +21,13 @@ const SIGNS: [&str; 11] = [
 ];
 
 /// The line that mends it; none if the log names nothing that `context` leaves out.
-pub(super) fn hint(context: &Context, tail: &[String]) -> Option<String> {
+pub(super) fn hint(context: &Context, stage: &Path, tail: &[String]) -> Option<String> {
     let image = &context.spec.name;
+    // The staged folder may itself lie in the context, where nothing sends it.
+    let stage = stage.display().to_string();
+    let tail: Vec<String> = tail.iter().map(|line| line.replace(&stage, "")).collect();
     let left_out = |path: &str| context.left_out(path);
-    let (path, why) = first_left_out(tail, &left_out)?;
+    let (path, why) = first_left_out(&tail, &left_out)?;
     Some(match why {
         LeftOut::Inputs => {
             format!(
@@ -49,11 +54,13 @@ fn first_left_out(
 }
 
 /// What may be a path of the context in a line. The build has the context in a folder of its own, and
-/// Go a package under its module's name: so every end of a path is tried, the longest first.
+/// Go a package under its module's name: so every end of a path is tried, the longest first. What is
+/// missing is named last; before it often stands who misses it.
 fn paths(line: &str) -> Vec<String> {
     let ends_word = |c: char| c.is_whitespace() || "\"'`,;()[]<>=".contains(c);
     let mut paths = Vec::new();
-    for word in line.split_inclusive(ends_word) {
+    let words: Vec<&str> = line.split_inclusive(ends_word).collect();
+    for word in words.into_iter().rev() {
         let marked = word.ends_with(['"', '\'', '`']);
         let word = word.trim_end_matches(ends_word);
         let marked = marked || word.ends_with(':') || word.contains(['/', '.']);
@@ -113,6 +120,7 @@ mod tests {
         ];
         let unsent = [
             "config",
+            "stage/api",
             "docs/a.md",
             "lib/log",
             "lib/log/Cargo.toml",

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::Result;
+use clap::CommandFactory as _;
 
 use crate::cli::{self, Cli, Verb};
 use crate::config::{self, Config, EngineName};
@@ -70,7 +71,16 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Cluster(args) => cluster::run(&session, &args),
         Verb::Doctor(args) => doctor::run(&session, args.fix),
         Verb::Test(args) => test::run(&session, &args),
+        Verb::Completions(args) => completions(args.shell),
     }
+}
+
+/// What a shell has to know to complete our command line.
+fn completions(shell: clap_complete::Shell) -> Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "xtask", &mut script);
+    ui::data(&script)?;
+    Ok(Exit::Done)
 }
 
 impl Session {

@@ -100,38 +100,45 @@ impl Modules {
         &self.all[module].folder
     }
 
-    /// Every package of the context that an import path can mean; none for one from elsewhere.
-    pub(super) fn find(&self, tree: &Tree, import: &str) -> Result<Vec<Found>, Wide> {
+    /// Every package of the context that an import path can mean; none for one from elsewhere. An
+    /// error says what to widen, beginning with the folder of the module that should have it.
+    pub(super) fn find(&self, tree: &Tree, import: &str) -> Result<Vec<Found>, (&[u8], Wide)> {
         if import.starts_with("./") || import.starts_with("../") {
-            return Err(Wide::Context(format!("`{import}` is imported by a relative path")));
+            return Err((b"", Wide::Context(format!("`{import}` is imported by a relative path"))));
         }
         let mut found = Vec::new();
-        let mut expected = None;
-        for (module, Module { path, folder }) in self.all.iter().enumerate() {
-            let Some(rest) = below(path, import) else { continue };
-            let Some(place) = join(folder, rest) else { continue };
-            match look(tree, folder, &place) {
-                Place::Package => found.push(Found { folder: place, module }),
-                Place::OtherModule => expected = expected.or(Some(false)),
+        let mut missing_in: Option<&Module> = None;
+        for (at, module) in self.all.iter().enumerate() {
+            let Some(folder) = below(&module.path, import).and_then(|r| join(&module.folder, r))
+            else {
+                continue;
+            };
+            match look(tree, &module.folder, &folder) {
+                Place::Package => found.push(Found { folder, module: at }),
                 Place::Link => {
                     let reason = format!("`{import}` is imported through a link");
-                    return Err(Wide::Context(reason));
+                    return Err((b"", Wide::Context(reason)));
                 }
-                Place::Nothing if path.is_empty() => {}
-                Place::Nothing => expected = Some(!self.is_required(import, path)),
+                Place::Nothing if self.should_have(module, import) => {
+                    let nearest = missing_in.filter(|other| other.path.len() > module.path.len());
+                    missing_in = nearest.or(Some(module));
+                }
+                Place::OtherModule | Place::Nothing => {}
             }
         }
-        if found.is_empty() && expected == Some(true) {
-            let reason = format!("`{import}` is imported and not in the context");
-            return Err(Wide::Module(reason));
+        match missing_in.filter(|_| found.is_empty()) {
+            Some(module) => {
+                let reason = format!("`{import}` is imported and not in the context");
+                Err((&module.folder, Wide::Module(reason)))
+            }
+            None => Ok(found),
         }
-        Ok(found)
     }
 
-    /// Whether another module than `path`, with a longer name, would hold the package.
-    fn is_required(&self, import: &str, path: &str) -> bool {
-        let longer = self.requires.iter().filter(|other| other.len() > path.len());
-        longer.into_iter().any(|other| below(other, import).is_some())
+    /// Whether no required module with a longer name would hold the package instead.
+    fn should_have(&self, module: &Module, import: &str) -> bool {
+        let mut longer = self.requires.iter().filter(|path| path.len() > module.path.len());
+        !module.path.is_empty() && !longer.any(|path| below(path, import).is_some())
     }
 }
 

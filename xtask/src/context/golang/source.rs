@@ -14,6 +14,7 @@ pub(super) struct Source {
     pub embeds: Vec<String>,
 }
 
+#[derive(Clone, Copy)]
 enum Token<'a> {
     Word(&'a [u8]),
     Text(&'a str),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::summary::largest;
+use super::summary::{largest, suggestions};
 use crate::config::{Config, ContextBudget};
 use crate::context::{Context, record};
 use crate::exit::Exit;
@@ -96,6 +96,7 @@ fn offence(config: &Config, image: &Checked) -> String {
     let mut lines = vec![format!("{RED}over budget{OFF}: {}: {}", image.name, parts.join("; "))];
     lines.push(format!("  {DIM}{title}{OFF}"));
     lines.extend(paths.iter().map(|line| format!("  {line}")));
+    lines.extend(suggestions(image.context).iter().map(|line| format!("hint: {line}")));
     lines.push(format!("hint: cargo xtask context {} --list", image.name));
     lines.join("\n")
 }

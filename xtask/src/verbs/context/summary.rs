@@ -21,9 +21,9 @@ pub(super) fn summary(context: &Context) -> String {
         lines.push(format!("  the whole context is sent: {reason} (line {line})"));
     }
     lines.extend(context.widened().iter().map(|reason| format!("  sent: {reason}")));
-    section(&mut lines, "largest paths", largest(context.entries()));
-    section(&mut lines, "largest folders", folders(context).lines(ui::rich()));
-    section(&mut lines, "suggestions", suggestions(context));
+    section(&mut lines, "largest paths", &largest(context.entries()));
+    section(&mut lines, "largest folders", &folders(context).lines(ui::rich()));
+    section(&mut lines, "suggestions", &suggestions(context));
     lines.push(String::new());
     lines.join("\n")
 }
@@ -36,7 +36,7 @@ pub(super) fn largest<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Vec<Strin
     largest.iter().take(LARGEST).map(line).collect()
 }
 
-fn section(lines: &mut Vec<String>, title: &str, content: Vec<String>) {
+fn section(lines: &mut Vec<String>, title: &str, content: &[String]) {
     if !content.is_empty() {
         lines.push(format!("  {DIM}{title}{OFF}"));
         lines.extend(content.iter().map(|line| format!("  {line}")));
@@ -49,7 +49,8 @@ fn folders(context: &Context) -> Folder {
     root
 }
 
-fn suggestions(context: &Context) -> Vec<String> {
+/// What could be left out, and where to write it.
+pub(super) fn suggestions(context: &Context) -> Vec<String> {
     let files: Vec<_> = files(context).map(|one| (path(&one), one.size())).collect();
     let file = ignore_file(context);
     let suggestion = |junk: &crate::context::junk::Junk| {
