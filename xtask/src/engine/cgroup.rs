@@ -136,7 +136,14 @@ pub(super) fn of_dead_build(path: &str) -> bool {
 fn is_orphaned(name: &str) -> bool {
     let owner =
         name.strip_prefix(PREFIX).and_then(|rest| rest.rsplit('-').next()?.parse::<i32>().ok());
-    owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+    owner.is_some_and(is_dead)
+}
+
+/// Gone, or a zombie: killed, and not yet looked after by its parent.
+fn is_dead(pid: i32) -> bool {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_none_or(|state| "ZX".contains(state))
 }
 
 fn is_plain(c: char) -> bool {

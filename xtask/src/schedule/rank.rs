@@ -8,11 +8,13 @@
 //!
 //! The playing is bounded, and stops at once where nothing shorter can exist.
 
-use super::graph::{Graph, NodeId};
+use super::graph::{Graph, Node, NodeId};
 use super::order::{Limits, Order};
 
-/// Most orders that are played through of either kind: some 10 ms for a run of 40 nodes, unoptimised.
+/// Most orders that are played through of each kind.
 const TRIES: usize = 200;
+/// Playing takes the square of the number of nodes: some 10 ms in all, unoptimised, however large the run.
+const STEPS: usize = 40_000;
 /// What holding a node back must come to, since it is lost if other times turn out than expected.
 const GAIN: f64 = 0.9;
 
@@ -40,6 +42,10 @@ impl Ranking {
         };
         search.shortest = makespan(graph, limits, &search.best);
         search.climb(1.0, |ranking, one, other| ranking.ranks.swap(one, other));
+        let weighs_later = |node: &Node| node.memory > 0 && !node.needs.is_empty();
+        if !graph.nodes.iter().any(weighs_later) {
+            return search.best;
+        }
         search.climb(GAIN, |ranking, one, other| ranking.held_back[one] = Some(other));
         let before: Vec<Vec<NodeId>> = (0..graph.nodes.len()).map(|id| above(graph, id)).collect();
         search.climb(GAIN, |ranking, first, _| {
@@ -78,11 +84,12 @@ struct Search<'a> {
 impl Search<'_> {
     /// Makes `change` to one pair after the other as long as that shortens the whole by the factor `gain`.
     fn climb(&mut self, gain: f64, change: impl Fn(&mut Ranking, NodeId, NodeId)) {
+        let most = TRIES.min(STEPS / self.graph.nodes.len().pow(2).max(1));
         let mut tries = 0;
         let mut better = true;
         while std::mem::take(&mut better) {
-            for (one, other) in pairs(self.graph.nodes.len()) {
-                if tries == TRIES || self.shortest <= self.least {
+            for (one, other) in pairs(self.graph) {
+                if tries == most || self.shortest <= self.least {
                     return;
                 }
                 tries += 1;
@@ -99,10 +106,12 @@ impl Search<'_> {
     }
 }
 
-fn pairs(count: usize) -> impl Iterator<Item = (NodeId, NodeId)> {
-    (0..count).flat_map(move |one| {
-        (0..count).filter(move |other| *other != one).map(move |other| (one, other))
-    })
+/// Two different nodes each that may have to wait for room: all others start as soon as they can.
+fn pairs(graph: &Graph) -> Vec<(NodeId, NodeId)> {
+    let waits = |id: &NodeId| graph.nodes[*id].memory > 0 || graph.nodes[*id].is_job;
+    let nodes: Vec<NodeId> = (0..graph.nodes.len()).filter(waits).collect();
+    let with_all = |one: NodeId| nodes.iter().map(move |other| (one, *other));
+    nodes.iter().flat_map(|one| with_all(*one)).filter(|(one, other)| one != other).collect()
 }
 
 /// Seconds the whole graph takes if every node takes what it is expected to; infinite if nodes are held

@@ -111,7 +111,10 @@ pub(super) fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<M
         image: one.image.name.clone(),
         ok: built.is_ok(),
         seconds: seconds(started.elapsed()),
-        peak_memory: built.as_ref().ok().and_then(|(_, built)| built.peak_memory),
+        peak_memory: match &built {
+            Ok((_, built)) => built.peak_memory,
+            Err(error) => kill(error).and_then(|(peak, _)| peak),
+        },
         error: built.as_ref().err().map(first_line),
     });
     built.map(|(ready, _)| Made::Ready(ready)).or_else(|error| killed(common, one, permit, error))
@@ -119,13 +122,12 @@ pub(super) fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<M
 
 /// A build that was killed for memory is run once more, alone; a second kill is final.
 fn killed(common: Common, one: &Surveyed, permit: &Permit, error: anyhow::Error) -> Result<Made> {
-    let cause = error.chain().find_map(|cause| cause.downcast_ref::<BuildError>());
-    let Some(BuildError::OutOfMemory { peak, evidence, .. }) = cause else { return Err(error) };
+    let Some((peak, evidence)) = kill(&error) else { return Err(error) };
     let name = &one.image.name;
     // What it had when it was killed is the least it needs.
     let seen = peak.unwrap_or(permit.memory);
     let need = seen.saturating_add(seen / 4).max(one.planned.memory);
-    if let Some(peak) = *peak {
+    if let Some(peak) = peak {
         let subject = survey::subject(common.workspace, &one.image, &one.parts);
         learn::record(&common.workspace.paths.memory(), &subject, peak)?;
     }
@@ -136,12 +138,21 @@ fn killed(common: Common, one: &Surveyed, permit: &Permit, error: anyhow::Error)
         return Ok(Made::Again(need));
     }
     let had = format!("it had {} of {}", bytes(seen), common.memory.budget);
-    let enough = format!("about {} would have been enough", bytes(need));
-    let hints = common.memory.hints(need);
-    let text = format!(
-        "{error:#}\n{name} was killed twice, the second time alone: {had}; {enough}{hints}"
-    );
+    // Alone it went on until there was no more, so how much is missing cannot be seen: twice is a guess.
+    let wanted = need.max(seen.saturating_mul(2));
+    let enough = format!("about {} should be enough", bytes(wanted));
+    let hints = common.memory.hints(wanted);
+    let twice = format!("{name} was killed twice, the second time alone: {had}; {enough}");
+    let text = format!("{error:#}\n{twice}{hints}");
     Err(anyhow!(text)).exit(Exit::Environment)
+}
+
+/// Of an error that tells of a kill for memory: what the build had by then, in bytes, and how we know.
+fn kill(error: &anyhow::Error) -> Option<(Option<u64>, &str)> {
+    error.chain().find_map(|cause| match cause.downcast_ref()? {
+        BuildError::OutOfMemory { peak, evidence, .. } => Some((*peak, evidence.as_str())),
+        _ => None,
+    })
 }
 
 fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(Ready, Built)> {

@@ -235,7 +235,7 @@ impl<'a> E2e<'a> {
     fn run(&self, started: Instant) -> Result<Summary> {
         self.announce();
         let _lease = cluster::hold(&self.wanted.name, &self.workspace.paths, &self.run.events)?;
-        self.memory.begin(self.workspace, self.run, self.survey)?;
+        self.memory.begin(self.workspace, self.run, self.survey);
         let take = |name: &str, bytes| self.memory.take(name, bytes);
         let fail_fast = self.args.build.fail_fast;
         let habit = Habit { fail_fast, stopped: &stop::requested, take: &take };

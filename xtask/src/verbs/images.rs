@@ -64,7 +64,7 @@ fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Sum
     let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
     let budget = Some(memory.budget.to_string());
     run.events.emit(Event::Plan { images, steps: Vec::new(), budget });
-    memory.begin(common.workspace, run, survey)?;
+    memory.begin(common.workspace, run, survey);
     let mut graph = Graph::default();
     let mut builds = BTreeMap::new();
     for (at, one) in survey.images.iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow};
 
@@ -9,7 +10,7 @@ use super::survey::{Survey, Surveyed};
 use super::{Run, Workspace};
 use crate::config;
 use crate::engine::ledger::{self, Ledger};
-use crate::engine::machine;
+use crate::engine::{Engine, Facts, machine};
 use crate::exit::{Exit, WithExit as _};
 use crate::paths;
 use crate::plan::Action;
@@ -17,12 +18,18 @@ use crate::schedule::budget::{Budget, Claims, Fit, Machine};
 use crate::schedule::{Graph, Limits, NodeId, Permit, Share};
 use crate::ui::text::bytes;
 
+/// Builds at once for each CPU, if not told otherwise: one compiles while another waits for network and disk.
+const JOBS_PER_CPU: usize = 2;
+
 /// What builds of a run may hold, and who else holds some.
 pub(super) struct Memory {
     pub(super) budget: Budget,
     pub(super) limits: Limits,
     machine: Machine,
-    cpus: usize,
+    engine: Engine,
+    facts: Facts,
+    /// Other runs held what a build of ours wants when we last looked.
+    waited: AtomicBool,
     /// Opened once something is to be built.
     ledger: OnceLock<Ledger>,
 }
@@ -37,9 +44,18 @@ impl Memory {
         let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
         let machine = machine::read(Path::new("/"), workspace.engine.kind, &facts);
         let budget = Budget::of(&machine, &claims(workspace, coming));
-        let jobs = jobs.map(usize::from).or(workspace.config.engine.jobs).unwrap_or(usize::MAX);
+        let jobs = jobs.map(usize::from).or(workspace.config.engine.jobs);
+        let jobs = jobs.unwrap_or(facts.cpus.saturating_mul(JOBS_PER_CPU));
         let limits = Limits { memory: budget.bytes, jobs };
-        Ok(Self { budget, limits, machine, cpus: facts.cpus, ledger: OnceLock::new() })
+        Ok(Self {
+            budget,
+            limits,
+            machine,
+            engine: workspace.engine.clone(),
+            facts,
+            waited: AtomicBool::new(false),
+            ledger: OnceLock::new(),
+        })
     }
 
     /// Refuses a run of which not even the smallest build can fit.
@@ -57,14 +73,11 @@ impl Memory {
             .exit(Exit::Environment)
     }
 
-    /// Begins the part of a run that builds: clears what killed runs have left, warns of builds that are too
-    /// large, and opens a page of the ledger.
-    pub(super) fn begin(&self, workspace: &Workspace, run: &Run, survey: &Survey) -> Result<()> {
+    /// Begins the part of a run that builds: warns of builds that are too large, opens a page of the ledger.
+    pub(super) fn begin(&self, workspace: &Workspace, run: &Run, survey: &Survey) {
         if to_build(survey).next().is_none() {
-            return Ok(());
+            return;
         }
-        let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
-        workspace.engine.sweep(&facts);
         for one in to_build(survey).filter(|one| one.planned.memory > self.budget.bytes) {
             let (name, need) = (&one.image.name, bytes(one.planned.memory));
             let text = format!("`{name}` needs {need} and builds alone: {}", self.budget);
@@ -75,20 +88,22 @@ impl Memory {
             Ok(ledger) => drop(self.ledger.set(ledger)),
             Err(error) => run.events.warn(format!("{error:#}; other runs are not counted"), None),
         }
-        Ok(())
     }
 
     /// Takes bytes of the whole machine for a node, or says who has them.
     pub(super) fn take(&self, name: &str, bytes: u64) -> Result<Share, String> {
-        match self.ledger.get() {
-            Some(ledger) => ledger.take(name, bytes).map(|share| Box::new(share) as Share),
-            None => Ok(Box::new(())),
+        let Some(ledger) = self.ledger.get() else { return Ok(Box::new(())) };
+        let share = ledger.take(name, bytes);
+        if self.waited.swap(share.is_err(), Ordering::Relaxed) && share.is_ok() {
+            // Who held it may have been killed, and what it was building goes on without it.
+            self.engine.sweep(&self.facts);
         }
+        Ok(Box::new(share?))
     }
 
     /// The CPUs a build gets; none: all.
     pub(super) fn cpus(&self, permit: &Permit) -> Option<usize> {
-        part(self.cpus, permit.jobs, permit.again)
+        part(self.facts.cpus, permit.jobs, permit.again)
     }
 
     /// The command that would make room for `need`.
