@@ -380,10 +380,7 @@ fn own_program() -> PathBuf {
 }
 
 fn again(program: Tool, test: &str, folder: &Path) -> Tool {
-    program
-        .args(["--exact", test, "--nocapture"])
-        .env(AGAIN, folder)
-        .limit(Duration::from_mins(5))
+    program.args(["--exact", test, "--nocapture"]).env(AGAIN, folder).limit(Duration::from_mins(5))
 }
 
 /// A control group below our own with a limit; removed when dropped.
