@@ -92,6 +92,7 @@ impl Bench {
             target: None,
             platform: None,
             args: &BTreeMap::new(),
+            bases: &BTreeMap::new(),
             secrets: &BTreeMap::new(),
             no_cache: false,
             trust_host_ca: false,

@@ -58,6 +58,8 @@ pub enum BuildError {
     Missing { tag: String, tail: Vec<String> },
     /// The engine served an image without our labels, even without its cache.
     Stale { tag: String, id: String, label: String },
+    /// A base image became another one while the image was built on it.
+    BaseMoved { base: String },
     /// Nothing could be built: files that could not be written, an engine that does not answer.
     Environment(anyhow::Error),
 }
@@ -82,6 +84,10 @@ impl fmt::Display for BuildError {
                 "the engine serves image {} for `{tag}` without label `{label}`, even without \
                  its cache",
                 &id[..id.len().min(12)]
+            ),
+            Self::BaseMoved { base } => write!(
+                f,
+                "its base image `{base}` became another one meanwhile\nhint: run it again"
             ),
             Self::Environment(_) => f.write_str("the engine could not be asked to build"),
         }
@@ -129,6 +135,7 @@ impl Engine {
             let held = self.read_back(&order, attempt.judge()?, facts)?;
             match missing_label(&order, &held) {
                 None => {
+                    self.check_bases(&order, facts)?;
                     self.tag(&held.id, order.tag).map_err(BuildError::Environment)?;
                     return Ok(Built {
                         id: held.id,
@@ -143,6 +150,17 @@ impl Engine {
                     return Err(BuildError::Stale { tag, id: held.id, label });
                 }
             }
+        }
+    }
+
+    /// A base that was moved under the build would have the image carry a key that names another.
+    fn check_bases(&self, order: &Order, facts: &Facts) -> Result<(), BuildError> {
+        let references: Vec<String> = order.bases.keys().cloned().collect();
+        let now = self.look_up(Some(facts), &[], &references).map_err(BuildError::Environment)?;
+        let moved = |(base, id): &(&String, &Option<String>)| now.bases.get(*base) != id.as_ref();
+        match order.bases.iter().find(moved) {
+            Some((base, _)) => Err(BuildError::BaseMoved { base: base.clone() }),
+            None => Ok(()),
         }
     }
 

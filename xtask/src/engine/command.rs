@@ -36,6 +36,8 @@ pub struct Order<'a> {
     pub target: Option<&'a str>,
     pub platform: Option<&'a str>,
     pub args: &'a BTreeMap<String, String>,
+    /// What the key says the image is built on: reference → id. Checked again when it is built.
+    pub bases: &'a BTreeMap<String, Option<String>>,
     /// Id → file.
     pub secrets: &'a BTreeMap<String, PathBuf>,
     /// Take no layer from an earlier build.

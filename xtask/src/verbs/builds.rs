@@ -127,10 +127,8 @@ fn killed(common: Common, one: &Surveyed, permit: &Permit, error: anyhow::Error)
     // What it had when it was killed is the least it needs.
     let seen = peak.unwrap_or(permit.memory);
     let need = seen.saturating_add(seen / 4).max(one.planned.memory);
-    if let Some(peak) = peak {
-        let subject = survey::subject(common.workspace, &one.image, &one.parts);
-        learn::record(&common.workspace.paths.memory(), &subject, peak)?;
-    }
+    let subject = survey::subject(common.workspace, &one.image, &one.parts);
+    learn::record(&common.workspace.paths.memory(), &subject, need)?;
     if !permit.again {
         let text = format!("{name} was killed for memory: {evidence}");
         let then = format!("it is built once more, alone, with one CPU and {}", bytes(need));
@@ -182,6 +180,7 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
         target: one.image.target.as_deref(),
         platform: one.image.platform.as_deref(),
         args: &one.image.args,
+        bases: &staged.parts.bases,
         secrets: &one.image.secrets,
         no_cache: false,
         trust_host_ca: one.image.trust_host_ca.unwrap_or(workspace.config.engine.trust_host_ca),
