@@ -27,3 +27,7 @@ check:
 # What this machine lacks
 doctor *args:
     cargo xtask doctor {{args}}
+
+# Ratios against named rivals: git status, sha256sum, podman build; makespans
+bench:
+    cargo bench --package xtask
