@@ -144,9 +144,13 @@ fn limits(root: bool) -> Limits {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
     let hard = |resource| getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    // podman lowers its own limit of processes to that of process ids before it starts anything
+    // (seen, 4.3.1), and what it starts cannot go above that again.
+    let ids = fs_err::read_to_string("/proc/sys/kernel/pid_max").ok();
+    let ids = ids.and_then(|text| text.trim().parse().ok()).unwrap_or(u64::MAX);
     Limits {
         open_files: hard(Resource::Nofile),
-        processes: hard(Resource::Nproc),
+        processes: hard(Resource::Nproc).min(ids),
         may_raise: !root || effective.is_none_or(|set| set & SYS_RESOURCE != 0),
     }
 }
