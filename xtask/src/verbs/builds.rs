@@ -157,7 +157,7 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
     let Common { workspace, run, survey, .. } = common;
     let name = &one.image.name;
     let stage = Stage(run.paths.stage(name));
-    let staged = one.context.stage(&stage.0, &survey.bases)?;
+    let staged = one.context.stage(&stage.0, &survey.bases).exit(Exit::Environment)?;
     let key = staged.parts.key();
     if key != one.planned.key {
         run.events.note(format!("{name}: files changed since the plan; its key is now {key}"));
