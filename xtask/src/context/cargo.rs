@@ -15,6 +15,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use toml::{Table, Value};
 
+use super::dockerfile::glob::Glob;
+
 /// A Cargo workspace, read once for all images of its context.
 #[derive(Debug)]
 pub(super) struct Workspace {
@@ -236,43 +238,28 @@ fn expand(root: &Path, pattern: &str) -> Result<Vec<String>> {
     if !pattern.contains(['*', '?', '[']) {
         return Ok(vec![pattern.to_owned()]);
     }
+    if pattern.contains('[') {
+        bail!("failed to expand the workspace member `{pattern}`: `[` is not understood");
+    }
     let mut found = vec![String::new()];
     for part in pattern.split('/') {
         let mut next = Vec::new();
         for folder in &found {
-            if !part.contains(['*', '?', '[']) {
+            let Some(glob) = Glob::parse(part).filter(|_| part.contains(['*', '?'])) else {
                 next.extend(join(folder, part));
                 continue;
-            }
+            };
             for entry in fs_err::read_dir(root.join(folder))? {
                 let name = entry?.file_name().to_string_lossy().into_owned();
-                if matches(part, &name) {
+                if glob.matches(name.as_bytes()) {
                     next.extend(join(folder, &name));
                 }
             }
         }
         found = next;
     }
-    if pattern.contains('[') {
-        bail!("failed to expand the workspace member `{pattern}`: `[` is not understood");
-    }
     found.retain(|folder| root.join(folder).join("Cargo.toml").is_file());
     Ok(found)
-}
-
-/// Whether `name` matches a pattern of literals, `*` and `?`.
-fn matches(pattern: &str, name: &str) -> bool {
-    match (pattern.chars().next(), name.chars().next()) {
-        (None, None) => true,
-        (Some('*'), _) => {
-            matches(&pattern[1..], name)
-                || name.chars().next().is_some_and(|c| matches(pattern, &name[c.len_utf8()..]))
-        }
-        (Some(p), Some(c)) if p == '?' || p == c => {
-            matches(&pattern[p.len_utf8()..], &name[c.len_utf8()..])
-        }
-        _ => false,
-    }
 }
 
 /// `base/path`, cleaned; none if it leaves the workspace.
