@@ -126,14 +126,25 @@ pub struct Build {
   cargo xtask images                  all images of the configuration
   cargo xtask images gateway          one
   cargo xtask images --prebuild       all that any suite needs
-  cargo xtask images --check          exit 1 if anything would be built, for CI")]
+  cargo xtask images --check          exit 1 if anything would be built, for CI
+  cargo xtask images --prebuild --bundle images.tar    and write them to one file
+  cargo xtask images --from-bundle images.tar          load from it what is missing")]
 pub struct Images {
     /// Images of the configuration [default: all]
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// All images that any suite needs
-    #[arg(long, conflicts_with = "names")]
+    #[arg(long, conflicts_with_all = ["names", "suite"])]
     pub prebuild: bool,
+    /// All images of a suite; may be given several times
+    #[arg(long, conflicts_with = "names", value_name = "SUITE")]
+    pub suite: Vec<String>,
+    /// Write the images to one file, each layer once
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    pub bundle: Option<PathBuf>,
+    /// Build nothing; load from such a file what is missing and belongs to this checkout
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "force", "pull"])]
+    pub from_bundle: Option<PathBuf>,
     /// Build nothing; exit 1 if anything would be built
     #[arg(long)]
     pub check: bool,

@@ -1,6 +1,7 @@
 //! One short file a verb: the only code that knows more than one stage.
 
 mod builds;
+mod bundle;
 mod cluster;
 mod context;
 mod doctor;
@@ -16,7 +17,7 @@ mod why;
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 use clap::CommandFactory as _;
@@ -24,7 +25,7 @@ use clap::CommandFactory as _;
 use crate::cli::{self, Cli, Verb};
 use crate::config::{self, Config, EngineName};
 use crate::engine::{self, Engine};
-use crate::event::{Events, Sink};
+use crate::event::{Event, Events, Sink, seconds};
 use crate::exit::Exit;
 use crate::paths::{Paths, RunPaths};
 use crate::report::Recorder;
@@ -57,6 +58,22 @@ struct Workspace {
 struct Run {
     paths: RunPaths,
     events: Events,
+}
+
+impl Run {
+    /// A piece of work that is none of the graph, with its events.
+    fn step<T>(&self, step: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let started = Instant::now();
+        self.events.emit(Event::StepStarted { step: step.to_owned() });
+        let result = work();
+        self.events.emit(Event::StepFinished {
+            step: step.to_owned(),
+            ok: result.is_ok(),
+            seconds: seconds(started.elapsed()),
+            error: result.as_ref().err().map(builds::first_line),
+        });
+        result
+    }
 }
 
 /// Does what the command line asks for.

@@ -27,6 +27,8 @@
 mod read;
 mod write;
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 use crate::context::record::Record;
@@ -93,9 +95,6 @@ fn header(size: u64) -> tar::Header {
     header
 }
 
-/// What follows the bytes that are sealed: the last member and the end of the archive.
-fn ending(seal: &str) -> anyhow::Result<Vec<u8>> {
-    let mut builder = tar::Builder::new(Vec::new());
-    builder.append_data(&mut header(seal.len() as u64), SEAL, seal.as_bytes())?;
-    Ok(builder.into_inner()?)
+fn add_seal(builder: &mut tar::Builder<impl Write>, seal: &str) -> std::io::Result<()> {
+    builder.append_data(&mut header(seal.len() as u64), SEAL, seal.as_bytes())
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{Archived, LIST, List, MANIFEST, Packed, VERSION, ending, header};
+use super::{Archived, LIST, List, MANIFEST, Packed, VERSION, add_seal, header};
 use crate::engine::{Engine, Facts, Held};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::KEY_LABEL;
@@ -201,7 +201,7 @@ impl Engine {
         names: &[&str],
         facts: &Facts,
         log: &Path,
-    ) -> Result<Vec<(String, Held)>> {
+    ) -> Result<Vec<Held>> {
         let load = self.tool().arg("load").limit(LOAD).log(log);
         let failed = || format!("failed to load the bundle `{}`", bundle.path.display());
         load.written_by(|to| bundle.write(names, to)).with_context(failed)?;
@@ -213,7 +213,7 @@ impl Engine {
         let mut wrong = Vec::new();
         for image in images {
             match held.remove(&image.tag) {
-                Some(held) if held.is(image) => loaded.push((image.name.clone(), held)),
+                Some(held) if held.is(image) => loaded.push(held),
                 Some(_) => {
                     self.remove_tag(&image.tag)?;
                     wrong.push(image.tag.as_str());
@@ -252,6 +252,13 @@ fn members(file: &File, size: u64) -> Result<BTreeMap<String, Member>> {
     file.read_exact_at(&mut found, sealed)?;
     ensure!(found == ending(&whole.sha256())?, "it is damaged or cut short");
     read
+}
+
+/// What follows the bytes that are sealed: the last member and the end of the archive.
+fn ending(seal: &str) -> Result<Vec<u8>> {
+    let mut builder = tar::Builder::new(Vec::new());
+    add_seal(&mut builder, seal)?;
+    Ok(builder.into_inner()?)
 }
 
 fn read_members(archive: &mut tar::Archive<impl Read>) -> Result<BTreeMap<String, Member>> {

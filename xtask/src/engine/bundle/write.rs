@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
-use super::{Archived, Bundle, LIST, List, MANIFEST, ending, header};
+use super::{Archived, Bundle, LIST, List, MANIFEST, add_seal, header};
 use crate::engine::Engine;
 
 /// How long an engine may take to hand out everything: 6 GB at 10 MB/s.
@@ -37,10 +37,11 @@ impl Engine {
         saved.read_by(|from| write(list, from, fresh.as_file())).with_context(failed)?;
         fresh.as_file().sync_all().with_context(failed)?;
         // What would be refused on another machine is refused here.
-        let bundle = Bundle::open(fresh.path()).with_context(failed)?;
+        let mut bundle = Bundle::open(fresh.path()).with_context(failed)?;
         fresh.persist(file).with_context(failed)?;
         fs_err::File::open(folder)?.sync_all()?;
-        Ok(Bundle { path: file.to_owned(), ..bundle })
+        file.clone_into(&mut bundle.path);
+        Ok(bundle)
     }
 }
 
@@ -68,14 +69,15 @@ fn write(list: &List, archive: &mut dyn Read, to: impl Write) -> Result<()> {
     let mut builder = tar::Builder::new(to);
     let text = serde_json::to_vec(list)?;
     builder.append_data(&mut header(text.len() as u64), LIST, text.as_slice())?;
-    let archive = BufReader::with_capacity(BLOCK, archive);
-    let images = copy(&mut tar::Archive::new(archive), &mut builder)?;
+    let mut archive = tar::Archive::new(BufReader::with_capacity(BLOCK, archive));
+    let images = copy(&mut archive, &mut builder)?;
+    // Past its last member too: an engine that cannot write its padding fails.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
     let text = serde_json::to_vec(&images)?;
     builder.append_data(&mut header(text.len() as u64), MANIFEST, text.as_slice())?;
-    let sealed = builder.get_mut();
-    let seal = hex::encode(std::mem::take(&mut sealed.hasher).finalize());
-    sealed.to.write_all(&ending(&seal)?)?;
-    sealed.to.flush()?;
+    let seal = hex::encode(builder.get_ref().hasher.clone().finalize());
+    add_seal(&mut builder, &seal)?;
+    builder.into_inner()?.flush()?;
     Ok(())
 }
 

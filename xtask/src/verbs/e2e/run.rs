@@ -148,9 +148,9 @@ impl<'a> E2e<'a> {
                 Ok(Made::Again(memory)) => return Outcome::Again(memory),
                 built => built.map(drop),
             },
-            Work::Cluster => self.step_events(name, || self.cluster()),
+            Work::Cluster => self.run.step(name, || self.cluster()),
             Work::Load(images) => self.load(images),
-            Work::Step(at) => self.step_events(name, || self.step(*at)),
+            Work::Step(at) => self.run.step(name, || self.step(*at)),
             Work::Test => self.test(),
         };
         match result {
@@ -185,19 +185,6 @@ impl<'a> E2e<'a> {
         let engine = self.workspace.engine.tool();
         deploy::diagnose(&up.looks, &engine, &up.cluster.nodes, &folder);
         self.run.events.note(format!("diagnostics are in {}", folder.display()));
-    }
-
-    fn step_events(&self, step: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
-        let started = Instant::now();
-        self.run.events.emit(Event::StepStarted { step: step.to_owned() });
-        let result = work();
-        self.run.events.emit(Event::StepFinished {
-            step: step.to_owned(),
-            ok: result.is_ok(),
-            seconds: seconds(started.elapsed()),
-            error: result.as_ref().err().map(builds::first_line),
-        });
-        result
     }
 
     fn build(&self, at: usize, permit: &Permit) -> Result<Made> {
