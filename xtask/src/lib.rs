@@ -4,15 +4,15 @@
 //! The folders are the stages, in running order. A stage uses the stages before it only through
 //! their types; `verbs` alone calls the functions of more than one.
 
-pub mod cluster; //  [6] kind: nodes, images on them
 pub mod config; //   [1] text → checked `Config`
 pub mod context; //  [2] what goes into an image: ignore rules, Dockerfile inputs, walk, index, key
-pub mod deploy; //   [7] apply in order, wait, fail fast
-pub mod engine; //   [5] build, inspect, save: podman, docker
 pub mod plan; //     [3] (Config, keys, what the engine holds) → `Plan` with reasons; pure
-pub mod report;
 pub mod schedule; // [4] graph + budget → running order; knows nothing of containers
-pub mod suite; //    [8] run the tests, collect what they leave //   [9] records of runs and what they tell
+pub mod engine; //   [5] build, inspect, save: podman, docker
+pub mod cluster; //  [6] kind: nodes, images on them
+pub mod deploy; //   [7] apply in order, wait, fail fast
+pub mod suite; //    [8] run the tests, collect what they leave
+pub mod report; //   [9] records of runs and what they tell
 
 pub mod doctor; //   before anything: what a run needs of this machine, and how it is mended
 pub mod event; //    the vocabulary the stages speak
