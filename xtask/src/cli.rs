@@ -51,6 +51,8 @@ pub enum EngineName {
 pub enum Format {
     Human,
     Json,
+    /// `plan` only: lines for `GITHUB_OUTPUT`
+    Github,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -157,7 +159,9 @@ pub struct Images {
 #[command(after_help = "Examples:
   cargo xtask plan                          all images
   cargo xtask plan --suite gateway          a suite: images, steps, critical path
-  cargo xtask plan gateway --format json    for scripts")]
+  cargo xtask plan gateway --format json    for scripts
+  cargo xtask plan --since origin/main      what a change touches: images, suites
+  cargo xtask plan --format github >> \"$GITHUB_OUTPUT\"    a matrix for a workflow")]
 pub struct Plan {
     /// Images of the configuration [default: all]
     #[arg(value_name = "NAME", conflicts_with = "suite")]
@@ -165,6 +169,9 @@ pub struct Plan {
     /// The images and steps of a suite
     #[arg(long)]
     pub suite: Option<String>,
+    /// The images and suites that a change since this revision touches; no engine is asked
+    #[arg(long, value_name = "REV", conflicts_with = "suite")]
+    pub since: Option<String>,
 }
 
 /// Say why an image would be built or skipped, down to the file

@@ -254,10 +254,8 @@ impl Tool {
             (reader.join(), end)
         });
         match (read.map_err(|_| anyhow!("the thread that reads {self} panicked"))?, end) {
-            (Err((error, false)), _) => Err(error),
-            (_, Err(failure)) => Err(failure.into()),
-            (Err((error, true)), Ok(_)) => Err(error),
-            (Ok(read), Ok(_)) => Ok(read),
+            (Err((_, true)) | Ok(_), Err(failure)) => Err(failure.into()),
+            (read, _) => read.map_err(|(error, _)| error),
         }
     }
 

@@ -7,10 +7,12 @@ mod context;
 mod doctor;
 mod e2e;
 mod images;
+mod matrix;
 mod memory;
 mod missing;
 mod opening;
 mod plan;
+mod since;
 mod survey;
 mod test;
 mod why;
@@ -19,14 +21,14 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::CommandFactory as _;
 
 use crate::cli::{self, Cli, Verb};
 use crate::config::{self, Config, EngineName};
 use crate::engine::{self, Engine};
 use crate::event::{Event, Events, Sink, seconds};
-use crate::exit::Exit;
+use crate::exit::{Exit, WithExit as _};
 use crate::paths::{Paths, RunPaths};
 use crate::report::Recorder;
 use crate::ui::{self, Verbosity};
@@ -43,6 +45,8 @@ struct Session {
     config_file: Option<PathBuf>,
     engine: Option<EngineName>,
     format: Format,
+    /// `plan` alone has a form for workflows.
+    github: bool,
     verbosity: Verbosity,
     config: OnceCell<Config>,
 }
@@ -79,6 +83,9 @@ impl Run {
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
     let session = Session::of(&cli.global);
+    if session.github && !matches!(cli.verb, Verb::Plan(_)) {
+        return Err(anyhow!("`--format github` is a form of `plan` only")).exit(Exit::Usage);
+    }
     match cli.verb {
         Verb::E2e(args) => e2e::run(&session, &args),
         Verb::Images(args) => images::run(&session, &args),
@@ -114,11 +121,12 @@ impl Session {
             cli::EngineName::Docker => EngineName::Docker,
         });
         let format = match global.format {
-            cli::Format::Human => Format::Human,
+            cli::Format::Human | cli::Format::Github => Format::Human,
             cli::Format::Json => Format::Json,
         };
         let config_file = global.config.clone();
-        Self { config_file, engine, format, verbosity, config: OnceCell::new() }
+        let github = global.format == cli::Format::Github;
+        Self { config_file, engine, format, github, verbosity, config: OnceCell::new() }
     }
 
     /// The configuration; read when first asked for, since `context --dir` does without.

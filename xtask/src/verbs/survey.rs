@@ -55,7 +55,8 @@ pub(super) fn survey(workspace: &Workspace, names: &[String], forced: bool) -> R
     let contexts = contexts?;
     let mut holdings = holdings.map_err(|_| anyhow!("the engine's thread panicked"))??;
     let parts = contexts.iter().zip(&records);
-    let parts: Vec<Parts> = parts.map(|(one, last)| parts_of(one, last.as_ref(), &holdings)).collect();
+    let parts: Vec<Parts> =
+        parts.map(|(one, last)| parts_of(one, last.as_ref(), &holdings)).collect();
     let keyed = images.iter().zip(&parts).map(|(image, parts)| parts.key().tag(&image.name));
     let others: Vec<String> = keyed.filter(|tag| !tags.contains(tag)).collect();
     if !others.is_empty() {

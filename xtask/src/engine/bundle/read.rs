@@ -51,7 +51,7 @@ struct Member {
 
 /// An image's configuration, as far as it proves something.
 #[derive(Debug, Deserialize)]
-struct Config {
+struct Configuration {
     #[serde(default)]
     os: String,
     #[serde(default)]
@@ -103,11 +103,15 @@ impl Bundle {
         let version = bundle.list.version;
         ensure!(version == VERSION, "its form is {version}, this xtask reads {VERSION}");
         let archived: Vec<Archived> = serde_json::from_slice(&bundle.bytes(MANIFEST)?)?;
-        ensure!(archived.len() == bundle.list.images.len(), "it holds images that it does not list");
+        ensure!(
+            archived.len() == bundle.list.images.len(),
+            "it holds images that it does not list"
+        );
         for image in &bundle.list.images {
             let tagged = |one: &&Archived| one.repo_tags.iter().flatten().eq([&image.tag]);
             let one = archived.iter().find(tagged);
-            let one = one.with_context(|| format!("it lists `{}` and does not hold it", image.tag))?;
+            let one =
+                one.with_context(|| format!("it lists `{}` and does not hold it", image.tag))?;
             let checked = bundle.check(image, one);
             let platform = checked.with_context(|| format!("image `{}` is wrong", image.name))?;
             bundle.platforms.push(platform);
@@ -120,7 +124,7 @@ impl Bundle {
     fn check(&self, image: &Packed, archived: &Archived) -> Result<String> {
         let member = self.member(&archived.config)?;
         ensure!(member.sha256 == image.id, "its configuration is not {}", image.id);
-        let config: Config = serde_json::from_slice(&self.bytes(&archived.config)?)?;
+        let config: Configuration = serde_json::from_slice(&self.bytes(&archived.config)?)?;
         let label = config.config.labels.as_ref().and_then(|labels| labels.get(KEY_LABEL));
         ensure!(label == Some(&image.key), "its label is not the key {}", image.key);
         let short = image.key.get(..16).unwrap_or_default();
@@ -157,7 +161,7 @@ impl Bundle {
 
     /// Bytes that [`Engine::load_bundle`] sends for these images.
     pub fn bytes_of(&self, names: &[&str]) -> u64 {
-        let parts = self.parts(&self.chosen(names));
+        let parts = parts(&self.chosen(names));
         parts.iter().filter_map(|part| self.members.get(*part)).map(|member| member.size).sum()
     }
 
@@ -167,17 +171,11 @@ impl Bundle {
         chosen.map(|(_, archived)| archived).collect()
     }
 
-    /// Layers and configurations of some images, each once.
-    fn parts<'a>(&self, images: &[&'a Archived]) -> BTreeSet<&'a str> {
-        let parts = images.iter().flat_map(|image| image.layers.iter().chain([&image.config]));
-        parts.map(String::as_str).collect()
-    }
-
     /// Writes some of the images as a docker-archive. What is not as it was when it was checked is an error.
     fn write(&self, names: &[&str], to: &mut dyn Write) -> Result<()> {
         let images = self.chosen(names);
         let mut builder = tar::Builder::new(to);
-        for name in self.parts(&images) {
+        for name in parts(&images) {
             let member = self.member(name)?;
             let mut from = &self.file;
             from.seek(SeekFrom::Start(member.at))?;
@@ -236,6 +234,12 @@ impl Held {
     fn is(&self, image: &Packed) -> bool {
         self.id == image.id && self.labels.get(KEY_LABEL) == Some(&image.key)
     }
+}
+
+/// Layers and configurations of some images, each once.
+fn parts<'a>(images: &[&'a Archived]) -> BTreeSet<&'a str> {
+    let parts = images.iter().flat_map(|image| image.layers.iter().chain([&image.config]));
+    parts.map(String::as_str).collect()
 }
 
 /// Reads the whole file once: every member hashed, and the seal over all of them compared.
