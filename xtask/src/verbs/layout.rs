@@ -145,6 +145,26 @@ impl Layout {
         self.graph.add(node)
     }
 
+    /// The same work in phases, as scripts do it: all builds, then the cluster, then all loads, then one step after
+    /// the other, then the tests. What our edges gain is measured against it.
+    pub(super) fn in_phases(&self) -> Self {
+        let mut order: Vec<NodeId> = (0..self.work.len()).collect();
+        order.sort_by_key(|id| self.work[*id].kind());
+        let mut phased = Self::default();
+        for (place, id) in order.iter().enumerate() {
+            let kind = self.work[*id].kind();
+            let is_before = |other: &NodeId| match self.work[*other].kind() {
+                Kind::Step if kind == Kind::Step => true,
+                other => other < kind,
+            };
+            let needs = (0..place).filter(|before| is_before(&order[*before])).collect();
+            let node = Node { needs, ..self.graph.nodes[*id].clone() };
+            phased.add(self.work[*id].clone(), node);
+            phased.expected[place] = self.expected[*id];
+        }
+        phased
+    }
+
     /// Notes what each node is expected to take, in seconds.
     pub(super) fn expect(&mut self, seconds: impl Fn(NodeId, &Work) -> Option<f64>) {
         for (id, work) in self.work.iter().enumerate() {
@@ -205,3 +225,6 @@ pub(super) fn in_order(steps: &[Step]) -> Vec<usize> {
     }
     order
 }
+
+#[cfg(test)]
+mod calibration;

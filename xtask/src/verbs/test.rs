@@ -131,6 +131,7 @@ fn gateway(session: &Session) -> Result<Outcome> {
         require_prebuilt: false,
         bootstrap: false,
         build,
+        phases: false,
         args: Vec::new(),
     };
     let (exit, summary) = super::e2e::whole(session, &args)?;

@@ -78,6 +78,9 @@ impl<'a> E2e<'a> {
         let tests = suite.test.is_some() && !args.no_test;
         let mut layout =
             Layout::of_suite(suite, &layout::pieces(survey), &render::named(&rendered), tests);
+        if args.phases {
+            layout = layout.in_phases();
+        }
         let coming = Coming { suite, survey, rendered: &rendered, args: &args.args };
         Forecast::read(workspace, &memory.machine()).of_suite(&mut layout, workspace, coming);
         Ok(Self {
