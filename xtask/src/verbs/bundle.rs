@@ -15,7 +15,7 @@ use super::survey::{self, Survey, Surveyed};
 use super::{Run, Session, Workspace, images};
 use crate::context::record;
 use crate::engine::{Bundle, Facts, List, Packed};
-use crate::event::{Event, PlannedImage, Summary, seconds};
+use crate::event::{Event, PlannedImage, PlannedRun, Summary, seconds};
 use crate::exit::Exit;
 use crate::plan::{self, Action, Now};
 use crate::ui::text::{bytes, plural, some};
@@ -136,7 +136,7 @@ fn choose<'a>(
             None => run.events.warn(format!("{name} is not in the bundle"), None),
         }
     }
-    run.events.emit(Event::Plan { images: plan, steps: Vec::new(), budget: None });
+    run.events.emit(Event::Plan(PlannedRun { images: plan, ..PlannedRun::default() }));
     Ok(wanted)
 }
 

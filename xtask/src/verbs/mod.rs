@@ -6,7 +6,9 @@ mod cluster;
 mod context;
 mod doctor;
 mod e2e;
+mod forecast;
 mod images;
+mod layout;
 mod matrix;
 mod memory;
 mod missing;
@@ -30,7 +32,7 @@ use crate::engine::{self, Engine};
 use crate::event::{Event, Events, Sink, seconds};
 use crate::exit::{Exit, WithExit as _};
 use crate::paths::{Paths, RunPaths};
-use crate::report::Recorder;
+use crate::report::{self, Recorder};
 use crate::ui::{self, Verbosity};
 
 /// How results are printed.
@@ -72,6 +74,7 @@ impl Run {
         let result = work();
         self.events.emit(Event::StepFinished {
             step: step.to_owned(),
+            action: None,
             ok: result.is_ok(),
             seconds: seconds(started.elapsed()),
             error: result.as_ref().err().map(builds::first_line),
@@ -147,6 +150,8 @@ impl Session {
 
     /// Begins a run: a folder for it, and readers for its events.
     fn begin(&self, paths: &Paths) -> Result<Run> {
+        // One of them is about to be this run's.
+        report::prune(&paths.runs(), report::KEPT - 1);
         let paths = RunPaths::new(paths, run_id());
         let recorder: Box<dyn Sink> = Box::new(Recorder::new(&paths.events())?);
         let shown = match self.format {
