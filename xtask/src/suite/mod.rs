@@ -67,10 +67,11 @@ impl Outcome {
 /// Runs the suite to its end. Tests that fail are an [`Outcome`]; an error is a command that could
 /// not be run.
 pub fn run(given: &Given<'_>, events: &Events) -> anyhow::Result<Outcome> {
-    let words = words(given);
+    let words = words(given.test, given.shard, given.args);
     let tool = command(given, &words)?;
+    let command = words.join(" ");
     let suite = given.environment.suite.to_owned();
-    events.emit(Event::TestStarted { suite: suite.clone(), command: words.join(" ") });
+    events.emit(Event::TestStarted { suite: suite.clone(), command });
     let (begun, at) = (Instant::now(), SystemTime::now());
     let mut reader = counts::Reader::default();
     let result = tool.stream(|_, line| {
@@ -98,15 +99,20 @@ fn report(given: &Given<'_>, begun: SystemTime, events: &Events) -> Option<Count
     kept.inspect_err(|error| events.warn(format!("{error:#}"), None)).ok()
 }
 
-fn words(given: &Given<'_>) -> Vec<String> {
-    let shard = given.shard.iter().flat_map(|shard| {
-        let words = given.test.shard.iter().flatten();
+/// The test command as it is told and recorded.
+pub fn command_line(test: &Test, shard: Option<Shard>, args: &[String]) -> String {
+    words(test, shard, args).join(" ")
+}
+
+fn words(test: &Test, shard: Option<Shard>, args: &[String]) -> Vec<String> {
+    let shard = shard.iter().flat_map(|shard| {
+        let words = test.shard.iter().flatten();
         words.map(|word| {
             word.replace("{index}", &shard.index.to_string())
                 .replace("{total}", &shard.total.to_string())
         })
     });
-    given.test.run.iter().cloned().chain(shard).chain(given.args.iter().cloned()).collect()
+    test.run.iter().cloned().chain(shard).chain(args.iter().cloned()).collect()
 }
 
 fn command(given: &Given<'_>, words: &[String]) -> anyhow::Result<Tool> {

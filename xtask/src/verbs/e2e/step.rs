@@ -5,25 +5,27 @@ use std::sync::PoisonError;
 
 use anyhow::{Context as _, Result};
 
-use super::layout::in_order;
 use super::render::render;
 use super::run::{E2e, Up};
 use crate::config::{Action, Step, WaitFor};
 use crate::deploy::{self, How, Pods, Rendered};
 use crate::suite::{self, Environment};
+use crate::verbs::forecast;
+use crate::verbs::layout::in_order;
 use crate::verbs::survey::Surveyed;
 
 impl E2e<'_> {
-    pub(super) fn step(&self, at: usize) -> Result<()> {
+    /// Gives back how it was done.
+    pub(super) fn step(&self, at: usize) -> Result<&'static str> {
         let step = &self.suite.steps[at];
-        match &step.action {
+        let how = match &step.action {
             Action::Run(command) => self.hook(step, command),
             _ => self.apply(at, step),
         }?;
         self.count(|tally| {
             tally.ended.insert(step.name.clone());
         });
-        Ok(())
+        Ok(how)
     }
 
     /// Whether a step that does not itself wait for this one has yet to end.
@@ -40,7 +42,7 @@ impl E2e<'_> {
         steps.any(|name| !after.contains(name) && !tally.ended.contains(name))
     }
 
-    fn apply(&self, at: usize, step: &Step) -> Result<()> {
+    fn apply(&self, at: usize, step: &Step) -> Result<&'static str> {
         let Up { cluster, kept, .. } = self.up()?;
         let rendered = self.rendered_now(at, step)?;
         let before = self.before(step);
@@ -52,7 +54,8 @@ impl E2e<'_> {
         if !unchanged {
             self.apply_now(step, &rendered, rerun_jobs, &before)?;
         }
-        self.wait(step, &rendered, unchanged)
+        self.wait(step, &rendered, unchanged)?;
+        Ok(if unchanged { forecast::UNCHANGED } else { forecast::APPLY })
     }
 
     fn apply_now(
@@ -124,15 +127,13 @@ impl E2e<'_> {
         step.needs.iter().any(|need| tally.changed.contains(need))
     }
 
-    fn hook(&self, step: &Step, command: &[String]) -> Result<()> {
+    fn hook(&self, step: &Step, command: &[String]) -> Result<&'static str> {
         let log = self.run.paths.log(&format!("step-{}", step.name));
         self.with_environment(|environment| {
             suite::hook(&step.name, command, environment, step.timeout, &log)
         })?;
-        match &step.waits[..] {
-            [] => Ok(()),
-            _ => self.wait(step, &Rendered::nothing(&step.name), false),
-        }
+        self.wait(step, &Rendered::nothing(&step.name), false)?;
+        Ok(forecast::RUN)
     }
 
     /// What tests and hooks are told of the run.
