@@ -139,6 +139,11 @@ fn suite_inputs(config: &Config, suite: &Suite) -> Vec<PathBuf> {
     for step in &suite.steps {
         match &step.action {
             Action::Apply(manifests) => manifests_below(manifests, &mut inputs),
+            Action::Helm(chart) => {
+                inputs.push(chart.path.clone());
+                inputs.extend(chart.values.iter().cloned());
+            }
+            Action::FromFiles(made) => inputs.extend(made.files.values().cloned()),
             // Nothing says what a command reads.
             Action::Run(_) => inputs.push(config.root.clone()),
         }
