@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use super::{ANSWER, Engine};
+use super::{ANSWER, Engine, Kind};
 use crate::plan::KEY_LABEL;
 
 /// The label that says which image one is.
@@ -91,18 +91,20 @@ impl Engine {
     /// Ids of the images that containers were made from, running or not.
     pub fn in_use(&self) -> Result<BTreeSet<String>> {
         let failed = "failed to list the containers";
-        let listed = self.tool().args(["ps", "--all", "--quiet", "--no-trunc"]).limit(ANSWER);
-        let listed = listed.read().context(failed)?;
-        let containers: Vec<&str> =
-            listed.lines().map(str::trim).filter(|id| !id.is_empty()).collect();
-        let mut ids = BTreeSet::new();
-        for containers in containers.chunks(AT_ONCE) {
-            let asked = self.tool().args(["inspect", "--format", "{{.Image}}"]);
-            let asked =
-                asked.args(containers.iter().copied()).limit(ANSWER).read().context(failed)?;
-            ids.extend(asked.lines().map(|id| id.trim().trim_start_matches("sha256:").to_owned()));
-        }
-        Ok(ids)
+        let ps = self.tool().args(["ps", "--all", "--no-trunc", "--format"]).limit(ANSWER);
+        let listed = match self.kind {
+            Kind::Podman => ps.arg("{{.ImageID}}").read().context(failed)?,
+            // docker's `ps` shows names only. A container that has gone since is a reason to run again.
+            Kind::Docker => {
+                let containers = ps.arg("{{.ID}}").read().context(failed)?;
+                let asked = self.tool().args(["inspect", "--format", "{{.Image}}"]).limit(ANSWER);
+                if containers.is_empty() {
+                    return Ok(BTreeSet::new());
+                }
+                asked.args(containers.lines()).read().context(failed)?
+            }
+        };
+        Ok(listed.lines().map(|id| id.trim_start_matches("sha256:").to_owned()).collect())
     }
 
     /// Removes an image by its names, or by its id if it has none; never one in use.
