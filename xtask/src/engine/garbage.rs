@@ -146,11 +146,10 @@ pub fn garbage(ours: Vec<Old>, kept: &Kept) -> Vec<Old> {
             && (keys.contains(&old.key)
                 || keys.len() < kept.newest && keys.insert(old.key.clone()));
         let own = format!("localhost/{}:", old.name);
-        kept.names.contains(&old.name)
-            && !is_new
-            && !(kept.keys.contains(&old.key) && !old.tags.is_empty())
-            && !kept.ids.contains(&old.id)
-            && old.tags.iter().all(|tag| tag.starts_with(&own))
+        let is_wanted = !old.tags.is_empty() && kept.keys.contains(&old.key);
+        let stays = is_new || is_wanted || kept.ids.contains(&old.id);
+        let is_only_ours = old.tags.iter().all(|tag| tag.starts_with(&own));
+        kept.names.contains(&old.name) && is_only_ours && !stays
     };
     ours.into_iter().filter(|old| may_go(old)).collect()
 }

@@ -31,7 +31,7 @@ pub(super) fn run(session: &Session, args: &cli::Gc) -> Result<Exit> {
     tell(&workspace, &old, &on_nodes)?;
     if !args.dry_run {
         opening::sweep_stages(&workspace);
-        return free(&workspace, &old, &on_nodes);
+        return Ok(free(&workspace, &old, &on_nodes));
     }
     Ok(Exit::Done)
 }
@@ -80,11 +80,11 @@ fn tell(workspace: &Workspace, old: &[Old], on_nodes: &[OnNode]) -> Result<()> {
 }
 
 /// Frees all it can; what cannot go is said, and is no reason to keep the rest.
-fn free(workspace: &Workspace, old: &[Old], on_nodes: &[OnNode]) -> Result<Exit> {
+fn free(workspace: &Workspace, old: &[Old], on_nodes: &[OnNode]) -> Exit {
     let (engine, tool) = (&workspace.engine, workspace.engine.tool());
     let images = old.iter().map(|old| engine.free(old));
     let nodes = on_nodes.iter().map(|(node, names)| cluster::free(&tool, node, names));
     let failed = images.chain(nodes).filter_map(Result::err);
     let failed = failed.inspect(ui::error).count();
-    Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+    if failed == 0 { Exit::Done } else { Exit::Failed }
 }

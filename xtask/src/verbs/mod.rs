@@ -32,7 +32,7 @@ use crate::cli::{self, Cli, Verb};
 use crate::config::{self, Config, EngineName, Faults};
 use crate::engine::{self, Engine};
 use crate::event::{Event, Events, Place, Sink, seconds};
-use crate::exit::{Exit, WithExit as _};
+use crate::exit::{Coded, Exit, WithExit as _};
 use crate::paths::{Paths, RunPaths};
 use crate::report::{self, Recorder};
 use crate::ui::{self, Verbosity};
@@ -168,7 +168,9 @@ impl Session {
 
 /// Faults of a configuration are shown on their lines where that can be.
 fn mark_faults(error: &anyhow::Error) {
-    let faults = error.chain().find_map(|cause| cause.downcast_ref::<Faults>());
+    // A mark of the exit code hides what it marks from the chain.
+    let error = error.downcast_ref::<Coded>().map_or(error, |coded| &coded.error);
+    let faults = error.downcast_ref::<Faults>();
     for fault in faults.into_iter().flat_map(|faults| &faults.0) {
         let place = Place { file: fault.file.display().to_string(), line: Some(fault.line) };
         let hint = fault.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
