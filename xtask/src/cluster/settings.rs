@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     fn port(host: u16, node: u16) -> Port {
-        Port { name: format!("p{host}"), host, node, cluster: None }
+        Port { name: format!("p{host}"), host, node, cluster: None, line: 1 }
     }
 
     fn read(text: &str) -> Value {

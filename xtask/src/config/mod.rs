@@ -10,6 +10,7 @@ mod document;
 mod fault;
 mod find;
 mod image;
+mod lint;
 mod near;
 mod read;
 mod suite;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use crate::exit::{Exit, WithExit as _};
 
 pub use fault::{Fault, Faults};
+pub use lint::{Allow, Rule};
 
 /// Reads the file named, else the nearest `xtask.toml` at or above the working directory.
 ///
@@ -56,6 +58,8 @@ pub struct Config {
     pub engine: Engine,
     pub images: BTreeMap<String, Image>,
     pub policy: Policy,
+    /// `[[lint.allow]]`: what is known, and for which reason.
+    pub allow: Vec<Allow>,
     pub clusters: BTreeMap<String, Cluster>,
     pub ports: BTreeMap<String, Port>,
     pub suites: BTreeMap<String, Suite>,
@@ -176,6 +180,8 @@ pub struct Port {
     /// The cluster it belongs to; none: every cluster (allowed while only one suite runs at a
     /// time).
     pub cluster: Option<String>,
+    /// The line of the configuration that says so.
+    pub line: usize,
 }
 
 /// `[suites.NAME]`.

@@ -7,7 +7,7 @@ use super::document::{At, Document};
 use super::fault::Faults;
 use super::table::Table;
 use super::{Cluster, Config, Engine, EngineName, Policy, Port, Reuse};
-use super::{check, defaults, image, suite};
+use super::{check, defaults, image, lint, suite};
 
 /// Reads and checks a whole text; `file` names it in messages, and its folder is where paths start.
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
@@ -16,6 +16,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
     let engine = engine(&mut outermost);
     let images = image::images(&mut outermost);
     let policy = policy(&mut outermost);
+    let allow = lint::allow(&mut outermost);
     let clusters = clusters(&mut outermost);
     let ports = ports(&mut outermost, &keys(&clusters));
     let suites = suite::suites(
@@ -27,7 +28,8 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
         return Err(document.into_faults());
     }
     let root = document.root;
-    Ok(Config { file: file.to_path_buf(), root, engine, images, policy, clusters, ports, suites })
+    let file = file.to_path_buf();
+    Ok(Config { file, root, engine, images, policy, allow, clusters, ports, suites })
 }
 
 fn keys<V>(map: &BTreeMap<String, V>) -> Vec<&str> {
@@ -119,14 +121,17 @@ fn ports(outermost: &mut Table<'_>, clusters: &[&str]) -> BTreeMap<String, Port>
                 table.missing(&format!("missing key `{name}`"), Some(hint));
             }
         }
+        let place = host.as_ref().map_or(key.place, |host| host.place.clone());
+        let (line, _) = table.document.line(place.start);
         ports.push(At {
-            place: host.as_ref().map_or(key.place, |host| host.place.clone()),
+            place,
             value: Port {
                 name: key.value.to_owned(),
                 // Port 0 stands for one that was reported, so that its name is still known.
                 host: host.map_or(0, |host| host.value),
                 node: node.map_or(0, |node| node.value),
                 cluster: cluster.map(|cluster| cluster.value.to_owned()),
+                line,
             },
         });
         table.end();

@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::reference::Reference;
 use super::{Facts, Held};
+use crate::reference::Reference;
 
 /// One entry of `images.json`.
 #[derive(Debug, Deserialize)]

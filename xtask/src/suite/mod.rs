@@ -128,7 +128,8 @@ mod tests {
             run: ["sh", "-c", script, "suite"].map(str::to_owned).to_vec(),
             timeout: Duration::from_millis(1500),
         };
-        let port = Port { name: "data-storage".into(), host: 30040, node: 30040, cluster: None };
+        let port =
+            Port { name: "data-storage".into(), host: 30040, node: 30040, cluster: None, line: 1 };
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let given = Given {
             suite: "gateway",

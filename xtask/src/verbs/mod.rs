@@ -6,6 +6,7 @@ mod context;
 mod doctor;
 mod e2e;
 mod images;
+mod lint;
 mod memory;
 mod missing;
 mod opening;
@@ -18,14 +19,14 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::CommandFactory as _;
 
 use crate::cli::{self, Cli, Verb};
 use crate::config::{self, Config, EngineName};
 use crate::engine::{self, Engine};
 use crate::event::{Events, Sink};
-use crate::exit::Exit;
+use crate::exit::{Exit, WithExit as _};
 use crate::paths::{Paths, RunPaths};
 use crate::report::Recorder;
 use crate::ui::{self, Verbosity};
@@ -62,6 +63,13 @@ struct Run {
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
     let session = Session::of(&cli.global);
+    let format = cli.global.format;
+    if matches!(format, cli::Format::Sarif | cli::Format::Github)
+        && !matches!(cli.verb, Verb::Lint(_))
+    {
+        let message = anyhow!("only `lint` has this form\nhint: --format human or --format json");
+        return Err(message).exit(Exit::Usage);
+    }
     match cli.verb {
         Verb::E2e(args) => e2e::run(&session, &args),
         Verb::Images(args) => images::run(&session, &args),
@@ -69,6 +77,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Why(args) => why::run(&session, &args),
         Verb::Context(args) => context::run(&session, &args),
         Verb::Cluster(args) => cluster::run(&session, &args),
+        Verb::Lint(cli::Lint {}) => lint::run(&session, format),
         Verb::Doctor(args) => doctor::run(&session, args.fix),
         Verb::Test(args) => test::run(&session, &args),
         Verb::Completions(args) => completions(args.shell),
@@ -97,8 +106,8 @@ impl Session {
             cli::EngineName::Docker => EngineName::Docker,
         });
         let format = match global.format {
-            cli::Format::Human => Format::Human,
             cli::Format::Json => Format::Json,
+            cli::Format::Human | cli::Format::Sarif | cli::Format::Github => Format::Human,
         };
         let config_file = global.config.clone();
         Self { config_file, engine, format, verbosity, config: OnceCell::new() }
