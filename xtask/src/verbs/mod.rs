@@ -5,7 +5,9 @@ mod cluster;
 mod context;
 mod doctor;
 mod e2e;
+mod forecast;
 mod images;
+mod layout;
 mod lint;
 mod memory;
 mod missing;
@@ -28,7 +30,7 @@ use crate::engine::{self, Engine};
 use crate::event::{Events, Sink};
 use crate::exit::{Exit, WithExit as _};
 use crate::paths::{Paths, RunPaths};
-use crate::report::Recorder;
+use crate::report::{self, Recorder};
 use crate::ui::{self, Verbosity};
 
 /// How results are printed.
@@ -131,6 +133,8 @@ impl Session {
 
     /// Begins a run: a folder for it, and readers for its events.
     fn begin(&self, paths: &Paths) -> Result<Run> {
+        // One of them is about to be this run's.
+        report::prune(&paths.runs(), report::KEPT - 1);
         let paths = RunPaths::new(paths, run_id());
         let recorder: Box<dyn Sink> = Box::new(Recorder::new(&paths.events())?);
         let shown = match self.format {
