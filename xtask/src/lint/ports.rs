@@ -57,6 +57,9 @@ fn host_ports(facts: &Facts) -> BTreeMap<u16, BTreeSet<Opened>> {
     let mut ports: BTreeMap<u16, BTreeSet<Opened>> = BTreeMap::new();
     for suite in config.suites.values() {
         let cluster = suite.cluster.clone();
+        if config.clusters.get(&cluster).is_some_and(|cluster| cluster.existing.is_some()) {
+            continue; // One that others run opens no port of ours.
+        }
         for port in config.suite_ports(suite) {
             let opened = Opened { file: file.clone(), line: port.line, cluster: cluster.clone() };
             ports.entry(port.host).or_default().insert(opened);
