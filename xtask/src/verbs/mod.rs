@@ -1,6 +1,7 @@
 //! One short file a verb: the only code that knows more than one stage.
 
 mod builds;
+mod bundle;
 mod cluster;
 mod context;
 mod doctor;
@@ -9,17 +10,19 @@ mod forecast;
 mod images;
 mod layout;
 mod lint;
+mod matrix;
 mod memory;
 mod missing;
 mod opening;
 mod plan;
+mod since;
 mod survey;
 mod test;
 mod why;
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Result, anyhow};
 use clap::CommandFactory as _;
@@ -27,7 +30,7 @@ use clap::CommandFactory as _;
 use crate::cli::{self, Cli, Verb};
 use crate::config::{self, Config, EngineName};
 use crate::engine::{self, Engine};
-use crate::event::{Events, Sink};
+use crate::event::{Event, Events, Sink, seconds};
 use crate::exit::{Exit, WithExit as _};
 use crate::paths::{Paths, RunPaths};
 use crate::report::{self, Recorder};
@@ -45,6 +48,8 @@ struct Session {
     config_file: Option<PathBuf>,
     engine: Option<EngineName>,
     format: Format,
+    /// `plan` alone has a form for workflows.
+    github: bool,
     verbosity: Verbosity,
     config: OnceCell<Config>,
 }
@@ -62,15 +67,35 @@ struct Run {
     events: Events,
 }
 
+impl Run {
+    /// A piece of work that is none of the graph, with its events.
+    fn step<T>(&self, step: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let started = Instant::now();
+        self.events.emit(Event::StepStarted { step: step.to_owned() });
+        let result = work();
+        self.events.emit(Event::StepFinished {
+            step: step.to_owned(),
+            action: None,
+            ok: result.is_ok(),
+            seconds: seconds(started.elapsed()),
+            error: result.as_ref().err().map(builds::first_line),
+        });
+        result
+    }
+}
+
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
     let session = Session::of(&cli.global);
-    let format = cli.global.format;
-    if matches!(format, cli::Format::Sarif | cli::Format::Github)
-        && !matches!(cli.verb, Verb::Lint(_))
-    {
-        let message = anyhow!("only `lint` has this form\nhint: --format human or --format json");
-        return Err(message).exit(Exit::Usage);
+    let form = cli.global.format;
+    let known = match form {
+        cli::Format::Human | cli::Format::Json => true,
+        cli::Format::Github => matches!(cli.verb, Verb::Plan(_) | Verb::Lint(_)),
+        cli::Format::Sarif => matches!(cli.verb, Verb::Lint(_)),
+    };
+    if !known {
+        let message = "`--format github` is a form of `plan` and `lint` only, `sarif` of `lint`";
+        return Err(anyhow!(message)).exit(Exit::Usage);
     }
     match cli.verb {
         Verb::E2e(args) => e2e::run(&session, &args),
@@ -79,7 +104,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Why(args) => why::run(&session, &args),
         Verb::Context(args) => context::run(&session, &args),
         Verb::Cluster(args) => cluster::run(&session, &args),
-        Verb::Lint(cli::Lint {}) => lint::run(&session, format),
+        Verb::Lint(cli::Lint {}) => lint::run(&session, form),
         Verb::Doctor(args) => doctor::run(&session, args.fix),
         Verb::Test(args) => test::run(&session, &args),
         Verb::Completions(args) => completions(args.shell),
@@ -112,7 +137,8 @@ impl Session {
             cli::Format::Human | cli::Format::Sarif | cli::Format::Github => Format::Human,
         };
         let config_file = global.config.clone();
-        Self { config_file, engine, format, verbosity, config: OnceCell::new() }
+        let github = global.format == cli::Format::Github;
+        Self { config_file, engine, format, github, verbosity, config: OnceCell::new() }
     }
 
     /// The configuration; read when first asked for, since `context --dir` does without.
