@@ -11,8 +11,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::contents::{Contents, Entry, record};
-use super::digest::{self, Digest, Records};
+use super::contents::{self, Contents, Entry};
+use super::digest::{self, Digest};
 use super::record::line;
 use super::tree::{Kind, Tree, as_path};
 
@@ -25,15 +25,12 @@ pub(super) fn stage(
 ) -> Result<(Digest, BTreeMap<String, String>)> {
     let failed = || format!("failed to stage a context in `{}`", folder.display());
     make_folder(folder).with_context(failed)?;
-    let mut records = Records::new("inputs");
-    let mut files = BTreeMap::new();
-    for entry in contents.entries(tree) {
-        let content =
-            put(&entry, tree, &folder.join(as_path(entry.path()))).with_context(failed)?;
-        record(&mut records, &entry, content.as_ref());
-        files.extend([line(&entry, content.as_ref())]);
-    }
-    Ok((records.finish(), files))
+    let entries: Vec<Entry> = contents.entries(tree).collect();
+    let copied = entries.iter().map(|entry| put(entry, tree, &folder.join(as_path(entry.path()))));
+    let copied: Vec<Option<Digest>> = copied.collect::<Result<_>>().with_context(failed)?;
+    let lines = entries.iter().zip(&copied).map(|(entry, content)| line(entry, content.as_ref()));
+    let files = lines.collect();
+    Ok((contents::digest(&entries, &copied), files))
 }
 
 fn put(entry: &Entry, tree: &Tree, to: &Path) -> Result<Option<Digest>> {
