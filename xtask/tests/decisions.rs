@@ -298,6 +298,24 @@ fn a_file_changed_between_plan_and_staging_gives_the_key_of_what_was_sent() {
 }
 
 #[test]
+fn a_file_gone_between_plan_and_staging_is_no_fault_and_the_key_is_taken_again() {
+    // What becomes of it, and what is sent in its place.
+    for (then, sent) in [("", None), ("mkdir", None), ("ln -s b", Some("./src/a two"))] {
+        let case = Case::of_two().file("src/b", "two");
+        let a = case.path("src/a").display().to_string();
+        let then = if then.is_empty() { String::new() } else { format!("{then} {a}") };
+        case.tell_engine("after-inspect", &format!("rm {a}\n{then}\n"));
+        let ran = case.ok(&["images", "api"]);
+        assert!(!case.engine("after-inspect").exists(), "the edit was made");
+        assert!(ran.stderr.contains("files changed since the plan; its key is now"), "{ran:#?}");
+        let all = case.sent(&case.tags()[0]).unwrap();
+        assert_eq!(all.lines().find(|line| line.starts_with("./src/a ")), sent, "{then}: {all}");
+        assert!(all.contains("./src/b two"), "{all}");
+        assert_eq!(case.decision("api").0, "skip", "what is there now is what was sent");
+    }
+}
+
+#[test]
 fn forced_builds_whatever_is_there() {
     let case = Case::of_two();
     case.ok(&["images"]);

@@ -35,16 +35,25 @@ pub enum Entry<'a> {
 /// What narrows an image's context further than its Dockerfile.
 pub(super) enum Narrowing {
     None,
+    /// What these match.
     Globs(Rules),
-    Cargo(Closure),
-    Go(golang::Closure),
+    /// A package's closure, and what these match.
+    Cargo(Closure, Rules),
+    Go(golang::Closure, Rules),
+}
+
+/// Why `inputs` leave more than was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Widening {
+    pub reason: String,
+    /// All of the context is left.
+    pub whole: bool,
 }
 
 impl Narrowing {
-    /// Why it leaves more than it was asked for, a sentence each.
-    pub(super) fn widened(&self) -> &[String] {
+    pub(super) fn widened(&self) -> &[Widening] {
         match self {
-            Narrowing::Go(closure) => &closure.widened,
+            Narrowing::Go(closure, _) => &closure.widened,
             _ => &[],
         }
     }
@@ -169,7 +178,7 @@ pub(super) fn choose(
     narrowing: &Narrowing,
 ) -> Result<Contents> {
     let mut contents = Contents::default();
-    if let Narrowing::Cargo(closure) = narrowing {
+    if let Narrowing::Cargo(closure, _) = narrowing {
         for (path, bytes) in &closure.made {
             if selection.is_none_or(|selection| selection.contains(path.as_bytes())) {
                 contents.made.insert(path.as_bytes().into(), bytes.as_slice().into());
@@ -204,9 +213,11 @@ fn without_filled_folders(tree: &Tree, chosen: &[u32]) -> Vec<u32> {
 fn allows(narrowing: &Narrowing, at: usize, node: &Node) -> Result<bool> {
     match narrowing {
         Narrowing::None => Ok(true),
-        Narrowing::Globs(rules) => Ok(rules.ignores(&node.path)?),
-        Narrowing::Cargo(closure) => Ok(in_closure(closure, &node.path)),
-        Narrowing::Go(closure) => Ok(closure.chosen[at]),
+        Narrowing::Globs(globs) => Ok(globs.ignores(&node.path)?),
+        Narrowing::Cargo(closure, also) => {
+            Ok(in_closure(closure, &node.path) || also.ignores(&node.path)?)
+        }
+        Narrowing::Go(closure, also) => Ok(closure.chosen[at] || also.ignores(&node.path)?),
     }
 }
 

@@ -19,6 +19,7 @@ use anyhow::{Context as _, Result};
 use rayon::prelude::*;
 
 use super::digest::{Digest, Records};
+use super::moved;
 use super::tree::{Kind, Node, Stat, Tree, as_path};
 
 const FORM: &[u8] = b"xtask-index-2\n";
@@ -213,7 +214,7 @@ pub(super) fn complete(
             if !*wanted || digest.is_some() || node.kind != Kind::File {
                 return Ok(0);
             }
-            let mut file = fs_err::File::open(root.join(as_path(&node.path)))?;
+            let mut file = moved::open(&root.join(as_path(&node.path)))?;
             let before = Stat::of(&file.metadata()?);
             let (found, size) = super::digest::hash(&mut file)?;
             if before != node.stat || Stat::of(&file.metadata()?) != before {
@@ -312,6 +313,18 @@ mod tests {
             fs_err::write(&file, &good[..at]).unwrap();
             assert!(load(&file, &tree).iter().all(Option::is_none), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn a_file_gone_since_the_walk_asks_for_another_look() {
+        let (folder, _, _) = indexed(long_after());
+        let root = folder.path().join("context");
+        let mut tree = tree(&root);
+        fs_err::remove_file(root.join("b")).unwrap();
+        let mut digests = vec![None; tree.nodes.len()];
+        let wanted = vec![true; tree.nodes.len()];
+        let error = complete(&mut tree, &mut digests, &wanted).unwrap_err();
+        assert!(moved::is_moved(&error), "{error:#}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! What is hashed is what is sent. Files get mode 0644 or 0755, folders 0755, owner and times are
 //! those of the copy. If a file is no longer what the plan saw, the digest of what was copied
-//! counts, and the caller takes the key again.
+//! counts, and the caller takes the key again. If it is there no longer, nothing is staged ([`super::moved`]).
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 
 use super::contents::{self, Contents, Entry};
 use super::digest::{self, Digest};
+use super::moved;
 use super::record::line;
 use super::tree::{Kind, Tree, as_path};
 
@@ -45,7 +46,7 @@ fn put(entry: &Entry, tree: &Tree, to: &Path) -> Result<Option<Digest>> {
         Entry::Found { node, .. } => match &node.kind {
             Kind::File => {
                 let mode = if node.stat.executable() { 0o755 } else { 0o644 };
-                let mut from = fs_err::File::open(tree.absolute(node))?;
+                let mut from = moved::open(&tree.absolute(node))?;
                 let (digest, _) = digest::copy(&mut from, &mut create(to, mode)?)?;
                 Ok(Some(digest))
             }
