@@ -147,7 +147,9 @@ pub(super) fn digest(entries: &[Entry], contents: &[Option<Digest>]) -> Digest {
     let groups = entries.par_chunks(GROUP).zip(contents.par_chunks(GROUP));
     let groups: Vec<Digest> = groups.map(|(entries, contents)| group(entries, contents)).collect();
     let mut records = Records::new("inputs");
-    groups.iter().for_each(|group| records.add(&[&group.0]));
+    for group in &groups {
+        records.add(&[&group.0]);
+    }
     records.finish()
 }
 

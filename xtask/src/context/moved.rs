@@ -49,7 +49,7 @@ pub(super) fn read_dir(path: &Path) -> Result<fs_err::ReadDir> {
 
 /// Whether an error is that the context changed, so that another look may go well.
 pub fn is_moved(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<Moved>())
+    error.chain().any(<dyn std::error::Error>::is::<Moved>)
 }
 
 /// Looks until nothing vanishes meanwhile; at most [`LOOKS`] times.

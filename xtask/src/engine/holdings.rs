@@ -36,13 +36,13 @@ pub struct Inherited {
 
 impl Inherited {
     /// From an image's configuration: `NAME=VALUE`, and instructions as they were written.
-    pub(super) fn new(env: Option<Vec<String>>, onbuild: Option<Vec<String>>) -> Self {
+    pub(super) fn new(env: Option<Vec<String>>, onbuild: Vec<String>) -> Self {
         let pair = |pair: String| match pair.split_once('=') {
             Some((name, value)) => (name.to_owned(), value.to_owned()),
             None => (pair, String::new()),
         };
         let env = env.unwrap_or_default().into_iter().map(pair).collect();
-        Self { env, onbuild: onbuild.unwrap_or_default() }
+        Self { env, onbuild }
     }
 }
 
@@ -78,12 +78,12 @@ struct InspectedConfig {
     env: Option<Vec<String>>,
     /// docker says `null` for none; podman never speaks of it.
     #[serde(default, deserialize_with = "said")]
-    on_build: Option<Option<Vec<String>>>,
+    on_build: Option<Vec<String>>,
 }
 
-/// A key that is there, be it `null`.
-fn said<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<Vec<String>>>, D::Error> {
-    Option::deserialize(value).map(Some)
+/// A list that is there, be it `null`.
+fn said<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>>, D::Error> {
+    Option::deserialize(value).map(|list| Some(Option::unwrap_or_default(list)))
 }
 
 impl Engine {
@@ -236,4 +236,27 @@ fn only_missing(complaints: &[String]) -> bool {
     let mut errors = complaints.iter().filter(|line| line.contains("error")).peekable();
     errors.peek().is_some()
         && errors.all(|line| line.contains("image not known") || line.contains("no such image"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_handed_down_is_known_only_where_all_of_it_is_told() {
+        let of = |config: &str| {
+            let text = format!("{{\"Id\": \"sha256:x\", \"Config\": {config}}}");
+            serde_json::from_str::<Inspected>(&text).unwrap().held().inherited
+        };
+        let known = |env: &[(&str, &str)], onbuild: &[&str]| {
+            let env = env.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            let onbuild = onbuild.iter().map(|text| (*text).to_owned());
+            Some(Inherited { env: env.collect(), onbuild: onbuild.collect() })
+        };
+        let docker = r#"{"Env": ["A=1=2", "B="], "OnBuild": ["COPY a /a"]}"#;
+        assert_eq!(of(docker), known(&[("A", "1=2"), ("B", "")], &["COPY a /a"]));
+        assert_eq!(of(r#"{"Env": null, "OnBuild": null}"#), known(&[], &[]));
+        assert_eq!(of(r#"{"Env": ["A=1"]}"#), None, "as podman answers");
+        assert_eq!(of("null"), None);
+    }
 }

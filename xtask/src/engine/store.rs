@@ -186,7 +186,7 @@ fn held(images: &Path, layers: &Path, entries: &[Entry], id: &str) -> Option<Hel
         id: id.to_owned(),
         labels: settings.labels.unwrap_or_default(),
         size: manifest.layers.iter().map(|layer| layer.size).sum(),
-        inherited: Some(Inherited::new(settings.env, settings.on_build)),
+        inherited: Some(Inherited::new(settings.env, settings.on_build.unwrap_or_default())),
     })
 }
 
