@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::document::{At, Document};
+use super::document::Document;
 use super::fault::Faults;
 use super::table::Table;
-use super::{Cluster, Config, Engine, EngineName, Policy, Port, Reuse};
-use super::{check, defaults, image, suite};
+use super::{Config, Engine, EngineName, Policy};
+use super::{cluster, defaults, image, port, shared, suite};
 
 /// Reads and checks a whole text; `file` names it in messages, and its folder is where paths start.
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
@@ -16,11 +16,12 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
     let engine = engine(&mut outermost);
     let images = image::images(&mut outermost);
     let policy = policy(&mut outermost);
-    let clusters = clusters(&mut outermost);
-    let ports = ports(&mut outermost, &keys(&clusters));
+    let clusters = cluster::clusters(&mut outermost);
+    let ports = port::ports(&mut outermost, &keys(&clusters));
+    let steps = shared::steps(&mut outermost, &keys(&images), &ports);
     let suites = suite::suites(
         &mut outermost,
-        &suite::Known { images: &keys(&images), clusters: &keys(&clusters), ports: &ports },
+        &suite::Known { images: &keys(&images), clusters: &clusters, ports: &ports, steps: &steps },
     );
     outermost.end();
     if !document.is_sound() {
@@ -64,73 +65,4 @@ fn policy(outermost: &mut Table<'_>) -> Policy {
         .collect();
     table.end();
     Policy { registries }
-}
-
-fn clusters(outermost: &mut Table<'_>) -> BTreeMap<String, Cluster> {
-    let mut clusters = BTreeMap::new();
-    let mut names: Vec<(At<String>, String)> = Vec::new();
-    for (key, mut table) in outermost.named("clusters", "cluster") {
-        let name = table
-            .string("name")
-            .map_or_else(|| key.clone().map(str::to_owned), |name| name.map(str::to_owned));
-        check::cluster_name(&table, &name);
-        if let Some((_, other)) = names.iter().find(|(taken, _)| taken.value == name.value) {
-            let message = format!("`{}` is what cluster `{other}` is called too", name.value);
-            table.fault(&name.place, message, None);
-        }
-        names.push((name.clone(), key.value.to_owned()));
-        clusters.insert(key.value.to_owned(), cluster(&mut table, name.value));
-        table.end();
-    }
-    clusters
-}
-
-fn cluster(table: &mut Table<'_>, name: String) -> Cluster {
-    let reuse = [("if-unchanged", Reuse::IfUnchanged), ("never", Reuse::Never)];
-    let node_image = table.string("node-image").map_or(defaults::NODE_IMAGE, |image| image.value);
-    Cluster {
-        name,
-        node_image: node_image.to_owned(),
-        reuse: table.choice("reuse", &reuse).unwrap_or(defaults::CLUSTER_REUSE),
-        config: table
-            .path("config")
-            .inspect(|config| check::is_file(table, "config", config))
-            .map(|config| config.value),
-        memory: table.size("memory").unwrap_or(defaults::CLUSTER_MEMORY),
-        timeout: table
-            .duration("timeout")
-            .map_or(defaults::CLUSTER_TIMEOUT, |timeout| timeout.value),
-    }
-}
-
-fn ports(outermost: &mut Table<'_>, clusters: &[&str]) -> BTreeMap<String, Port> {
-    let mut ports: Vec<At<Port>> = Vec::new();
-    for (key, mut table) in outermost.named("ports", "port") {
-        check::port_name(&table, &key);
-        let host = table.number("host", 1..=u16::MAX);
-        let node = check::node_port(&mut table);
-        let cluster = table.string("cluster");
-        if let Some(cluster) = &cluster {
-            table.known_name("cluster", cluster, "clusters", clusters);
-        }
-        for (name, found) in [("host", host.is_some()), ("node", node.is_some())] {
-            if !found && !table.has(name) {
-                let hint = "write it like { host = 30080, node = 30080 }".to_owned();
-                table.missing(&format!("missing key `{name}`"), Some(hint));
-            }
-        }
-        ports.push(At {
-            place: host.as_ref().map_or(key.place, |host| host.place.clone()),
-            value: Port {
-                name: key.value.to_owned(),
-                // Port 0 stands for one that was reported, so that its name is still known.
-                host: host.map_or(0, |host| host.value),
-                node: node.map_or(0, |node| node.value),
-                cluster: cluster.map(|cluster| cluster.value.to_owned()),
-            },
-        });
-        table.end();
-    }
-    check::host_ports(outermost, &ports);
-    ports.into_iter().map(|port| (port.value.name.clone(), port.value)).collect()
 }

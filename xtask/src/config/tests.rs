@@ -219,8 +219,8 @@ fn all_faults_are_told_at_once_in_the_order_of_the_file() {
     xtask.toml:48: suite `gateway`: step `b`: wait 2: `wbe` is not among the ports
     hint: did you mean `web`?
     xtask.toml:48: suite `gateway`: step `b`: wait 2: `timeout` of 40m is longer than the suite's timeout of 30m
-    xtask.toml:50: suite `gateway`: step `a`: exactly one of `apply` and `run` is needed
-    hint: `apply` names manifests, `run` a command
+    xtask.toml:50: suite `gateway`: step `a`: exactly one of `apply`, `helm`, `secret`, `configmap`, `run` is needed
+    hint: `apply` names manifests, `helm` a chart, `run` a command; `secret` and `configmap` are made of files
     xtask.toml:51: suite `gateway`: two steps are called `a` (the other: line 40)
     xtask.toml:52: suite `gateway`: step `a`: unknown key `image`
     hint: did you mean `images`?
@@ -248,6 +248,16 @@ fn single_faults_of_the_file() {
             ("[clusters.A]", "`A` is not a name a kind cluster can have"),
             ("[clusters.a]\n[clusters.b]\nname = 'a'", "`a` is what cluster `a` is called too"),
             ("[clusters.a]\nconfig = 'kind.yaml'", "`config`: there is no file `kind.yaml`"),
+            ("[clusters.a]\ncontext = 'c'", "`context` and `address` belong to `kubeconfig`"),
+            ("[clusters.a]\nnodes = 0", "`nodes` is 0, which is not from 1 to 9"),
+            (
+                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'",
+                "xtask.toml:1: cluster `a`: a cluster that is there needs its `context` named",
+            ),
+            (
+                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'\nnodes = 2",
+                "`nodes` belongs to a cluster that is made, not to one that is there",
+            ),
             ("[ports]\na = { host = 1 }", "xtask.toml:2: port `a`: missing key `node`"),
             ("[ports]\na = { host = 70000, node = 30000 }", "`host` is 70000, which is not from"),
             ("[ports]\na = { host = 1, node = 40000 }", "port 40000 is not from 30000 to 32767"),
@@ -306,8 +316,14 @@ fn single_faults_of_a_suite() {
                 "test = { run = ['a'], timeout = '2m' }",
                 "xtask.toml:5: suite `s`: test: `timeout` of 2m is longer than the suite's timeout",
             ),
+            (
+                "test = { run = ['a'], shard = ['--half'] }",
+                "suite `s`: test: `shard` says nothing of {index} or {total}",
+            ),
             ("images = ['a']", "`images` names `a`, which is not among the images"),
-            ("steps = {}", "suite `s`: `steps` must be a list of tables, not a table"),
+            ("steps = {}", "suite `s`: `steps` must be a list of names or tables, not a table"),
+            ("steps = [1]", "suite `s`: `steps` must be a table, not an integer"),
+            ("steps = ['a']", "`steps` names `a`, which is not among the shared steps"),
             ("[suites.'a b']\ncluster = 'c'", "suite `a b`: not a name a log file can have"),
         ],
     );
@@ -319,12 +335,32 @@ fn single_faults_of_a_step() {
         "[clusters.c]\n[suites.s]\ncluster = 'c'\n[[suites.s.steps]]\n",
         &[
             ("apply = 'k8s'", "xtask.toml:4: suite `s`: step 1: missing key `name`"),
-            ("name = 'a'", "step `a`: exactly one of `apply` and `run` is needed"),
-            ("name = 'a'\napply = 'k8s'\nrun = ['a']", "exactly one of `apply` and `run`"),
+            ("name = 'a'", "step `a`: exactly one of `apply`, `helm`, `secret`, `config"),
+            ("name = 'a'\napply = 'k8s'\nrun = ['a']", "exactly one of `apply`, `helm`,"),
             ("name = 'a'\napply = 'k9s'", "`apply`: there is no file or folder `k9s`"),
             ("name = 'a'\nrun = []", "xtask.toml:6: suite `s`: step `a`: `run` is empty"),
             ("name = 'a'\nrun = ['']", "`run` is an empty string"),
             ("name = 'a b'\nrun = ['a']", "not a name a log file can have"),
+            (
+                "name = 'a'\nsecret = { name = 's', namespace = 'n' }",
+                "xtask.toml:6: suite `s`: step `a`: secret: missing key `files`",
+            ),
+            (
+                "name = 'a'\nsecret = { name = 's', files = { k = 'f' } }",
+                "step `a`: secret: missing key `namespace`",
+            ),
+            (
+                "name = 'a'\nsecret = { name = 's', namespace = 'n', files = { 'a/b' = 'f' } }",
+                "`a/b` is not a key that data can have",
+            ),
+            (
+                "name = 'a'\nconfigmap = { name = 'm', namespace = 'n', type = 't', files = {} }",
+                "step `a`: configmap: unknown key `type`",
+            ),
+            (
+                "name = 'a'\nhelm = { chart = 'k8z', release = 'r', namespace = 'n' }",
+                "helm: `chart`: there is no file or folder `k8z`\nhint: did you mean `k8s`?",
+            ),
         ],
     );
     assert_faults(
@@ -359,6 +395,10 @@ fn single_faults_of_a_wait() {
             ("{ http = '{web' }", "`{web`: a `{` is not closed"),
             ("{ http = '{wbe}/' }", "`wbe` is not among the ports\nhint: did you mean `web`?"),
             ("{ http = '{far}/' }", "port `far` is cluster `d`'s"),
+            ("{ http = 'https://{web}' }", "wait: https needs one of `ca` and `insecure = true`"),
+            ("{ http = 'https://{web}', ca = 'a', insecure = true }", "https needs one of `ca`"),
+            ("{ http = '{web}', insecure = true }", "`ca` and `insecure` belong to https"),
+            ("{ condition = 'pod/x=Ready=no' }", "`pod/x=Ready=no` is not a condition"),
             ("{ tcp = 'web' }", "`web` is not an address"),
             ("{ tcp = 'web:0' }", "`web:0` is not an address"),
         ],
@@ -415,23 +455,51 @@ fn waits(wait: &str) -> Vec<WaitFor> {
 
 #[test]
 fn every_form_of_wait() {
-    let http = |url: &str, status| WaitFor::Http { url: url.to_owned(), status };
+    let http = |url: &str, status| WaitFor::Http { url: url.to_owned(), status, trust: None };
+    let https = |status, trust| WaitFor::Http {
+        url: "https://{web}/".to_owned(),
+        status,
+        trust: Some(trust),
+    };
+    let condition = |status: &str| WaitFor::Condition {
+        object: "pod/x".to_owned(),
+        condition: "Ready".to_owned(),
+        status: status.to_owned(),
+    };
     for (text, expected) in [
         ("{ rollout = \"daemonset/x\" }", WaitFor::Rollout("daemonset/x".to_owned())),
         ("{ job = \"x\" }", WaitFor::Job("x".to_owned())),
         ("{ endpoint = \"x\" }", WaitFor::Endpoint("x".to_owned())),
         ("{ http = \"{web}/healthz\" }", http("{web}/healthz", 200)),
-        ("{ http = \"https://{web}/\", status = 404 }", http("https://{web}/", 404)),
+        ("{ http = \"https://{web}/\", status = 404, insecure = true }", https(404, Trust::Any)),
+        (
+            "{ http = \"https://{web}/\", ca = \"/k/ca.crt\" }",
+            https(200, Trust::Ca("/k/ca.crt".into())),
+        ),
         ("{ tcp = \"{web}\" }", WaitFor::Tcp("{web}".to_owned())),
         ("{ tcp = \"localhost:80\" }", WaitFor::Tcp("localhost:80".to_owned())),
-        (
-            "{ condition = \"pod/x=Ready\" }",
-            WaitFor::Condition { object: "pod/x".to_owned(), condition: "Ready".to_owned() },
-        ),
+        ("{ condition = \"pod/x=Ready\" }", condition("True")),
+        ("{ condition = \"pod/x=Ready=False\" }", condition("False")),
     ] {
         assert_eq!(waits(text), [expected], "{text}");
     }
     assert_eq!(waits("[{ job = \"x\" }, { endpoint = \"y\" }]").len(), 2);
+}
+
+#[test]
+fn a_cluster_that_is_there_is_used_as_it_is() {
+    let text = |images: &str| {
+        format!(
+            "[clusters.lab]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'lab'\n\
+             address = '10.0.0.7'\n[ports]\nweb = {{ host = 1, node = 30001 }}\n[images.redis]\n\
+             [suites.s]\ncluster = 'lab'\nimages = [{images}]"
+        )
+    };
+    let config = read(&text("")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.clusters["lab"].memory, 0);
+    assert_eq!(config.addresses(&config.suites["s"])["web"].to_string(), "10.0.0.7:30001");
+    let message = message(&text("'redis'"));
+    assert!(message.contains("a suite on a cluster that is there has no `images`"), "{message}");
 }
 
 #[test]
@@ -481,6 +549,104 @@ fn ports_of_different_clusters_may_be_the_same() {
         let expected = "xtask.toml:5: port `b`: host port 1 is that of port `a` (line 4)";
         assert!(message.contains(expected), "{message}");
     }
+}
+
+#[test]
+fn a_port_has_another_host_port_in_each_cluster() {
+    let clusters = "[clusters.c]\n[clusters.d]\n[suites.s]\ncluster = 'd'\n[ports]\n";
+    let config =
+        read(&format!("{clusters}a = {{ host = {{ c = 1, d = 2 }}, node = 30000 }}")).unwrap();
+    let open = config.suite_ports(&config.suites["s"]);
+    assert_eq!(open.iter().map(|port| (port.host, port.node)).collect::<Vec<_>>(), [(2, 30000)]);
+    assert_faults(
+        clusters,
+        &[
+            ("a = { host = {}, node = 30000 }", "`host` is empty"),
+            ("a = { host = { e = 1 }, node = 30000 }", "`host` names `e`, which is not among"),
+            ("a = { host = { c = 0 }, node = 30000 }", "port `a`: host: `c` is 0, which is not"),
+            ("a = { host = { c = 1 }, node = 30000, cluster = 'c' }", "leave `cluster` out"),
+            (
+                "a = { host = { c = 1, d = 2 }, node = 30000 }\n\
+                 b = { host = 2, node = 30001 }",
+                "port `b`: host port 2 is that of port `a` (line 6)",
+            ),
+        ],
+    );
+}
+
+/// Two clusters, a port of each, an image, and two steps that suites may share.
+const SHARED: &str = "[images.redis]\n[clusters.c]\n[clusters.d]\n[ports]\n\
+    far = { host = 1, node = 30000, cluster = 'd' }\n\
+    [steps.base]\nrun = ['a']\nimages = ['redis']\n\
+    [steps.top]\nrun = ['a']\nneeds = ['base']\nwait = { job = 'j', timeout = '10m' }\n\
+    [steps.far]\nrun = ['a']\nwait = { http = '{far}/' }\n";
+
+#[test]
+fn suites_share_steps_by_name() {
+    let own = "{ name = 'own', run = ['b'], needs = ['top'] }";
+    let config = read(&format!(
+        "{SHARED}[suites.one]\ncluster = 'c'\nimages = ['redis']\nsteps = ['base', 'top', {own}]\n\
+         [suites.two]\ncluster = 'd'\nimages = ['redis']\nsteps = ['far', 'base']\n"
+    ))
+    .unwrap_or_else(|faults| panic!("{faults}"));
+    let names = |suite: &str| {
+        let steps = config.suites[suite].steps.iter();
+        steps.map(|step| step.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("one"), ["base", "top", "own"]);
+    assert_eq!(names("two"), ["far", "base"]);
+    let base = |suite: &str, at: usize| format!("{:?}", config.suites[suite].steps[at]);
+    assert_eq!(base("one", 0), base("two", 1));
+}
+
+#[test]
+fn a_suite_lists_all_that_its_shared_steps_need() {
+    let suite = format!("{SHARED}[suites.s]\ncluster = 'c'\n");
+    assert_faults(
+        &suite,
+        &[
+            (
+                "images = ['redis']\nsteps = ['top']",
+                "suite `s`: step `top` needs `base`, which the suite does not list\n\
+                 hint: add \"base\" to its `steps`",
+            ),
+            (
+                "steps = ['base']",
+                "step `base` needs image `redis`, which the suite does not list\n\
+                 hint: add \"redis\" to its `images`",
+            ),
+            ("steps = ['bsae']", "`steps` names `bsae`, which is not among the shared steps\nhint"),
+            ("images = ['redis']\nsteps = ['base', 'base']", "two steps are called `base`"),
+            ("steps = ['far']", "step `far`: wait: port `far` is cluster `d`'s"),
+            (
+                "images = ['redis']\nsteps = ['base', 'top']\ntimeout = '5m'",
+                "step `top`: wait: `timeout` of 10m is longer than suite `s`'s timeout of 5m",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_fault_of_a_shared_step_is_told_once_whoever_lists_it() {
+    let step = "[clusters.c]\n[steps.a]\napply = 'k9s'\n";
+    let suite = |name: &str| format!("[suites.{name}]\ncluster = 'c'\nsteps = ['a']\n");
+    for suites in [String::new(), suite("s"), suite("s") + &suite("t")] {
+        let expected = "xtask.toml:3: step `a`: `apply`: there is no file or folder `k9s`";
+        assert_faults(step, &[(&suites, expected)]);
+    }
+    for (text, expected) in [
+        ("nmae = 1\nrun = ['a']", "step `a`: unknown key `nmae`"),
+        ("name = 'a'\nrun = ['a']", "step `a`: unknown key `name`"),
+        ("run = ['a']\nneeds = ['b']", "`needs` names `b`, which is not among the steps"),
+        ("run = ['a']\nimages = ['b']", "`images` names `b`, which is not among the images of"),
+        ("run = ['a']\nwait = { http = '{b}' }", "`b` is not among the ports"),
+    ] {
+        assert_faults("[clusters.c]\n[steps.a]\n", &[(text, expected)]);
+    }
+    let circle = "[steps.a]\nrun = ['a']\nneeds = ['b']\n[steps.b]\nrun = ['a']\nneeds = ['a']\n";
+    let message =
+        message(&format!("{circle}[clusters.c]\n[suites.s]\ncluster = 'c'\nsteps = ['b', 'a']\n"));
+    assert!(message.contains("xtask.toml:10: suite `s`: steps that need each other"), "{message}");
 }
 
 /// A folder in which `defaults.toml` is valid.

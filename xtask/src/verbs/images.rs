@@ -1,25 +1,31 @@
 //! `cargo xtask images`: bring images up to date.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::Result;
 
 use super::builds::{self, Common, Made, Shelf};
+use super::forecast::Forecast;
+use super::layout::{self, Layout, Work};
 use super::memory::{self, Memory};
-use super::{Session, Workspace, survey};
+use super::{Session, Workspace, bundle, survey};
 use crate::cli;
-use crate::event::{Event, Summary, seconds};
+use crate::config::Suite;
+use crate::event::{Event, PlannedRun, Summary, seconds};
 use crate::exit::{self, Exit};
 use crate::plan::Action;
 use crate::process::stop;
-use crate::schedule::{self, Graph, Habit, Outcome, Permit, State};
+use crate::schedule::{self, Habit, Outcome, Permit, State};
 use crate::ui;
 
 pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
     let started = Instant::now();
     let workspace = session.workspace()?;
-    let names = names(&workspace, args);
+    let names = names(&workspace, args)?;
+    if let Some(file) = &args.from_bundle {
+        return bundle::load(session, &workspace, &names, file, args.check);
+    }
     let again = || survey::survey(&workspace, &names, args.build.force);
     let survey = again()?;
     if args.check {
@@ -31,22 +37,33 @@ pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
     super::opening::open(&workspace, &run, &survey)?;
     let common = Common { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
-    let (summary, exit) = build_all(common, args.build, started)?;
+    let (mut summary, exit) = build_all(common, args.build, started)?;
+    if let Some(file) = args.bundle.as_ref().filter(|_| summary.ok) {
+        bundle::write(common, &names, file)?;
+        summary.seconds = seconds(started.elapsed());
+    }
     run.events.emit(Event::Summary(summary));
     Ok(exit)
 }
 
 /// The images asked for; with `--prebuild` those that suites name.
-fn names(workspace: &Workspace, args: &cli::Images) -> Vec<String> {
-    if !args.prebuild {
-        return args.names.clone();
+fn names(workspace: &Workspace, args: &cli::Images) -> Result<Vec<String>> {
+    let config = &workspace.config;
+    let suites: Vec<&Suite> = if args.prebuild {
+        config.suites.values().collect()
+    } else {
+        let named = args.suite.iter().map(|name| super::e2e::suite(config, name));
+        named.collect::<Result<_>>()?
+    };
+    if !args.prebuild && suites.is_empty() {
+        return Ok(args.names.clone());
     }
-    let suites = workspace.config.suites.values().flat_map(|suite| suite.images.clone());
-    suites.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    let images = suites.into_iter().flat_map(|suite| suite.images.clone());
+    Ok(images.collect::<BTreeSet<_>>().into_iter().collect())
 }
 
 /// `--check`: nothing is built; what would be is named.
-fn check(survey: &survey::Survey) -> Exit {
+pub(super) fn check(survey: &survey::Survey) -> Exit {
     let stale: Vec<_> =
         survey.images.iter().filter(|one| one.planned.action == Action::Build).collect();
     for one in &stale {
@@ -61,22 +78,18 @@ fn check(survey: &survey::Survey) -> Exit {
 
 fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Summary, Exit)> {
     let Common { run, survey, memory, .. } = common;
-    let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
-    let budget = Some(memory.budget.to_string());
-    run.events.emit(Event::Plan { images, steps: Vec::new(), budget });
     memory.begin(common.workspace, run, survey);
-    let mut graph = Graph::default();
-    let mut builds = BTreeMap::new();
-    for (at, one) in survey.images.iter().enumerate() {
-        if one.planned.action == Action::Build {
-            builds.insert(graph.add(builds::node(one)), at);
-        }
-    }
+    let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
+    let mut layout = Layout::of_builds(&layout::pieces(survey));
+    Forecast::read(common.workspace, &memory.machine()).of_builds(&mut layout, survey);
+    let nodes = layout.told();
+    run.events.emit(Event::Plan(PlannedRun { images, nodes, ..memory.told() }));
     let shelf = Shelf::default();
     let take = |name: &str, bytes| memory.take(name, bytes);
     let habit = Habit { fail_fast: habit.fail_fast, stopped: &stop::requested, take: &take };
     let work = |node, permit: &Permit| {
-        let one = &survey.images[builds[&node]];
+        let Work::Build(at) = layout.work[node] else { return Outcome::Done };
+        let one = &survey.images[at];
         match builds::build(common, one, permit) {
             Ok(Made::Ready(ready)) => {
                 shelf.put(&one.image.name, ready);
@@ -86,18 +99,18 @@ fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Sum
             Err(error) => Outcome::Failed(error),
         }
     };
-    let waiting = memory::tell_waiting(run, &graph);
-    let ended = schedule::run(&graph, memory.limits, &habit, work, waiting)?;
+    let waiting = memory::tell_waiting(run, &layout.graph);
+    let ended = schedule::run(&layout.graph, memory.limits, &habit, work, waiting)?;
     for (_, error) in &ended.errors {
         ui::error(error);
     }
     let built = ended.states.iter().filter(|state| **state == State::Done).count();
-    let ok = built == graph.nodes.len();
+    let ok = built == layout.graph.nodes.len();
     let first = ended.errors.first().map_or(Exit::Failed, |(_, error)| exit::code(error));
     let summary = Summary {
         ok,
         built,
-        skipped: survey.images.len() - graph.nodes.len(),
+        skipped: survey.images.len() - layout.graph.nodes.len(),
         seconds: seconds(started.elapsed()),
         ..Summary::default()
     };
