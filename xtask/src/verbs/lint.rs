@@ -40,7 +40,7 @@ pub(super) fn run(session: &Session, format: cli::Format) -> Result<Exit> {
 /// What there is to be said of the workspace.
 pub(super) fn findings(config: &Config) -> Result<Vec<Finding>> {
     let specs: Vec<Spec> = config.images.values().map(Spec::from).collect();
-    let contexts = context::gather(context::open(&specs)?, None)?;
+    let contexts = context::gather(context::open(&specs)?, None, context::Bases::new)?;
     let mut manifests = Manifests { root: &config.root, ..Manifests::default() };
     let suites: Vec<Deployed> =
         config.suites.values().map(|suite| manifests.deployed(suite)).collect();
