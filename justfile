@@ -40,6 +40,10 @@ everything:
 check:
     cargo xtask context --check
 
+# Registries, ports, pull policies, contexts and scripts are as they should be
+lint *args:
+    cargo xtask lint {{args}}
+
 # What this machine lacks
 doctor *args:
     cargo xtask doctor {{args}}

@@ -51,7 +51,7 @@ dockerfile = "images/gateway/Dockerfile"
 
 [images.datastorage]
 dockerfile = "images/datastorage/Dockerfile"
-inputs = { cargo = "datastorage" }
+inputs = { cargo = "datastorage", also = ["db/*.sql"] }
 
 [images.postgresql]
 [images.redis]
@@ -103,7 +103,9 @@ fn the_example_of_the_design_is_valid() {
     assert_eq!(legacy.context, config.root);
     assert_eq!(legacy.dockerfile, config.root.join("docker/legacy.Dockerfile"));
     assert!(!config.images.contains_key("defaults"));
-    assert_eq!(config.images["datastorage"].inputs, Inputs::Cargo("datastorage".to_owned()));
+    let also = vec!["db/*.sql".to_owned()];
+    let inputs = Inputs::Cargo { package: "datastorage".to_owned(), also };
+    assert_eq!(config.images["datastorage"].inputs, inputs);
     let suite = &config.suites["gateway"];
     assert_eq!(suite.steps.len(), 3);
     assert_eq!(suite.steps[2].waits[0].on, WaitFor::Rollout("deployment/postgresql".to_owned()));
@@ -286,6 +288,7 @@ fn single_faults_of_an_image() {
             ("redis.platform = 'linux'", "`linux` is not a platform"),
             ("redis.inputs = []", "`inputs` is empty"),
             ("redis.inputs = 'a'", "`inputs` must be a list of globs, { cargo"),
+            ("redis.inputs = { go = '.', also = [] }", "`also` is empty"),
             ("redis.inputs = {}", "image `redis`: inputs: exactly one key is needed"),
             (
                 "redis.inputs = { carg = 'a', go = 'b' }",
@@ -670,7 +673,12 @@ fn defaults_toml_shows_the_defaults() {
          [[suites.example.steps]]\nname = \"web\"\napply = \"k8s\"\n\
          wait = { http = \"{web}/healthz\" }",
     );
-    assert_eq!(format!("{shown:#?}"), format!("{:#?}", left_out.unwrap()));
+    let told = |config: &Config| {
+        let text = format!("{config:#?}");
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("line: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&shown), told(&left_out.unwrap()));
 }
 
 /// `defaults.toml` with the keys that have no default, too.
@@ -714,6 +722,33 @@ fn defaults_toml_knows_every_key() {
         for key in hint.split('`').skip(1).step_by(2) {
             assert!(words.contains(&key), "`{key}` of {}", fault.message);
         }
+    }
+}
+
+#[test]
+fn exceptions_of_lint_need_a_reason() {
+    let allow = |entry: &str| format!("[images.gateway]\n[[lint.allow]]\n{entry}");
+    let config = read(&allow("rule = 'no-cache'\npath = 'ci/**/*.sh'\nreason = 'weekly'")).unwrap();
+    let [exception] = &config.allow[..] else { panic!("{config:?}") };
+    assert_eq!((exception.rule, exception.line), (Rule::NoCache, 2));
+    for (file, covered) in
+        [("ci/a/b.sh", true), ("ci/b.sh", true), ("b.sh", false), ("ci/b.sh.txt", false)]
+    {
+        assert_eq!(exception.covers(file), covered, "{file}");
+    }
+    let folder = read(&allow("rule = 'no-cache'\npath = './ci/'\nreason = 'x'")).unwrap();
+    assert!(folder.allow[0].covers("ci/a/b.sh") && !folder.allow[0].covers("cib"));
+    for (entry, told) in [
+        ("rule = 'no-cache'\npath = 'a'", "xtask.toml:2: lint: exception 1: missing key `reason`"),
+        (
+            "rule = 'no-cache'\npath = 'a'\nreason = ' '",
+            "5: lint: exception 1: `reason` says nothing",
+        ),
+        ("rule = 'nocache'\npath = 'a'\nreason = 'x'", "hint: did you mean `no-cache`?"),
+        ("rule = 'no-cache'\npath = '['\nreason = 'x'", "4: lint: exception 1: `path`: "),
+    ] {
+        let message = message(&allow(entry));
+        assert!(message.contains(told) && message.contains(": 1 fault\n"), "{message}");
     }
 }
 

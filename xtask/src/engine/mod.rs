@@ -33,7 +33,6 @@ pub mod ledger;
 mod leftovers;
 pub mod machine;
 pub mod oom;
-mod reference;
 mod store;
 mod watch;
 
@@ -42,7 +41,7 @@ pub use bundle::{Bundle, List, Packed};
 pub use command::Order;
 pub use facts::Facts;
 pub use garbage::{Kept, Old, garbage};
-pub use holdings::{Held, Holdings};
+pub use holdings::{Held, Holdings, Inherited};
 pub use leftovers::Swept;
 
 /// The longest an engine may take over a question.
