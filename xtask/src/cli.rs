@@ -78,7 +78,9 @@ pub enum Verb {
     Doctor(Doctor),
     Gc(Gc),
     Test(Test),
+    Init(Init),
     Completions(Completions),
+    Man(Man),
 }
 
 /// Run a suite: images, cluster, load, apply, wait, test
@@ -312,6 +314,27 @@ pub struct Test {
     /// Run `doctor --fix` first
     #[arg(long)]
     pub bootstrap: bool,
+}
+
+/// Write an xtask.toml for a repository that has none: guesses, each with its reason
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask init                         writes xtask.toml here; what is there is never overwritten
+  cargo xtask init --print                 only shows it
+  xtask --config REPOSITORY/xtask.toml init")]
+pub struct Init {
+    /// Print it instead of writing it
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// Write man pages, one a verb
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  cargo xtask man ~/.local/share/man/man1 && man xtask-e2e")]
+pub struct Man {
+    /// Folder for the pages; made if it is not there
+    pub folder: PathBuf,
 }
 
 /// Print completions for a shell

@@ -15,7 +15,7 @@ pub(super) fn file(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let here = std::env::current_dir().context("failed to tell the working directory")?;
     let found = above(&here).ok_or_else(|| {
         let here = here.display();
-        anyhow!("failed to find `{NAME}` in `{here}` or above\nhint: the least that works is in the README, under Configuration")
+        anyhow!("failed to find `{NAME}` in `{here}` or above\nhint: cargo xtask init drafts one")
     })?;
     Ok(found.strip_prefix(&here).map(Path::to_path_buf).unwrap_or(found))
 }

@@ -72,6 +72,11 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// What was understood of the Dockerfile, if there is one.
+    pub fn reading(&self) -> Option<&Reading> {
+        self.reading.as_ref()
+    }
+
     /// References of the external images the target is built on; more may come to light once
     /// these are known.
     pub fn bases(&self) -> impl Iterator<Item = &str> {

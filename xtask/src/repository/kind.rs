@@ -26,6 +26,22 @@ pub fn mappings(text: &str) -> Option<Vec<Mapping>> {
     Some(mappings.filter(|mapping| mapping.host != 0).collect())
 }
 
+/// Whether a cluster's configuration says nothing but which ports of its one node are opened.
+pub fn opens_ports_only(text: &str) -> bool {
+    let documents = yaml::read(text).unwrap_or_default();
+    let [cluster] = &documents[..] else { return false };
+    let nodes = cluster.list("nodes");
+    let known = ["kind", "apiVersion", "name", "nodes"];
+    let plain = |node: &yaml::Node| {
+        node.keys().all(|key| matches!(key, "role" | "extraPortMappings"))
+            && node
+                .list("extraPortMappings")
+                .iter()
+                .all(|mapping| mapping.word("protocol").is_none_or(|protocol| protocol == "TCP"))
+    };
+    cluster.keys().all(|key| known.contains(&key)) && nodes.len() < 2 && nodes.iter().all(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +54,8 @@ mod tests {
         assert_eq!(mappings(text), Some(vec![Mapping { host: 8080, node: 30080, line: 7 }]));
         assert_eq!(mappings("kind: Cluster\napiVersion: cluster.x-k8s.io/v1beta1\n"), None);
         assert_eq!(mappings("{{ no }} yaml"), None);
+        assert!(opens_ports_only(text));
+        assert!(!opens_ports_only(&format!("{text}- role: worker\n")));
+        assert!(!opens_ports_only(&format!("{text}networking: {{}}\n")));
     }
 }

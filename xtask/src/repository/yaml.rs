@@ -39,6 +39,14 @@ impl Node {
         }
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        let fields: &[(String, Node)] = match &self.value {
+            Value::Map(fields) => fields,
+            _ => &[],
+        };
+        fields.iter().map(|(name, _)| name.as_str())
+    }
+
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),

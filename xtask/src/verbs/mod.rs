@@ -10,6 +10,7 @@ mod failing;
 mod forecast;
 mod gc;
 mod images;
+mod init;
 mod layout;
 mod lint;
 mod matrix;
@@ -23,7 +24,7 @@ mod test;
 mod why;
 
 use std::cell::OnceCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Result, anyhow};
@@ -110,7 +111,9 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Doctor(args) => doctor::run(&session, args.fix),
         Verb::Gc(args) => gc::run(&session, &args),
         Verb::Test(args) => test::run(&session, &args),
+        Verb::Init(args) => init::run(&session, &args),
         Verb::Completions(args) => completions(args.shell),
+        Verb::Man(args) => man(&args.folder),
     }
 }
 
@@ -119,6 +122,13 @@ fn completions(shell: clap_complete::Shell) -> Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "xtask", &mut script);
     ui::data(&script)?;
+    Ok(Exit::Done)
+}
+
+/// A page for the command and one for each verb, as clap tells them.
+fn man(folder: &Path) -> Result<Exit> {
+    fs_err::create_dir_all(folder)?;
+    clap_mangen::generate_to(Cli::command().name("xtask").bin_name("xtask"), folder)?;
     Ok(Exit::Done)
 }
 
