@@ -51,6 +51,8 @@ pub enum EngineName {
 pub enum Format {
     Human,
     Json,
+    /// A chart for documents: `plan --suite` only
+    Mermaid,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -149,7 +151,8 @@ pub struct Images {
 #[command(after_help = "Examples:
   cargo xtask plan                          all images
   cargo xtask plan --suite gateway          a suite: images, steps, critical path
-  cargo xtask plan gateway --format json    for scripts")]
+  cargo xtask plan gateway --format json    for scripts
+  cargo xtask plan --suite gateway --format mermaid    a chart for documents")]
 pub struct Plan {
     /// Images of the configuration [default: all]
     #[arg(value_name = "NAME", conflicts_with = "suite")]

@@ -4,7 +4,9 @@
 //! plain lines ([`plain`], anything else), JSON ([`json`], `--format json`).
 
 mod bars;
+pub mod gantt;
 mod json;
+pub mod mermaid;
 mod plain;
 pub mod text;
 pub mod tree;

@@ -11,6 +11,7 @@ mod layout;
 mod memory;
 mod missing;
 mod opening;
+mod outlook;
 mod plan;
 mod survey;
 mod test;
@@ -20,14 +21,14 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::CommandFactory as _;
 
 use crate::cli::{self, Cli, Verb};
 use crate::config::{self, Config, EngineName};
 use crate::engine::{self, Engine};
 use crate::event::{Events, Sink};
-use crate::exit::Exit;
+use crate::exit::{Exit, WithExit as _};
 use crate::paths::{Paths, RunPaths};
 use crate::report::{self, Recorder};
 use crate::ui::{self, Verbosity};
@@ -44,6 +45,8 @@ struct Session {
     config_file: Option<PathBuf>,
     engine: Option<EngineName>,
     format: Format,
+    /// The form of `plan` for documents.
+    mermaid: bool,
     verbosity: Verbosity,
     config: OnceCell<Config>,
 }
@@ -64,6 +67,10 @@ struct Run {
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
     let session = Session::of(&cli.global);
+    if session.mermaid && !matches!(&cli.verb, Verb::Plan(plan) if plan.suite.is_some()) {
+        let what = "`--format mermaid` is a form of `plan --suite` only";
+        return Err(anyhow!(what)).exit(Exit::Usage);
+    }
     match cli.verb {
         Verb::E2e(args) => e2e::run(&session, &args),
         Verb::Images(args) => images::run(&session, &args),
@@ -99,11 +106,12 @@ impl Session {
             cli::EngineName::Docker => EngineName::Docker,
         });
         let format = match global.format {
-            cli::Format::Human => Format::Human,
+            cli::Format::Human | cli::Format::Mermaid => Format::Human,
             cli::Format::Json => Format::Json,
         };
         let config_file = global.config.clone();
-        Self { config_file, engine, format, verbosity, config: OnceCell::new() }
+        let mermaid = global.format == cli::Format::Mermaid;
+        Self { config_file, engine, format, mermaid, verbosity, config: OnceCell::new() }
     }
 
     /// The configuration; read when first asked for, since `context --dir` does without.

@@ -2,62 +2,84 @@
 
 use anyhow::Result;
 
+use super::forecast::Forecast;
 use super::memory::Memory;
+use super::outlook::Outlook;
 use super::{Format, Session, survey};
 use crate::cli;
 use crate::exit::Exit;
 use crate::plan::{Action, Plan, Planned};
-use crate::ui::text::{BOLD, DIM, GREEN, OFF, YELLOW, bytes, seconds, some};
-use crate::ui::{self, Verbosity};
+use crate::ui::text::{BOLD, DIM, GREEN, OFF, YELLOW, bytes, plural, seconds, some};
+use crate::ui::{self, Verbosity, gantt, mermaid};
 
 /// Reasons a line names before it counts.
 const REASONS: usize = 3;
 
 pub(super) fn run(session: &Session, args: &cli::Plan) -> Result<Exit> {
     let workspace = session.workspace()?;
-    let (names, steps, cluster) = match &args.suite {
-        Some(name) => {
-            let suite = super::e2e::suite(&workspace.config, name)?;
-            let cluster = workspace.config.clusters.get(&suite.cluster);
-            (suite.images.clone(), super::e2e::planned_steps(suite), cluster)
-        }
-        None => (args.names.clone(), Vec::new(), None),
-    };
-    let survey = survey::survey(&workspace, &names, false)?;
+    let suite = args.suite.as_deref().map(|name| super::e2e::suite(&workspace.config, name));
+    let suite = suite.transpose()?;
+    let names = suite.map_or(&args.names, |suite| &suite.images);
+    let survey = survey::survey(&workspace, names, false)?;
+    let cluster = suite.and_then(|suite| workspace.config.clusters.get(&suite.cluster));
+    let memory = Memory::look(&workspace, None, cluster)?;
+    let outlook = suite.map(|suite| Outlook::of(&workspace, suite, &survey, &memory));
+    let outlook = outlook.transpose()?;
+    let forecast = Forecast::read(&workspace, &memory.machine());
     let configured: Vec<u64> = survey.images.iter().map(|one| one.image.memory).collect();
-    let plan = Plan::new(survey.images.into_iter().map(|image| image.planned).collect(), steps);
-    match session.format {
-        Format::Json => {
+    let expected = |planned: Planned| Planned { seconds: forecast.build(&planned), ..planned };
+    let images = survey.images.into_iter().map(|image| expected(image.planned)).collect();
+    let steps = outlook.as_ref().map(Outlook::steps).unwrap_or_default();
+    let seconds = outlook.as_ref().map(Outlook::seconds);
+    let plan = Plan { seconds, ..Plan::new(images, steps) };
+    match (session.format, &outlook) {
+        (Format::Json, _) => {
             let mut json = serde_json::to_vec(&plan)?;
             json.push(b'\n');
             ui::data(&json)?;
         }
-        Format::Human => {
-            let budget = Memory::look(&workspace, None, cluster)?.budget;
+        (Format::Human, Some(outlook)) if session.mermaid => {
+            ui::data(mermaid::chart(&outlook.bars()).as_bytes())?;
+        }
+        (Format::Human, _) => {
             let detailed = session.verbosity >= Verbosity::Verbose;
-            let budget = if detailed { budget.all() } else { budget.to_string() };
-            ui::data(human(&plan, &configured, &budget).as_bytes())?;
+            let budget = if detailed { memory.budget.all() } else { memory.budget.to_string() };
+            let mut lines = images_told(&plan, &configured);
+            lines.extend(outlook.iter().flat_map(told));
+            lines.push(format!("{DIM}{budget}{OFF}\n"));
+            ui::data(lines.join("\n").as_bytes())?;
         }
     }
     Ok(Exit::Done)
 }
 
-fn human(plan: &Plan, configured: &[u64], budget: &str) -> String {
+fn images_told(plan: &Plan, configured: &[u64]) -> Vec<String> {
     let images = plan.images.iter().zip(configured);
     let mut lines: Vec<String> = images.map(|(image, memory)| line(image, *memory)).collect();
     let (build, skip) = (plan.to_build().count(), plan.images.len() - plan.to_build().count());
     lines.push(format!("{BOLD}{build} to build, {skip} up to date{OFF}"));
-    for step in &plan.steps {
-        let after = if step.needs.is_empty() {
-            String::new()
-        } else {
-            format!(" after {}", step.needs.join(", "))
-        };
-        lines.push(format!("step  {}{DIM}{after}{OFF}", step.name));
-    }
-    lines.push(format!("{DIM}{budget}{OFF}"));
+    lines
+}
+
+/// The graph over time, and what it comes to.
+fn told(outlook: &Outlook) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    lines.extend(gantt::lines(&outlook.bars(), ui::rich()));
+    let (path, time) = outlook.critical_path();
+    let path = path.join(" → ");
     lines.push(String::new());
-    lines.join("\n")
+    lines.push(format!("{BOLD}{}{OFF} expected{}", seconds(outlook.seconds()), unknown(outlook)));
+    lines.push(format!("critical path (*), {}: {path}", seconds(time)));
+    lines
+}
+
+fn unknown(outlook: &Outlook) -> String {
+    match outlook.unknown() {
+        0 => String::new(),
+        count => {
+            format!(", guessing at {} not yet seen on this machine", plural(count as u64, "node"))
+        }
+    }
 }
 
 fn line(image: &Planned, configured: u64) -> String {
@@ -65,7 +87,7 @@ fn line(image: &Planned, configured: u64) -> String {
     match image.action {
         Action::Skip => format!("{GREEN}skip {OFF} {}  {DIM}{reasons}{OFF}", image.name),
         Action::Build => {
-            let last = image.seconds.map(|time| format!(", took {} last time", seconds(time)));
+            let last = image.seconds.map(|time| format!(", {} expected", seconds(time)));
             let memory = reserved(image.memory, configured);
             let figures = format!("{memory}{}", last.unwrap_or_default());
             format!("{YELLOW}build{OFF} {}  {reasons}  {DIM}{figures}{OFF}", image.name)
