@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::suite::Shard;
+
 /// Builds container images that changed, within the memory there is, and runs end-to-end suites on
 /// kind.
 #[derive(Debug, Parser)]
@@ -53,6 +55,8 @@ pub enum Format {
     Json,
     /// A chart for documents: `plan --suite` only
     Mermaid,
+    /// `plan` only: lines for `GITHUB_OUTPUT`
+    Github,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,6 +84,8 @@ pub enum Verb {
 #[command(after_help = "Examples:
   cargo xtask e2e gateway                      the whole run
   cargo xtask e2e gateway --keep               keep the cluster; the next run uses it again
+  cargo xtask e2e gateway --keep-on-failure    the same, but only of a run that fails
+  cargo xtask e2e gateway --shard 1/3          a third of the tests
   cargo xtask e2e gateway --bootstrap          install what is missing first
   cargo xtask e2e gateway -- --nocapture cors  arguments for the test command")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -89,6 +95,12 @@ pub struct E2e {
     /// Keep the cluster when the run is over
     #[arg(long)]
     pub keep: bool,
+    /// Keep the cluster if the run fails, to look into it
+    #[arg(long)]
+    pub keep_on_failure: bool,
+    /// Run one part of the tests, as the suite's `shard` says
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    pub shard: Option<Shard>,
     /// Stop before the tests
     #[arg(long)]
     pub no_test: bool,
@@ -106,6 +118,14 @@ pub struct E2e {
     /// Arguments for the test command
     #[arg(last = true)]
     pub args: Vec<String>,
+}
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    match parts {
+        Some((index, total)) if (1..=total).contains(&index) => Ok(Shard { index, total }),
+        _ => Err("write it like 1/3: which part, of how many".to_owned()),
+    }
 }
 
 /// How builds are done, wherever there are any.
@@ -131,14 +151,25 @@ pub struct Build {
   cargo xtask images                  all images of the configuration
   cargo xtask images gateway          one
   cargo xtask images --prebuild       all that any suite needs
-  cargo xtask images --check          exit 1 if anything would be built, for CI")]
+  cargo xtask images --check          exit 1 if anything would be built, for CI
+  cargo xtask images --prebuild --bundle images.tar    and write them to one file
+  cargo xtask images --from-bundle images.tar          load from it what is missing")]
 pub struct Images {
     /// Images of the configuration [default: all]
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// All images that any suite needs
-    #[arg(long, conflicts_with = "names")]
+    #[arg(long, conflicts_with_all = ["names", "suite"])]
     pub prebuild: bool,
+    /// All images of a suite; may be given several times
+    #[arg(long, conflicts_with = "names", value_name = "SUITE")]
+    pub suite: Vec<String>,
+    /// Write the images to one file, each layer once
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    pub bundle: Option<PathBuf>,
+    /// Build nothing; load from such a file what is missing and belongs to this checkout
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "force", "pull"])]
+    pub from_bundle: Option<PathBuf>,
     /// Build nothing; exit 1 if anything would be built
     #[arg(long)]
     pub check: bool,
@@ -152,7 +183,9 @@ pub struct Images {
   cargo xtask plan                          all images
   cargo xtask plan --suite gateway          a suite: images, steps, critical path
   cargo xtask plan gateway --format json    for scripts
-  cargo xtask plan --suite gateway --format mermaid    a chart for documents")]
+  cargo xtask plan --suite gateway --format mermaid    a chart for documents
+  cargo xtask plan --since origin/main      what a change touches: images, suites
+  cargo xtask plan --format github >> \"$GITHUB_OUTPUT\"    a matrix for a workflow")]
 pub struct Plan {
     /// Images of the configuration [default: all]
     #[arg(value_name = "NAME", conflicts_with = "suite")]
@@ -160,6 +193,9 @@ pub struct Plan {
     /// The images and steps of a suite
     #[arg(long)]
     pub suite: Option<String>,
+    /// The images and suites that a change since this revision touches; no engine is asked
+    #[arg(long, value_name = "REV", conflicts_with = "suite")]
+    pub since: Option<String>,
 }
 
 /// Say why an image would be built or skipped, down to the file

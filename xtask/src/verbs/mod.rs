@@ -1,6 +1,7 @@
 //! One short file a verb: the only code that knows more than one stage.
 
 mod builds;
+mod bundle;
 mod cluster;
 mod context;
 mod doctor;
@@ -8,18 +9,20 @@ mod e2e;
 mod forecast;
 mod images;
 mod layout;
+mod matrix;
 mod memory;
 mod missing;
 mod opening;
 mod outlook;
 mod plan;
+mod since;
 mod survey;
 mod test;
 mod why;
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Result, anyhow};
 use clap::CommandFactory as _;
@@ -27,7 +30,7 @@ use clap::CommandFactory as _;
 use crate::cli::{self, Cli, Verb};
 use crate::config::{self, Config, EngineName};
 use crate::engine::{self, Engine};
-use crate::event::{Events, Sink};
+use crate::event::{Event, Events, Sink, seconds};
 use crate::exit::{Exit, WithExit as _};
 use crate::paths::{Paths, RunPaths};
 use crate::report::{self, Recorder};
@@ -40,13 +43,22 @@ enum Format {
     Json,
 }
 
+/// Forms of a plan for others than people and scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PlanForm {
+    /// For a workflow.
+    Github,
+    /// For documents.
+    Mermaid,
+}
+
 /// What the global flags come to.
 struct Session {
     config_file: Option<PathBuf>,
     engine: Option<EngineName>,
     format: Format,
-    /// The form of `plan` for documents.
-    mermaid: bool,
+    /// A form that `plan` alone has.
+    form: Option<PlanForm>,
     verbosity: Verbosity,
     config: OnceCell<Config>,
 }
@@ -64,12 +76,44 @@ struct Run {
     events: Events,
 }
 
+impl Run {
+    /// A piece of work that is none of the graph, with its events.
+    fn step<T>(&self, step: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let started = Instant::now();
+        self.events.emit(Event::StepStarted { step: step.to_owned() });
+        let result = work();
+        self.events.emit(Event::StepFinished {
+            step: step.to_owned(),
+            action: None,
+            ok: result.is_ok(),
+            seconds: seconds(started.elapsed()),
+            error: result.as_ref().err().map(builds::first_line),
+        });
+        result
+    }
+}
+
+impl PlanForm {
+    fn refuse_unless_planned(self, verb: &Verb) -> Result<()> {
+        let (name, of, is_so) = match (self, verb) {
+            (Self::Github, verb) => ("github", "plan", matches!(verb, Verb::Plan(_))),
+            (Self::Mermaid, verb) => {
+                let of_a_suite = matches!(verb, Verb::Plan(plan) if plan.suite.is_some());
+                ("mermaid", "plan --suite", of_a_suite)
+            }
+        };
+        if is_so {
+            return Ok(());
+        }
+        Err(anyhow!("`--format {name}` is a form of `{of}` only")).exit(Exit::Usage)
+    }
+}
+
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
     let session = Session::of(&cli.global);
-    if session.mermaid && !matches!(&cli.verb, Verb::Plan(plan) if plan.suite.is_some()) {
-        let what = "`--format mermaid` is a form of `plan --suite` only";
-        return Err(anyhow!(what)).exit(Exit::Usage);
+    if let Some(form) = session.form {
+        form.refuse_unless_planned(&cli.verb)?;
     }
     match cli.verb {
         Verb::E2e(args) => e2e::run(&session, &args),
@@ -106,12 +150,16 @@ impl Session {
             cli::EngineName::Docker => EngineName::Docker,
         });
         let format = match global.format {
-            cli::Format::Human | cli::Format::Mermaid => Format::Human,
             cli::Format::Json => Format::Json,
+            cli::Format::Human | cli::Format::Github | cli::Format::Mermaid => Format::Human,
+        };
+        let form = match global.format {
+            cli::Format::Github => Some(PlanForm::Github),
+            cli::Format::Mermaid => Some(PlanForm::Mermaid),
+            cli::Format::Human | cli::Format::Json => None,
         };
         let config_file = global.config.clone();
-        let mermaid = global.format == cli::Format::Mermaid;
-        Self { config_file, engine, format, mermaid, verbosity, config: OnceCell::new() }
+        Self { config_file, engine, format, form, verbosity, config: OnceCell::new() }
     }
 
     /// The configuration; read when first asked for, since `context --dir` does without.

@@ -46,7 +46,7 @@ impl Outlook {
         let named = render::named(&rendered);
         let tests = suite.test.is_some();
         let mut layout = Layout::of_suite(suite, &layout::pieces(survey), &named, tests);
-        let coming = Coming { suite, survey, rendered: &rendered, args: &[] };
+        let coming = Coming { suite, survey, rendered: &rendered, args: &[], shard: None };
         let forecast = Forecast::read(workspace, &memory.machine());
         let ways = forecast.of_suite(&mut layout, workspace, coming);
         Ok(Self::new(layout, ways, memory.limits))
