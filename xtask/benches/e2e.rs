@@ -78,7 +78,9 @@ fn copy() -> PathBuf {
     let copy = root.join("target/bench-e2e");
     if copy.exists() {
         let last = output(Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root));
-        run(Command::new("git").args(["fetch", "--quiet", "origin", last.trim()]).current_dir(&copy));
+        run(Command::new("git")
+            .args(["fetch", "--quiet", "origin", last.trim()])
+            .current_dir(&copy));
         let reset = ["reset", "--quiet", "--hard", "FETCH_HEAD"];
         run(Command::new("git").args(reset).current_dir(&copy));
     } else {
