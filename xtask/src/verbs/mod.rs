@@ -9,6 +9,7 @@ mod e2e;
 mod forecast;
 mod images;
 mod layout;
+mod lint;
 mod matrix;
 mod memory;
 mod missing;
@@ -43,22 +44,11 @@ enum Format {
     Json,
 }
 
-/// Forms of a plan for others than people and scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PlanForm {
-    /// For a workflow.
-    Github,
-    /// For documents.
-    Mermaid,
-}
-
 /// What the global flags come to.
 struct Session {
     config_file: Option<PathBuf>,
     engine: Option<EngineName>,
     format: Format,
-    /// A form that `plan` alone has.
-    form: Option<PlanForm>,
     verbosity: Verbosity,
     config: OnceCell<Config>,
 }
@@ -93,35 +83,37 @@ impl Run {
     }
 }
 
-impl PlanForm {
-    fn refuse_unless_planned(self, verb: &Verb) -> Result<()> {
-        let (name, of, is_so) = match (self, verb) {
-            (Self::Github, verb) => ("github", "plan", matches!(verb, Verb::Plan(_))),
-            (Self::Mermaid, verb) => {
-                let of_a_suite = matches!(verb, Verb::Plan(plan) if plan.suite.is_some());
-                ("mermaid", "plan --suite", of_a_suite)
-            }
-        };
-        if is_so {
-            return Ok(());
+/// Some forms are of one verb only.
+fn refuse_form(form: cli::Format, verb: &Verb) -> Result<()> {
+    let of_a_suite = matches!(verb, Verb::Plan(plan) if plan.suite.is_some());
+    let is_lint = matches!(verb, Verb::Lint(_));
+    let (name, verbs, is_so) = match form {
+        cli::Format::Human | cli::Format::Json => return Ok(()),
+        cli::Format::Github => {
+            ("github", "`plan` and `lint`", is_lint || matches!(verb, Verb::Plan(_)))
         }
-        Err(anyhow!("`--format {name}` is a form of `{of}` only")).exit(Exit::Usage)
+        cli::Format::Mermaid => ("mermaid", "`plan --suite`", of_a_suite),
+        cli::Format::Sarif => ("sarif", "`lint`", is_lint),
+    };
+    if is_so {
+        return Ok(());
     }
+    Err(anyhow!("`--format {name}` is a form of {verbs} only")).exit(Exit::Usage)
 }
 
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
     let session = Session::of(&cli.global);
-    if let Some(form) = session.form {
-        form.refuse_unless_planned(&cli.verb)?;
-    }
+    let form = cli.global.format;
+    refuse_form(form, &cli.verb)?;
     match cli.verb {
         Verb::E2e(args) => e2e::run(&session, &args),
         Verb::Images(args) => images::run(&session, &args),
-        Verb::Plan(args) => plan::run(&session, &args),
+        Verb::Plan(args) => plan::run(&session, &args, form),
         Verb::Why(args) => why::run(&session, &args),
         Verb::Context(args) => context::run(&session, &args),
         Verb::Cluster(args) => cluster::run(&session, &args),
+        Verb::Lint(cli::Lint {}) => lint::run(&session, form),
         Verb::Doctor(args) => doctor::run(&session, args.fix),
         Verb::Test(args) => test::run(&session, &args),
         Verb::Completions(args) => completions(args.shell),
@@ -151,15 +143,13 @@ impl Session {
         });
         let format = match global.format {
             cli::Format::Json => Format::Json,
-            cli::Format::Human | cli::Format::Github | cli::Format::Mermaid => Format::Human,
-        };
-        let form = match global.format {
-            cli::Format::Github => Some(PlanForm::Github),
-            cli::Format::Mermaid => Some(PlanForm::Mermaid),
-            cli::Format::Human | cli::Format::Json => None,
+            cli::Format::Human
+            | cli::Format::Github
+            | cli::Format::Mermaid
+            | cli::Format::Sarif => Format::Human,
         };
         let config_file = global.config.clone();
-        Self { config_file, engine, format, form, verbosity, config: OnceCell::new() }
+        Self { config_file, engine, format, verbosity, config: OnceCell::new() }
     }
 
     /// The configuration; read when first asked for, since `context --dir` does without.

@@ -7,7 +7,7 @@ use super::forecast::Forecast;
 use super::memory::Memory;
 use super::outlook::Outlook;
 use super::since::{self, Touched};
-use super::{Format, PlanForm, Session, matrix, survey};
+use super::{Format, Session, matrix, survey};
 use crate::cli;
 use crate::context::record;
 use crate::exit::Exit;
@@ -19,9 +19,9 @@ use crate::ui::{self, Verbosity, gantt, mermaid};
 /// Reasons a line names before it counts.
 const REASONS: usize = 3;
 
-pub(super) fn run(session: &Session, args: &cli::Plan) -> Result<Exit> {
+pub(super) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Result<Exit> {
     if let Some(rev) = &args.since {
-        return since(session, rev, &args.names);
+        return since(session, rev, &args.names, form);
     }
     let workspace = session.workspace()?;
     let suite = args.suite.as_deref().map(|name| super::e2e::suite(&workspace.config, name));
@@ -39,12 +39,12 @@ pub(super) fn run(session: &Session, args: &cli::Plan) -> Result<Exit> {
     let steps = outlook.as_ref().map(Outlook::steps).unwrap_or_default();
     let seconds = outlook.as_ref().map(Outlook::seconds);
     let plan = Plan { seconds, ..Plan::new(images, steps) };
-    match (session.format, session.form, &outlook) {
+    match (session.format, form, &outlook) {
         (Format::Json, ..) => print_json(&plan)?,
-        (Format::Human, Some(PlanForm::Mermaid), Some(outlook)) => {
+        (Format::Human, cli::Format::Mermaid, Some(outlook)) => {
             ui::data(mermaid::chart(&outlook.bars()).as_bytes())?;
         }
-        (Format::Human, Some(PlanForm::Github), _) => {
+        (Format::Human, cli::Format::Github, _) => {
             let suites = workspace.config.suites.keys().map(String::as_str);
             let suites = suites.filter(|name| args.suite.as_deref().is_none_or(|one| one == *name));
             let to_build = plan.to_build().map(|image| (image.name.clone(), image.seconds));
@@ -91,7 +91,12 @@ struct TouchedSuite<'a> {
 }
 
 /// What the change since `rev` touches.
-fn since(session: &Session, rev: &str, names: &[String]) -> Result<Exit> {
+fn since(
+    session: &Session,
+    rev: &str,
+    names: &[String],
+    form: cli::Format,
+) -> Result<Exit> {
     let config = session.config()?;
     let paths = Paths::of(&config.root);
     let Touched { commit, images, suites } = since::touched(config, &paths, rev, names)?;
@@ -102,7 +107,7 @@ fn since(session: &Session, rev: &str, names: &[String]) -> Result<Exit> {
             let (images, suites) = (images.collect(), suites.collect());
             print_json(&Change { version: 1, since: &commit, images, suites })?;
         }
-        Format::Human if session.form == Some(PlanForm::Github) => {
+        Format::Human if form == cli::Format::Github => {
             let last = |name: &str| record::read(&paths.record(name)).map(|last| last.seconds);
             let to_build = images.keys().map(|name| (name.clone(), last(name)));
             let suites = suites.keys().map(String::as_str).collect();
