@@ -50,4 +50,8 @@ doctor *args:
 
 # Ratios against named rivals: git status, sha256sum, podman build; makespans
 bench:
-    cargo bench --package xtask
+    cargo bench --package xtask --bench context --bench schedule
+
+# The gateway suite as a graph against the same steps in phases; a quarter of an hour
+bench-e2e:
+    cargo bench --package xtask --bench e2e

@@ -53,6 +53,8 @@ pub enum EngineName {
 pub enum Format {
     Human,
     Json,
+    /// A chart for documents: `plan --suite` only
+    Mermaid,
     /// `lint` only: for code scanning
     Sarif,
     /// `plan`: lines for `GITHUB_OUTPUT`; `lint`: annotations of a job
@@ -187,6 +189,7 @@ pub struct Images {
   cargo xtask plan                          all images
   cargo xtask plan --suite gateway          a suite: images, steps, critical path
   cargo xtask plan gateway --format json    for scripts
+  cargo xtask plan --suite gateway --format mermaid    a chart for documents
   cargo xtask plan --since origin/main      what a change touches: images, suites
   cargo xtask plan --format github >> \"$GITHUB_OUTPUT\"    a matrix for a workflow")]
 pub struct Plan {

@@ -387,3 +387,64 @@ fn faults_of_usage_end_with_2_and_say_where() {
     assert_eq!(pattern.code, Some(2), "{pattern:#?}");
     assert!(pattern.stderr.contains(".dockerignore:2"), "{pattern:#?}");
 }
+
+/// [`Case::of_two`] with a suite of both and one step.
+fn of_a_suite() -> Case {
+    Case::of_two().config(
+        "[images.api]\ndockerfile = 'api.Dockerfile'\n[images.web]\ndockerfile = 'web.Dockerfile'\n\
+         [clusters.c]\nname = 'c-e2e'\n\
+         [suites.s]\ncluster = 'c'\nimages = ['api', 'web']\ntest = { run = ['true'] }\n\
+         [[suites.s.steps]]\nname = 'seed'\nrun = ['true']\nimages = ['api']\n",
+    )
+}
+
+#[test]
+fn the_plan_of_a_suite_is_its_graph_with_times_of_past_runs() {
+    let case = of_a_suite();
+    let plan = |case: &Case| -> serde_json::Value {
+        let ran = case.ok(&["plan", "--suite", "s", "--format", "json"]);
+        serde_json::from_str(&ran.stdout).unwrap()
+    };
+    let told = |plan: &serde_json::Value| -> Vec<String> {
+        let steps = plan["steps"].as_array().unwrap().iter();
+        steps.map(|step| format!("{} {}", step["name"], step["needs"])).collect()
+    };
+    let never = plan(&case);
+    insta::assert_snapshot!(told(&never).join("\n"), @r#"
+        "cluster" []
+        "build api" []
+        "load api" ["cluster","build api"]
+        "build web" []
+        "load web" ["cluster","build web"]
+        "seed" ["cluster","load api"]
+        "test" ["seed","cluster"]
+        "#);
+    assert!(never["steps"].as_array().unwrap().iter().all(|step| step.get("seconds").is_none()));
+    case.ok(&["images"]);
+    case.ok(&["images", "--force"]);
+    case.write("src/a", "2");
+    let plan = plan(&case);
+    let build = &plan["steps"][1];
+    assert_eq!(
+        (build["name"].as_str(), build["action"].as_str()),
+        (Some("build api"), Some("rebuild"))
+    );
+    assert!(
+        build["seconds"].is_f64(),
+        "the last build's, since none like it is on record: {build}"
+    );
+    assert_eq!(plan["images"][0]["seconds"], build["seconds"]);
+    assert!(plan["seconds"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn the_chart_of_a_suite_is_a_form_of_its_plan_and_of_nothing_else() {
+    let case = of_a_suite();
+    let chart = case.ok(&["plan", "--suite", "s", "--format", "mermaid"]).stdout;
+    assert!(chart.starts_with("flowchart LR\n"), "{chart}");
+    for args in [&["plan"][..], &["images"], &["why", "api"], &["context"], &["e2e", "s"]] {
+        let ran = case.run(&[args, &["--format", "mermaid"]].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{args:?}");
+        assert!(ran.stderr.contains("`--format mermaid` is a form of `plan --suite` only"));
+    }
+}

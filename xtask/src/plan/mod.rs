@@ -15,6 +15,7 @@ pub use reason::Reason;
 
 use crate::context::Key;
 use crate::context::record::Record;
+use crate::event::Kind;
 
 /// The label that holds an image's key.
 pub const KEY_LABEL: &str = "dev.xtask.key";
@@ -25,6 +26,9 @@ pub struct Plan {
     pub version: u32,
     pub images: Vec<Planned>,
     pub steps: Vec<Step>,
+    /// What a suite's whole run is expected to take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
 }
 
 /// What would be done for one image.
@@ -38,7 +42,7 @@ pub struct Planned {
     pub reasons: Vec<Reason>,
     /// Bytes a build of it would reserve.
     pub memory: u64,
-    /// How long its last build took.
+    /// What a build of it is expected to take, from past ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
 }
@@ -50,13 +54,20 @@ pub enum Action {
     Skip,
 }
 
-/// One step of a suite, as the plan shows it.
+/// One node of a suite's graph, as the plan shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Step {
     pub name: String,
+    pub kind: Kind,
+    /// How it would be done, where there is more than one way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
     pub needs: Vec<String>,
+    /// What it took in past runs; none if it was never done this way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// On the longest path.
+    pub critical: bool,
 }
 
 /// All that is known of one image.
@@ -124,7 +135,7 @@ fn as_text<S: serde::Serializer>(key: &Key, to: S) -> Result<S::Ok, S::Error> {
 
 impl Plan {
     pub fn new(images: Vec<Planned>, steps: Vec<Step>) -> Self {
-        Self { version: 1, images, steps }
+        Self { version: 1, images, steps, seconds: None }
     }
 
     pub fn to_build(&self) -> impl Iterator<Item = &Planned> {

@@ -69,7 +69,8 @@ impl Past {
     /// What a piece of work is expected to take, in seconds; none if it was never done this way.
     pub fn seconds(&self, kind: Kind, name: &str, action: &str) -> Option<f64> {
         let times = self.times(kind, name, action);
-        median(&times[times.len().saturating_sub(LAST)..])
+        let seconds = median(&times[times.len().saturating_sub(LAST)..])?;
+        Some((seconds * 1000.0).round() / 1000.0)
     }
 }
 

@@ -4,8 +4,10 @@
 //! plain lines ([`plain`], anything else), JSON ([`json`], `--format json`).
 
 mod bars;
+pub mod gantt;
 mod github;
 mod json;
+pub mod mermaid;
 mod plain;
 pub mod text;
 pub mod tree;

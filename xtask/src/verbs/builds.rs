@@ -268,6 +268,16 @@ impl Drop for Stage {
     }
 }
 
+/// The images of a survey under the tags they have or are going to have.
+pub(super) fn shelf(survey: &Survey) -> Shelf {
+    let shelf = Shelf::default();
+    for one in &survey.images {
+        let id = one.held.as_ref().map(|held| held.id.clone()).unwrap_or_default();
+        shelf.put(&one.image.name, Ready { tag: one.planned.tag.clone(), id });
+    }
+    shelf
+}
+
 /// Images by name as they become ready, shared by the steps of a run.
 #[derive(Default)]
 pub(super) struct Shelf(Mutex<std::collections::BTreeMap<String, Ready>>);

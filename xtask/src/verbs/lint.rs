@@ -22,7 +22,7 @@ use crate::ui;
 pub(super) fn run(session: &Session, format: cli::Format) -> Result<Exit> {
     let findings = findings(session.config()?)?;
     match format {
-        cli::Format::Human => {
+        cli::Format::Human | cli::Format::Mermaid => {
             let lines: String = findings.iter().map(|one| report::text(one) + "\n").collect();
             ui::data(lines.as_bytes())?;
         }

@@ -17,6 +17,7 @@ mod matrix;
 mod memory;
 mod missing;
 mod opening;
+mod outlook;
 mod plan;
 mod since;
 mod survey;
@@ -51,8 +52,6 @@ struct Session {
     config_file: Option<PathBuf>,
     engine: Option<EngineName>,
     format: Format,
-    /// `plan` alone has a form for workflows.
-    github: bool,
     verbosity: Verbosity,
     config: OnceCell<Config>,
 }
@@ -87,23 +86,33 @@ impl Run {
     }
 }
 
+/// Some forms are of one verb only.
+fn refuse_form(form: cli::Format, verb: &Verb) -> Result<()> {
+    let of_a_suite = matches!(verb, Verb::Plan(plan) if plan.suite.is_some());
+    let is_lint = matches!(verb, Verb::Lint(_));
+    let (name, verbs, is_so) = match form {
+        cli::Format::Human | cli::Format::Json => return Ok(()),
+        cli::Format::Github => {
+            ("github", "`plan` and `lint`", is_lint || matches!(verb, Verb::Plan(_)))
+        }
+        cli::Format::Mermaid => ("mermaid", "`plan --suite`", of_a_suite),
+        cli::Format::Sarif => ("sarif", "`lint`", is_lint),
+    };
+    if is_so {
+        return Ok(());
+    }
+    Err(anyhow!("`--format {name}` is a form of {verbs} only")).exit(Exit::Usage)
+}
+
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
     let session = Session::of(&cli.global);
     let form = cli.global.format;
-    let known = match form {
-        cli::Format::Human | cli::Format::Json => true,
-        cli::Format::Github => matches!(cli.verb, Verb::Plan(_) | Verb::Lint(_)),
-        cli::Format::Sarif => matches!(cli.verb, Verb::Lint(_)),
-    };
-    if !known {
-        let message = "`--format github` is a form of `plan` and `lint` only, `sarif` of `lint`";
-        return Err(anyhow!(message)).exit(Exit::Usage);
-    }
+    refuse_form(form, &cli.verb)?;
     match cli.verb {
         Verb::E2e(args) => e2e::run(&session, &args),
         Verb::Images(args) => images::run(&session, &args),
-        Verb::Plan(args) => plan::run(&session, &args),
+        Verb::Plan(args) => plan::run(&session, &args, form),
         Verb::Why(args) => why::run(&session, &args),
         Verb::Context(args) => context::run(&session, &args),
         Verb::Cluster(args) => cluster::run(&session, &args),
@@ -147,11 +156,13 @@ impl Session {
         });
         let format = match global.format {
             cli::Format::Json => Format::Json,
-            cli::Format::Human | cli::Format::Sarif | cli::Format::Github => Format::Human,
+            cli::Format::Human
+            | cli::Format::Github
+            | cli::Format::Mermaid
+            | cli::Format::Sarif => Format::Human,
         };
         let config_file = global.config.clone();
-        let github = global.format == cli::Format::Github;
-        Self { config_file, engine, format, github, verbosity, config: OnceCell::new() }
+        Self { config_file, engine, format, verbosity, config: OnceCell::new() }
     }
 
     /// The configuration; read when first asked for, since `context --dir` does without.

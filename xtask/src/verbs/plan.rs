@@ -3,7 +3,9 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use super::forecast::Forecast;
 use super::memory::Memory;
+use super::outlook::Outlook;
 use super::since::{self, Touched};
 use super::{Format, Session, matrix, survey};
 use crate::cli;
@@ -12,41 +14,50 @@ use crate::exit::Exit;
 use crate::paths::Paths;
 use crate::plan::{Action, Plan, Planned, Reason};
 use crate::ui::text::{BOLD, DIM, GREEN, OFF, YELLOW, bytes, plural, seconds, some};
-use crate::ui::{self, Verbosity};
+use crate::ui::{self, Verbosity, gantt, mermaid};
 
 /// Reasons a line names before it counts.
 const REASONS: usize = 3;
 
-pub(super) fn run(session: &Session, args: &cli::Plan) -> Result<Exit> {
+pub(super) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Result<Exit> {
     if let Some(rev) = &args.since {
-        return since(session, rev, &args.names);
+        return since(session, rev, &args.names, form);
     }
     let workspace = session.workspace()?;
-    let (names, steps, cluster) = match &args.suite {
-        Some(name) => {
-            let suite = super::e2e::suite(&workspace.config, name)?;
-            let cluster = workspace.config.clusters.get(&suite.cluster);
-            (suite.images.clone(), super::e2e::planned_steps(suite), cluster)
-        }
-        None => (args.names.clone(), Vec::new(), None),
-    };
-    let survey = survey::survey(&workspace, &names, false)?;
+    let suite = args.suite.as_deref().map(|name| super::e2e::suite(&workspace.config, name));
+    let suite = suite.transpose()?;
+    let names = suite.map_or(&args.names, |suite| &suite.images);
+    let survey = survey::survey(&workspace, names, false)?;
+    let cluster = suite.and_then(|suite| workspace.config.clusters.get(&suite.cluster));
+    let memory = Memory::look(&workspace, None, cluster)?;
+    let outlook = suite.map(|suite| Outlook::of(&workspace, suite, &survey, &memory));
+    let outlook = outlook.transpose()?;
+    let forecast = Forecast::read(&workspace, &memory.machine());
     let configured: Vec<u64> = survey.images.iter().map(|one| one.image.memory).collect();
-    let plan = Plan::new(survey.images.into_iter().map(|image| image.planned).collect(), steps);
-    match session.format {
-        Format::Json => print_json(&plan)?,
-        Format::Human if session.github => {
+    let expected = |planned: Planned| Planned { seconds: forecast.build(&planned), ..planned };
+    let images = survey.images.into_iter().map(|image| expected(image.planned)).collect();
+    let steps = outlook.as_ref().map(Outlook::steps).unwrap_or_default();
+    let seconds = outlook.as_ref().map(Outlook::seconds);
+    let plan = Plan { seconds, ..Plan::new(images, steps) };
+    match (session.format, form, &outlook) {
+        (Format::Json, ..) => print_json(&plan)?,
+        (Format::Human, cli::Format::Mermaid, Some(outlook)) => {
+            ui::data(mermaid::chart(&outlook.bars()).as_bytes())?;
+        }
+        (Format::Human, cli::Format::Github, _) => {
             let suites = workspace.config.suites.keys().map(String::as_str);
             let suites = suites.filter(|name| args.suite.as_deref().is_none_or(|one| one == *name));
             let to_build = plan.to_build().map(|image| (image.name.clone(), image.seconds));
             let (to_build, suites) = (to_build.collect::<Vec<_>>(), suites.collect());
             ui::data(matrix::lines(&workspace.config, &to_build, &suites)?.as_bytes())?;
         }
-        Format::Human => {
-            let budget = Memory::look(&workspace, None, cluster)?.budget;
+        (Format::Human, ..) => {
             let detailed = session.verbosity >= Verbosity::Verbose;
-            let budget = if detailed { budget.all() } else { budget.to_string() };
-            ui::data(human(&plan, &configured, &budget).as_bytes())?;
+            let budget = if detailed { memory.budget.all() } else { memory.budget.to_string() };
+            let mut lines = images_told(&plan, &configured);
+            lines.extend(outlook.iter().flat_map(told));
+            lines.push(format!("{DIM}{budget}{OFF}\n"));
+            ui::data(lines.join("\n").as_bytes())?;
         }
     }
     Ok(Exit::Done)
@@ -80,7 +91,12 @@ struct TouchedSuite<'a> {
 }
 
 /// What the change since `rev` touches.
-fn since(session: &Session, rev: &str, names: &[String]) -> Result<Exit> {
+fn since(
+    session: &Session,
+    rev: &str,
+    names: &[String],
+    form: cli::Format,
+) -> Result<Exit> {
     let config = session.config()?;
     let paths = Paths::of(&config.root);
     let Touched { commit, images, suites } = since::touched(config, &paths, rev, names)?;
@@ -91,7 +107,7 @@ fn since(session: &Session, rev: &str, names: &[String]) -> Result<Exit> {
             let (images, suites) = (images.collect(), suites.collect());
             print_json(&Change { version: 1, since: &commit, images, suites })?;
         }
-        Format::Human if session.github => {
+        Format::Human if form == cli::Format::Github => {
             let last = |name: &str| record::read(&paths.record(name)).map(|last| last.seconds);
             let to_build = images.keys().map(|name| (name.clone(), last(name)));
             let suites = suites.keys().map(String::as_str).collect();
@@ -115,22 +131,33 @@ fn since(session: &Session, rev: &str, names: &[String]) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn human(plan: &Plan, configured: &[u64], budget: &str) -> String {
+fn images_told(plan: &Plan, configured: &[u64]) -> Vec<String> {
     let images = plan.images.iter().zip(configured);
     let mut lines: Vec<String> = images.map(|(image, memory)| line(image, *memory)).collect();
     let (build, skip) = (plan.to_build().count(), plan.images.len() - plan.to_build().count());
     lines.push(format!("{BOLD}{build} to build, {skip} up to date{OFF}"));
-    for step in &plan.steps {
-        let after = if step.needs.is_empty() {
-            String::new()
-        } else {
-            format!(" after {}", step.needs.join(", "))
-        };
-        lines.push(format!("step  {}{DIM}{after}{OFF}", step.name));
-    }
-    lines.push(format!("{DIM}{budget}{OFF}"));
+    lines
+}
+
+/// The graph over time, and what it comes to.
+fn told(outlook: &Outlook) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    lines.extend(gantt::lines(&outlook.bars(), ui::rich()));
+    let (path, time) = outlook.critical_path();
+    let path = path.join(" → ");
     lines.push(String::new());
-    lines.join("\n")
+    lines.push(format!("{BOLD}{}{OFF} expected{}", seconds(outlook.seconds()), unknown(outlook)));
+    lines.push(format!("critical path (*), {}: {path}", seconds(time)));
+    lines
+}
+
+fn unknown(outlook: &Outlook) -> String {
+    match outlook.unknown() {
+        0 => String::new(),
+        count => {
+            format!(", guessing at {} not yet seen on this machine", plural(count as u64, "node"))
+        }
+    }
 }
 
 fn line(image: &Planned, configured: u64) -> String {
@@ -138,7 +165,7 @@ fn line(image: &Planned, configured: u64) -> String {
     match image.action {
         Action::Skip => format!("{GREEN}skip {OFF} {}  {DIM}{reasons}{OFF}", image.name),
         Action::Build => {
-            let last = image.seconds.map(|time| format!(", took {} last time", seconds(time)));
+            let last = image.seconds.map(|time| format!(", {} expected", seconds(time)));
             let memory = reserved(image.memory, configured);
             let figures = format!("{memory}{}", last.unwrap_or_default());
             format!("{YELLOW}build{OFF} {}  {reasons}  {DIM}{figures}{OFF}", image.name)

@@ -2,7 +2,7 @@
 //!
 //! The graph is in [`super::layout`]; [`run`] does it, [`step`] applies and waits.
 
-mod render;
+pub(super) mod render;
 mod run;
 mod step;
 
@@ -16,10 +16,10 @@ use super::memory::Memory;
 use super::survey::{self, Survey};
 use super::{Session, opening};
 use crate::cli;
-use crate::config::{Config, Step, Suite};
+use crate::config::{Config, Suite};
 use crate::event::{Event, Summary};
 use crate::exit::{Exit, WithExit as _};
-use crate::plan::{self, Action};
+use crate::plan::Action;
 use crate::ui;
 
 pub(super) fn run(session: &Session, args: &cli::E2e) -> Result<Exit> {
@@ -64,16 +64,6 @@ pub(super) fn suite<'a>(config: &'a Config, name: &str) -> Result<&'a Suite> {
         let message = format!("there is no suite `{name}` in `{}`", config.file.display());
         anyhow!("{message}\nhint: it has {}", known.join(", ")).exit(Exit::Usage)
     })
-}
-
-/// The steps of a suite as a plan shows them.
-pub(super) fn planned_steps(suite: &Suite) -> Vec<plan::Step> {
-    let step = |step: &Step| plan::Step {
-        name: step.name.clone(),
-        needs: step.needs.clone(),
-        seconds: None,
-    };
-    suite.steps.iter().map(step).collect()
 }
 
 /// A command that knows nothing of shards would run all tests in each.

@@ -10,7 +10,7 @@ use crate::deploy::{self, Rendered};
 use crate::process::Tool;
 
 /// By step; none for a step that applies nothing.
-pub(super) fn render_all(
+pub(in crate::verbs) fn render_all(
     suite: &Suite,
     tags: &BTreeMap<String, String>,
     folder: &Path,
@@ -45,7 +45,7 @@ pub(super) fn render(
 }
 
 /// By step, the images its manifests name.
-pub(super) fn named(rendered: &[Option<Rendered>]) -> Vec<Vec<String>> {
+pub(in crate::verbs) fn named(rendered: &[Option<Rendered>]) -> Vec<Vec<String>> {
     let named = |one: &Option<Rendered>| one.as_ref().map(|one| one.images.clone());
     rendered.iter().map(|one| named(one).unwrap_or_default()).collect()
 }

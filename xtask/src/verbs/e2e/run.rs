@@ -70,11 +70,7 @@ impl<'a> E2e<'a> {
         let Common { workspace, run, survey, memory } = common;
         let wanted = workspace.config.clusters.get(&suite.cluster);
         let wanted = wanted.with_context(|| format!("there is no cluster `{}`", suite.cluster))?;
-        let shelf = Shelf::default();
-        for one in &survey.images {
-            let id = one.held.as_ref().map(|held| held.id.clone()).unwrap_or_default();
-            shelf.put(&one.image.name, Ready { tag: one.planned.tag.clone(), id });
-        }
+        let shelf = builds::shelf(survey);
         let rendered = render_all(suite, &shelf.tags(), &run.paths.folder().join("manifests"))?;
         let tests = suite.test.is_some() && !args.no_test;
         let mut layout =

@@ -1,0 +1,117 @@
+//! The whole run of a suite before it is begun: its graph, how each node is going to be done, and when.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::e2e::render;
+use super::forecast::{Coming, Forecast};
+use super::layout::{self, Layout};
+use super::memory::Memory;
+use super::survey::Survey;
+use super::{Workspace, builds};
+use crate::config::Suite;
+use crate::event::Kind;
+use crate::plan;
+use crate::process;
+use crate::schedule::{Limits, NodeId, Timeline, simulate};
+use crate::ui;
+use crate::ui::gantt::Bar;
+
+/// What a run of a suite is going to be.
+pub(super) struct Outlook {
+    layout: Layout,
+    /// By node.
+    ways: Vec<String>,
+    timeline: Timeline,
+    critical: BTreeSet<NodeId>,
+}
+
+impl Outlook {
+    /// Looks ahead; the manifests are rendered to learn which images they name, in a folder of no duration.
+    pub(super) fn of(
+        workspace: &Workspace,
+        suite: &Suite,
+        survey: &Survey,
+        memory: &Memory,
+    ) -> Result<Self> {
+        let rendered = if process::find("kubectl").is_some() {
+            let folder = tempfile::tempdir()?;
+            render::render_all(suite, &builds::shelf(survey).tags(), folder.path())?
+        } else {
+            let what = "kubectl is not on PATH: which images the manifests name is not known";
+            ui::say(&format!("warning: {what}\nhint: cargo xtask doctor --fix"));
+            vec![None; suite.steps.len()]
+        };
+        let named = render::named(&rendered);
+        let tests = suite.test.is_some();
+        let mut layout = Layout::of_suite(suite, &layout::pieces(survey), &named, tests);
+        let coming = Coming { suite, survey, rendered: &rendered, args: &[], shard: None };
+        let forecast = Forecast::read(workspace, &memory.machine());
+        let ways = forecast.of_suite(&mut layout, workspace, coming);
+        Ok(Self::new(layout, ways, memory.limits))
+    }
+
+    fn new(layout: Layout, ways: Vec<String>, limits: Limits) -> Self {
+        let timeline = simulate(&layout.graph, limits);
+        let critical = layout.graph.critical_path().into_iter().collect();
+        Self { layout, ways, timeline, critical }
+    }
+
+    /// What the whole is expected to take, in seconds; guesses stand for what is not known.
+    pub(super) fn seconds(&self) -> f64 {
+        self.timeline.makespan()
+    }
+
+    /// How many nodes there is no past run of.
+    pub(super) fn unknown(&self) -> usize {
+        self.layout.expected.iter().filter(|seconds| seconds.is_none()).count()
+    }
+
+    /// Names along the longest path, and what it takes.
+    pub(super) fn critical_path(&self) -> (Vec<String>, f64) {
+        let path = self.layout.graph.critical_path();
+        let nodes = path.iter().map(|id| &self.layout.graph.nodes[*id]);
+        (
+            nodes.clone().map(|node| node.name.clone()).collect(),
+            nodes.map(|node| node.seconds).sum(),
+        )
+    }
+
+    /// As the plan's JSON has them.
+    pub(super) fn steps(&self) -> Vec<plan::Step> {
+        let told = self.layout.told().into_iter().enumerate();
+        told.map(|(id, node)| plan::Step {
+            name: node.name,
+            kind: node.kind,
+            action: (node.kind != Kind::Test).then(|| self.ways[id].clone()),
+            needs: node.needs,
+            seconds: node.seconds,
+            critical: self.critical.contains(&id),
+        })
+        .collect()
+    }
+
+    pub(super) fn bars(&self) -> Vec<Bar> {
+        let nodes = self.layout.graph.nodes.iter().enumerate();
+        nodes
+            .map(|(id, node)| {
+                let kind = self.layout.work[id].kind();
+                let way = if kind == Kind::Test || self.ways[id] == "build" {
+                    ""
+                } else {
+                    &self.ways[id]
+                };
+                Bar {
+                    name: node.name.clone(),
+                    way: way.to_owned(),
+                    needs: node.needs.clone(),
+                    start: self.timeline.starts[id],
+                    end: self.timeline.ends[id],
+                    seconds: self.layout.expected[id],
+                    critical: self.critical.contains(&id),
+                }
+            })
+            .collect()
+    }
+}
