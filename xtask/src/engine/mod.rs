@@ -24,6 +24,7 @@ mod build;
 mod cgroup;
 mod command;
 mod facts;
+mod forget;
 mod holdings;
 mod kernel_log;
 pub mod learn;

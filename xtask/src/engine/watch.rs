@@ -4,13 +4,17 @@
 //! processes took 39 MB). Anonymous memory has no peak counter, so it is sampled five times a second: of the build's
 //! control group where there is one, and of the engine program's process tree outside of it.
 //!
+//! A docker that has put RUN into a group of its own is measured there while a single build of ours is running; of
+//! builds side by side nothing can be said, and nothing is learned. (`BuildKit` even runs a step
+//! that two of them have in common only once.) It ends its RUN processes itself when its client goes.
+//!
 //! podman must not be ended while it writes an image: a half-written one stays in the store, and every `podman images` on
 //! the machine fails from then on (seen, 4.3.1). So what is ended is the RUN process: podman then
 //! fails by itself, and tidies up. Only a podman that goes on is ended too, after a while.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +22,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::{Ending, GRACE, stop};
 
-use super::cgroup::Cgroup;
+use super::Kind;
+use super::cgroup::{self, Cgroup, Daemons};
+use super::command::some_cpus;
 
 const PACE: Duration = Duration::from_millis(200);
 /// While a build is being ended.
@@ -33,8 +39,21 @@ pub(super) struct Seen {
     pub kills: u64,
     /// Every process of the tree that was seen: number and start time.
     pub processes: BTreeSet<(i32, u64)>,
+    /// Groups of docker's daemon that were there while no other build of ours was.
+    pub groups: BTreeSet<String>,
     /// Why it was ended from here.
     pub ousted: Option<Ending>,
+    /// docker has put RUN where it was told to.
+    in_own_group: bool,
+    /// Another build of ours may have been what was seen.
+    in_company: bool,
+}
+
+impl Seen {
+    /// What can be said of a build now that it has ended.
+    fn settled(self) -> Self {
+        if self.in_company { Self { peak: None, ..self } } else { self }
+    }
 }
 
 /// How long a build may take, and may say nothing.
@@ -73,18 +92,73 @@ impl Limits {
     }
 }
 
-/// Watches until the sender of `done` is dropped. With a control group, ends the build at its limits.
-pub(super) fn watch(
-    program: u32,
-    cgroup: Option<&Cgroup>,
-    limits: &Limits,
-    done: &Receiver<()>,
-) -> Seen {
+/// Where the programs of a build's RUN are to be found.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place<'a> {
+    /// podman's: in the group made for the build, if one could be made.
+    Podman(Option<&'a Cgroup>),
+    /// docker's: there, or in a group of the daemon's own.
+    Docker(Option<&'a Cgroup>),
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn of(engine: Kind, cgroup: Option<&'a Cgroup>) -> Self {
+        match engine {
+            Kind::Podman => Place::Podman(cgroup),
+            Kind::Docker => Place::Docker(cgroup),
+        }
+    }
+
+    /// Leaves RUN only `cpus` of the CPUs. podman is told so on its command line.
+    pub(super) fn confine(self, cpus: Option<usize>) {
+        if let Place::Docker(Some(cgroup)) = self
+            && let Some(cpus) = cpus.and_then(some_cpus)
+        {
+            cgroup.confine(&cpus);
+        }
+    }
+
+    /// The group by which a build is ended from here.
+    fn to_end(self) -> Option<&'a Cgroup> {
+        match self {
+            Place::Podman(cgroup) => cgroup,
+            Place::Docker(_) => None,
+        }
+    }
+}
+
+/// Builds by docker that this process has running.
+static DOCKERS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a build by docker for as long as it lives.
+#[derive(Debug)]
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        DOCKERS.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        DOCKERS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Watches until the sender of `done` is dropped. Where RUN has a control group that podman is ended by, ends the
+/// build at its limits.
+pub(super) fn watch(program: u32, place: Place, limits: &Limits, done: &Receiver<()>) -> Seen {
+    let _counted = matches!(place, Place::Docker(_)).then(Counted::new);
     let mut seen = Seen::default();
     let mut ousted_at = None;
     loop {
-        sample(program, cgroup, &mut seen);
-        if let Some(cgroup) = cgroup {
+        match place {
+            Place::Podman(cgroup) => sample(program, cgroup, &mut seen),
+            Place::Docker(cgroup) => sample_docker(cgroup, &mut seen),
+        }
+        if let Some(cgroup) = place.to_end() {
             if seen.ousted.is_none() {
                 seen.ousted = limits.reached();
             }
@@ -94,7 +168,7 @@ pub(super) fn watch(
         }
         match done.recv_timeout(if ousted_at.is_some() { HURRY } else { PACE }) {
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return seen,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return seen.settled(),
         }
     }
 }
@@ -133,6 +207,32 @@ fn sample(program: u32, cgroup: Option<&Cgroup>, seen: &mut Seen) {
         seen.peak = seen.peak.max(Some(bytes));
     }
     seen.kills = seen.kills.max(cgroup.map_or(0, Cgroup::kills));
+}
+
+/// docker's own program is but a client: only what RUN takes is of interest.
+fn sample_docker(cgroup: Option<&Cgroup>, seen: &mut Seen) {
+    if let Some(cgroup) = cgroup
+        && (seen.in_own_group || !cgroup.processes().is_empty())
+    {
+        if !seen.in_own_group {
+            *seen = Seen { in_own_group: true, ..Seen::default() };
+        }
+        seen.peak = seen.peak.max(cgroup.anonymous());
+        seen.kills = seen.kills.max(cgroup.kills());
+        return;
+    }
+    let groups = cgroup::daemons();
+    if groups.is_empty() {
+        return;
+    }
+    if DOCKERS.load(Ordering::Relaxed) > 1 {
+        seen.in_company = true;
+        return;
+    }
+    let bytes = groups.iter().filter_map(Daemons::anonymous).sum();
+    seen.peak = seen.peak.max(Some(bytes));
+    seen.kills = seen.kills.max(groups.iter().map(Daemons::kills).max().unwrap_or(0));
+    seen.groups.extend(groups.iter().map(Daemons::name));
 }
 
 /// A process and all below it.
