@@ -23,7 +23,7 @@ use super::command::Site;
 use super::forget::Untrusted;
 use super::kernel_log::{KernelLog, Kill};
 use super::oom::{self, Evidence};
-use super::watch::{Limits, Place, Seen};
+use super::watch::{Limits, Seen, Watched};
 use super::{ANSWER, Engine, Facts, Held, Kind, Order, command, leftovers, watch};
 
 /// Last lines of a build's output that are searched for signs of a kill.
@@ -178,13 +178,19 @@ impl Engine {
                 with_care: self.kind == Kind::Podman && cgroup.is_some(),
             },
         )?;
-        let place = Place::of(self.kind, cgroup.as_ref());
-        place.confine(order.cpus);
+        if self.kind == Kind::Docker {
+            confine(cgroup.as_ref(), order.cpus);
+        }
         let kernel = Kernel::from_now(self.kind, facts.remote);
         let begun = SystemTime::now();
         let mut said = Said::default();
         let limits = Limits::from_now(order.timeout, order.silence);
-        let (end, seen) = run(&tool, local.then_some(place), &limits, |line| {
+        let tell = |bytes| {
+            events.emit(Event::BuildMemory { image: order.image.to_owned(), bytes });
+        };
+        let watched =
+            local.then_some(Watched { kind: self.kind, cgroup: cgroup.as_ref(), tell: &tell });
+        let (end, seen) = run(&tool, watched, &limits, |line| {
             limits.heard();
             let line = said.hear(line);
             events.emit(Event::BuildLine { image: order.image.to_owned(), line });
@@ -261,6 +267,13 @@ fn beside(stage: &Path) -> anyhow::Result<tempfile::TempDir> {
         .prefix(".engine-")
         .tempdir_in(place)
         .with_context(|| format!("failed to make a folder in `{}`", place.display()))
+}
+
+/// Leaves what is put into the group so many CPUs.
+fn confine(cgroup: Option<&Cgroup>, cpus: Option<usize>) {
+    if let Some((cgroup, cpus)) = cgroup.zip(cpus.and_then(command::some_cpus)) {
+        cgroup.confine(&cpus);
+    }
 }
 
 /// The kernel's own witnesses, from before the build on.
@@ -341,7 +354,7 @@ fn id_in(file: &Path) -> Option<String> {
 /// Runs the command, measuring it where it runs on this machine.
 fn run(
     tool: &Tool,
-    place: Option<Place>,
+    watched: Option<Watched>,
     limits: &Limits,
     mut on_line: impl FnMut(&[u8]),
 ) -> (Result<Output, Failure>, Seen) {
@@ -353,7 +366,7 @@ fn run(
         let (running, done) = channel();
         let id = child.id();
         let watcher = scope.spawn(move || {
-            place.map(|place| watch::watch(id, place, limits, &done)).unwrap_or_default()
+            watched.map(|watched| watch::watch(id, watched, limits, &done)).unwrap_or_default()
         });
         let end = child.wait(|_, line| on_line(line));
         drop(running);

@@ -304,12 +304,16 @@ fn remove(path: &str, version: Version) {
         Version::Two => vec![PathBuf::from(MOUNT)],
         Version::One => folders(Path::new(MOUNT)),
     };
-    mounts.iter().for_each(|mount| remove_folder(&mount.join(path)));
+    for mount in mounts {
+        remove_folder(&mount.join(path));
+    }
 }
 
 /// A group with those below it. Most controllers do not have it.
 fn remove_folder(folder: &Path) {
-    folders(folder).iter().for_each(|folder| remove_folder(folder));
+    for below in folders(folder) {
+        remove_folder(&below);
+    }
     fs_err::remove_dir(folder).ok();
 }
 

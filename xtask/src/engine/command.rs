@@ -159,7 +159,8 @@ fn docker(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
     let bundle = Path::new(HOST_BUNDLE);
     let trusted = order.trust_host_ca
         && bundle.metadata().is_ok_and(|file| file.is_file() && file.len() <= LARGEST_SECRET);
-    let text = if trusted { at_runs(text, host_bundle) } else { Cow::Borrowed(text) };
+    let text =
+        if trusted { at_runs(text, |run| Some(host_bundle(run))) } else { Cow::Borrowed(text) };
     fs_err::write(&copy, text.as_bytes())?;
     fs_err::write(site.aside.join("Dockerfile.dockerignore"), NOTHING)?;
     let tool = site.engine.tool().env("DOCKER_BUILDKIT", "1");
@@ -204,9 +205,9 @@ fn honest_mount(run: &RunInstruction) -> Option<(usize, String)> {
 }
 
 /// The host's CA certificates for a RUN, as the secret they need not be: no layer and no cache key has them.
-fn host_bundle(run: &RunInstruction) -> Option<(usize, String)> {
+fn host_bundle(run: &RunInstruction) -> (usize, String) {
     let mount = format!(" --mount=type=secret,id={BUNDLE_SECRET},target={HOST_BUNDLE},mode=0444");
-    Some((run.run.span.end, mount))
+    (run.run.span.end, mount)
 }
 
 /// `bind` is what a mount is when it does not say.
@@ -283,8 +284,8 @@ mod tests {
         let expected = text
             .replace("RUN x", &format!("RUN {mount} x"))
             .replace("run -", &format!("run {mount} -"));
-        assert_eq!(at_runs(text, host_bundle), expected);
-        assert_eq!(at_runs("FROM scratch\n", host_bundle), "FROM scratch\n");
+        assert_eq!(at_runs(text, |run| Some(host_bundle(run))), expected);
+        assert_eq!(at_runs("FROM scratch\n", |run| Some(host_bundle(run))), "FROM scratch\n");
     }
 
     #[test]

@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::event::MEMORY_PACE;
 use crate::process::{Ending, GRACE, stop};
 
 use super::Kind;
 use super::cgroup::{self, Cgroup, Daemons};
-use super::command::some_cpus;
 
 const PACE: Duration = Duration::from_millis(200);
 /// While a build is being ended.
@@ -92,39 +92,14 @@ impl Limits {
     }
 }
 
-/// Where the programs of a build's RUN are to be found.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Place<'a> {
-    /// podman's: in the group made for the build, if one could be made.
-    Podman(Option<&'a Cgroup>),
-    /// docker's: there, or in a group of the daemon's own.
-    Docker(Option<&'a Cgroup>),
-}
-
-impl<'a> Place<'a> {
-    pub(super) fn of(engine: Kind, cgroup: Option<&'a Cgroup>) -> Self {
-        match engine {
-            Kind::Podman => Place::Podman(cgroup),
-            Kind::Docker => Place::Docker(cgroup),
-        }
-    }
-
-    /// Leaves RUN only `cpus` of the CPUs. podman is told so on its command line.
-    pub(super) fn confine(self, cpus: Option<usize>) {
-        if let Place::Docker(Some(cgroup)) = self
-            && let Some(cpus) = cpus.and_then(some_cpus)
-        {
-            cgroup.confine(&cpus);
-        }
-    }
-
-    /// The group by which a build is ended from here.
-    fn to_end(self) -> Option<&'a Cgroup> {
-        match self {
-            Place::Podman(cgroup) => cgroup,
-            Place::Docker(_) => None,
-        }
-    }
+/// Where a build is looked at, and who hears what it holds.
+#[derive(Clone, Copy)]
+pub(super) struct Watched<'a> {
+    pub kind: Kind,
+    /// The group made for its RUN, if one could be.
+    pub cgroup: Option<&'a Cgroup>,
+    /// Told bytes, every [`MEMORY_PACE`].
+    pub tell: &'a (dyn Fn(u64) + Sync),
 }
 
 /// Builds by docker that this process has running.
@@ -147,18 +122,25 @@ impl Drop for Counted {
     }
 }
 
-/// Watches until the sender of `done` is dropped. Where RUN has a control group that podman is ended by, ends the
-/// build at its limits.
-pub(super) fn watch(program: u32, place: Place, limits: &Limits, done: &Receiver<()>) -> Seen {
-    let _counted = matches!(place, Place::Docker(_)).then(Counted::new);
+/// Watches until the sender of `done` is dropped. A build by podman with a control group is ended at its limits.
+pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Receiver<()>) -> Seen {
+    let Watched { kind, cgroup, tell } = watched;
+    let _counted = (kind == Kind::Docker).then(Counted::new);
     let mut seen = Seen::default();
     let mut ousted_at = None;
+    let mut told_at: Option<Instant> = None;
     loop {
-        match place {
-            Place::Podman(cgroup) => sample(program, cgroup, &mut seen),
-            Place::Docker(cgroup) => sample_docker(cgroup, &mut seen),
+        let bytes = match kind {
+            Kind::Podman => sample(program, cgroup, &mut seen),
+            Kind::Docker => sample_docker(cgroup, &mut seen),
+        };
+        if let Some(bytes) = bytes
+            && told_at.is_none_or(|at| at.elapsed() >= MEMORY_PACE)
+        {
+            told_at = Some(Instant::now());
+            tell(bytes);
         }
-        if let Some(cgroup) = place.to_end() {
+        if let Some(cgroup) = cgroup.filter(|_| kind == Kind::Podman) {
             if seen.ousted.is_none() {
                 seen.ousted = limits.reached();
             }
@@ -187,7 +169,8 @@ fn oust(program: u32, cgroup: &Cgroup, since: Instant) {
     }
 }
 
-fn sample(program: u32, cgroup: Option<&Cgroup>, seen: &mut Seen) {
+/// Gives back the bytes there are now, if they can be measured.
+fn sample(program: u32, cgroup: Option<&Cgroup>, seen: &mut Seen) -> Option<u64> {
     let inside: BTreeSet<i32> =
         cgroup.map(Cgroup::processes).unwrap_or_default().into_iter().collect();
     let group = cgroup.and_then(Cgroup::anonymous);
@@ -203,36 +186,35 @@ fn sample(program: u32, cgroup: Option<&Cgroup>, seen: &mut Seen) {
             bytes += own.unwrap_or(0);
         }
     }
-    if measured {
-        seen.peak = seen.peak.max(Some(bytes));
-    }
+    let measured = measured.then_some(bytes);
+    seen.peak = seen.peak.max(measured);
     seen.kills = seen.kills.max(cgroup.map_or(0, Cgroup::kills));
+    measured
 }
 
 /// docker's own program is but a client: only what RUN takes is of interest.
-fn sample_docker(cgroup: Option<&Cgroup>, seen: &mut Seen) {
-    if let Some(cgroup) = cgroup
-        && (seen.in_own_group || !cgroup.processes().is_empty())
-    {
-        if !seen.in_own_group {
-            *seen = Seen { in_own_group: true, ..Seen::default() };
+fn sample_docker(cgroup: Option<&Cgroup>, seen: &mut Seen) -> Option<u64> {
+    let (bytes, kills) = match cgroup {
+        Some(cgroup) if seen.in_own_group || !cgroup.processes().is_empty() => {
+            if !seen.in_own_group {
+                *seen = Seen { in_own_group: true, ..Seen::default() };
+            }
+            (cgroup.anonymous(), cgroup.kills())
         }
-        seen.peak = seen.peak.max(cgroup.anonymous());
-        seen.kills = seen.kills.max(cgroup.kills());
-        return;
-    }
-    let groups = cgroup::daemons();
-    if groups.is_empty() {
-        return;
-    }
-    if DOCKERS.load(Ordering::Relaxed) > 1 {
-        seen.in_company = true;
-        return;
-    }
-    let bytes = groups.iter().filter_map(Daemons::anonymous).sum();
-    seen.peak = seen.peak.max(Some(bytes));
-    seen.kills = seen.kills.max(groups.iter().map(Daemons::kills).max().unwrap_or(0));
-    seen.groups.extend(groups.iter().map(Daemons::name));
+        _ => {
+            let groups = cgroup::daemons();
+            seen.in_company |= !groups.is_empty() && DOCKERS.load(Ordering::Relaxed) > 1;
+            if groups.is_empty() || seen.in_company {
+                return None;
+            }
+            seen.groups.extend(groups.iter().map(Daemons::name));
+            let bytes = groups.iter().filter_map(Daemons::anonymous).sum();
+            (Some(bytes), groups.iter().map(Daemons::kills).max().unwrap_or(0))
+        }
+    };
+    seen.peak = seen.peak.max(bytes);
+    seen.kills = seen.kills.max(kills);
+    bytes
 }
 
 /// A process and all below it.
