@@ -357,3 +357,16 @@ fn a_hundred_thousand_files_take_less_than_64_mib() {
         assert!(peak > 4 * MIB && peak < 64 * MIB, "{turn}: {} MiB", peak / MIB);
     }
 }
+
+/// A load is `engine save` piped into a node's import: three GiB of it, here between two plain programs.
+#[test]
+fn three_gib_go_from_one_program_to_another_past_us() {
+    let before = high_water_mark(std::process::id()).unwrap();
+    let source = Tool::new("head").args(["--bytes=3G", "/dev/zero"]);
+    let sink = Tool::new("wc").arg("--bytes");
+    let sent = source.limit(Duration::from_mins(5)).pipe_into(&sink.limit(Duration::from_mins(5)));
+    assert_eq!(sent.unwrap().tail, [(3_u64 << 30).to_string()]);
+    let grown = high_water_mark(std::process::id()).unwrap() - before;
+    println!("{} MiB more than before the pipe", grown / MIB);
+    assert!(grown < 16 * MIB, "{} MiB", grown / MIB);
+}

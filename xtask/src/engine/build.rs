@@ -204,6 +204,9 @@ impl Engine {
         if let Some(parent) = parent {
             self.remove_remains(facts, |path| path == parent);
         }
+        if seen.ousted.is_some() {
+            self.remove_half_written(facts);
+        }
         let kills = kernel.kills(name.as_deref(), &seen);
         let id = id_in(&command::id_file(aside.path()));
         let killed = oom::judge(&Evidence {

@@ -23,6 +23,7 @@ use parse_dockerfile::{Flag, Instruction, RunInstruction};
 
 use crate::process::Tool;
 
+use super::watch::PATIENCE;
 use super::{Engine, Kind};
 
 /// One image to build. All paths are absolute.
@@ -66,7 +67,7 @@ const BUNDLE_SECRET: &str = "xtask-host-ca";
 /// `BuildKit` takes no larger one.
 const LARGEST_SECRET: u64 = 500 * 1024;
 /// How much longer than its limits a build may take to end.
-const CARE: Duration = Duration::from_secs(15);
+const CARE: Duration = PATIENCE.saturating_add(Duration::from_secs(15));
 /// The build argument that keeps bind mounts honest.
 const MOUNTED: &str = "XTASK_MOUNTED";
 

@@ -30,6 +30,9 @@ const PACE: Duration = Duration::from_millis(200);
 /// While a build is being ended.
 const HURRY: Duration = Duration::from_millis(20);
 
+/// How long podman gets to finish what it is writing: on a busy machine a commit of a small layer took 10 s.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What was seen of a build while it ran.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
@@ -159,8 +162,8 @@ pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Rece
 fn oust(program: u32, cgroup: &Cgroup, since: Instant) {
     cgroup.kill();
     let signal = match since.elapsed() {
-        time if time > 2 * GRACE => Signal::KILL,
-        time if time > GRACE => Signal::TERM,
+        time if time > PATIENCE + GRACE => Signal::KILL,
+        time if time > PATIENCE => Signal::TERM,
         _ => return,
     };
     if let Some(pid) = i32::try_from(program).ok().and_then(Pid::from_raw) {

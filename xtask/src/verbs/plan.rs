@@ -31,10 +31,13 @@ pub(super) fn run(session: &Session, args: &cli::Plan) -> Result<Exit> {
         None => (args.names.clone(), Vec::new(), None),
     };
     let survey = survey::survey(&workspace, &names, false)?;
-    let configured: Vec<u64> = survey.images.iter().map(|one| one.image.memory).collect();
     let plan = Plan::new(survey.images.into_iter().map(|image| image.planned).collect(), steps);
     match session.format {
-        Format::Json => print_json(&plan)?,
+        Format::Json => {
+            let budget = Memory::look(&workspace, None, cluster)?.budget;
+            let budget = PrintedBudget { bytes: budget.bytes, arithmetic: budget.to_string() };
+            print_json(&Printed { plan: &plan, budget })?;
+        }
         Format::Human if session.github => {
             let suites = workspace.config.suites.keys().map(String::as_str);
             let suites = suites.filter(|name| args.suite.as_deref().is_none_or(|one| one == *name));
@@ -46,7 +49,7 @@ pub(super) fn run(session: &Session, args: &cli::Plan) -> Result<Exit> {
             let budget = Memory::look(&workspace, None, cluster)?.budget;
             let detailed = session.verbosity >= Verbosity::Verbose;
             let budget = if detailed { budget.all() } else { budget.to_string() };
-            ui::data(human(&plan, &configured, &budget).as_bytes())?;
+            ui::data(human(&plan, detailed, &budget).as_bytes())?;
         }
     }
     Ok(Exit::Done)
@@ -56,6 +59,21 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     let mut json = serde_json::to_vec(value)?;
     json.push(b'\n');
     ui::data(&json)
+}
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    budget: PrintedBudget,
+}
+
+#[derive(Serialize)]
+struct PrintedBudget {
+    bytes: u64,
+    /// `budget 5.4 GiB = podman VM 8.0 − cluster 1.6 − reserve 1.0`
+    arithmetic: String,
 }
 
 /// What `--since --format json` prints.
@@ -115,9 +133,8 @@ fn since(session: &Session, rev: &str, names: &[String]) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn human(plan: &Plan, configured: &[u64], budget: &str) -> String {
-    let images = plan.images.iter().zip(configured);
-    let mut lines: Vec<String> = images.map(|(image, memory)| line(image, *memory)).collect();
+fn human(plan: &Plan, detailed: bool, budget: &str) -> String {
+    let mut lines: Vec<String> = plan.images.iter().map(|image| line(image, detailed)).collect();
     let (build, skip) = (plan.to_build().count(), plan.images.len() - plan.to_build().count());
     lines.push(format!("{BOLD}{build} to build, {skip} up to date{OFF}"));
     for step in &plan.steps {
@@ -133,25 +150,26 @@ fn human(plan: &Plan, configured: &[u64], budget: &str) -> String {
     lines.join("\n")
 }
 
-fn line(image: &Planned, configured: u64) -> String {
+fn line(image: &Planned, detailed: bool) -> String {
     let reasons = some(&image.reasons, REASONS);
     match image.action {
-        Action::Skip => format!("{GREEN}skip {OFF} {}  {DIM}{reasons}{OFF}", image.name),
+        Action::Skip => {
+            let memory = detailed.then(|| format!("  {}", reserved(image))).unwrap_or_default();
+            format!("{GREEN}skip {OFF} {}  {DIM}{reasons}{memory}{OFF}", image.name)
+        }
         Action::Build => {
             let last = image.seconds.map(|time| format!(", took {} last time", seconds(time)));
-            let memory = reserved(image.memory, configured);
-            let figures = format!("{memory}{}", last.unwrap_or_default());
+            let figures = format!("{}{}", reserved(image), last.unwrap_or_default());
             format!("{YELLOW}build{OFF} {}  {reasons}  {DIM}{figures}{OFF}", image.name)
         }
     }
 }
 
 /// What is used and, where that was learned, what is configured.
-fn reserved(used: u64, configured: u64) -> String {
-    let used_text = bytes(used);
-    if used == configured {
-        format!("{used_text} reserved as configured")
-    } else {
-        format!("{used_text} reserved as learned, {} configured", bytes(configured))
+fn reserved(image: &Planned) -> String {
+    let (used, configured) = (bytes(image.memory), bytes(image.memory_configured));
+    match image.memory_learned {
+        None => format!("{used} reserved as configured"),
+        Some(_) => format!("{used} reserved as learned, {configured} configured"),
     }
 }
