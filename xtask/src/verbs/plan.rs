@@ -154,7 +154,7 @@ fn line(image: &Planned, detailed: bool) -> String {
     let reasons = some(&image.reasons, REASONS);
     match image.action {
         Action::Skip => {
-            let memory = detailed.then(|| format!("  {}", reserved(image))).unwrap_or_default();
+            let memory = if detailed { format!("  {}", reserved(image)) } else { String::new() };
             format!("{GREEN}skip {OFF} {}  {DIM}{reasons}{memory}{OFF}", image.name)
         }
         Action::Build => {
