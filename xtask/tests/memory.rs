@@ -1,6 +1,6 @@
-//! Memory against a real podman: the built program, inside a control group whose limit it has to honour.
+//! Memory against a real engine: the built program, inside a control group whose limit it has to honour.
 //!
-//! Needs root, podman and `docker.io/library/debian:bookworm-slim`. `XTASK_UNIT_ONLY=1` leaves these tests out;
+//! Needs root, podman (with `XTASK_ENGINE=docker` docker) and `docker.io/library/debian:bookworm-slim`. `XTASK_UNIT_ONLY=1` leaves these tests out;
 //! `XTASK_TRIALS=150` makes the full number of trials with signals. They run one after the other: each
 //! counts on having the machine's memory for itself.
 
@@ -11,16 +11,17 @@
     reason = "a test that cannot go on has failed"
 )]
 
-use std::path::{Path, PathBuf};
+mod support;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use support::machine::{
+    BASE, Group, MIB, engine, engine_tool, high_water_mark, running, unit_only,
+};
 use xtask::process::{Child, Failure, Tool};
-
-const BASE: &str = "docker.io/library/debian:bookworm-slim";
-const MIB: u64 = 1 << 20;
 
 /// A workspace with some images, a control group to run in, and a ledger of its own.
 struct Bench {
@@ -30,56 +31,18 @@ struct Bench {
     _one_at_a_time: MutexGuard<'static, ()>,
 }
 
-/// A memory control group with a limit; removed when dropped.
-struct Group {
-    /// As engines are told it.
-    path: String,
-    folder: PathBuf,
-}
-
-impl Group {
-    fn new(limit: u64) -> Self {
-        let text = fs_err::read_to_string("/proc/self/cgroup").unwrap();
-        let own = text.lines().find_map(|line| line.split_once(":memory:")).map(|(_, own)| own);
-        let name = format!("xtask-mem-test-{}", std::process::id());
-        let (path, folder, file) = if let Some(own) = own {
-            let path = format!("{}/{name}", own.trim_end_matches('/'));
-            let folder = Path::new("/sys/fs/cgroup/memory").join(path.trim_start_matches('/'));
-            (path, folder, "memory.limit_in_bytes")
-        } else {
-            (format!("/{name}"), Path::new("/sys/fs/cgroup").join(&name), "memory.max")
-        };
-        fs_err::create_dir_all(&folder).expect("these tests make a control group, as root");
-        fs_err::write(folder.join(file), limit.to_string()).unwrap();
-        Self { path, folder }
-    }
-
-    /// `program`, to be run inside.
-    fn tool(&self, program: &str) -> Tool {
-        let enter = format!("echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"", self.folder.display());
-        Tool::new("sh").args(["-c", &enter, program])
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        fs_err::remove_dir(self.folder.join("run")).ok();
-        fs_err::remove_dir(&self.folder).ok();
-    }
-}
-
 impl Bench {
     /// Images by name, configured MiB and the RUN line; none only where the environment says so.
     fn new(limit: u64, images: &[(&str, u64, &str)]) -> Option<Self> {
         static TURN: Mutex<()> = Mutex::new(());
-        if std::env::var_os("XTASK_UNIT_ONLY").is_some() {
+        if unit_only() {
             return None;
         }
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let mut bench =
             Self { folder, group: Group::new(limit), images: Vec::new(), _one_at_a_time: turn };
-        let mut config = "[engine]\nname = \"podman\"\nreserve = \"64 MiB\"\n".to_owned();
+        let mut config = format!("[engine]\nname = \"{}\"\nreserve = \"64 MiB\"\n", engine());
         for (name, memory, run) in images {
             let name = format!("xtask-mem-{name}-{}", std::process::id());
             let text = format!("FROM {BASE}\nCOPY turn /turn\nRUN {run}\n");
@@ -126,19 +89,24 @@ impl Bench {
         Run { events, end: end.err() }
     }
 
+    /// The engine's own build of an image, in the same control group.
+    fn plain_build(&self, name: &str) -> Tool {
+        let tool = engine_tool();
+        let tool = match engine() {
+            "podman" => tool.arg("--cgroup-manager=cgroupfs"),
+            _ => tool,
+        };
+        tool.args(["build", "--no-cache", "--cgroup-parent"])
+            .arg(format!("{}/run", self.group.path))
+            .arg(self.folder.path().join(name))
+            .limit(Duration::from_mins(2))
+    }
+
     /// Bytes the plan would give the image.
     fn planned(&self, at: usize) -> u64 {
         let plan = self.xtask(&["plan", "--format", "json", &self.images[at]]).read().unwrap();
         let plan: Value = serde_json::from_str(&plan).unwrap();
         plan["images"][0]["memory"].as_u64().unwrap()
-    }
-
-    /// Processes whose command line has the marker `word`.
-    fn survivors(word: &str) -> Vec<String> {
-        let entries = fs_err::read_dir("/proc").unwrap().flatten();
-        let lines =
-            entries.filter_map(|entry| fs_err::read_to_string(entry.path().join("cmdline")).ok());
-        lines.filter(|line| line.contains(word)).map(|line| line.replace('\0', " ")).collect()
     }
 }
 
@@ -146,11 +114,11 @@ impl Drop for Bench {
     fn drop(&mut self) {
         for name in &self.images {
             let filter = format!("reference=localhost/{name}");
-            let ids = Tool::new("podman").args(["images", "-q", "--filter", &filter]).read();
+            let ids = engine_tool().args(["images", "-q", "--filter", &filter]).read();
             let ids = ids.unwrap_or_default();
             let ids: Vec<&str> = ids.lines().collect();
             if !ids.is_empty() {
-                Tool::new("podman").args(["rmi", "--force"]).args(ids).run().ok();
+                engine_tool().args(["rmi", "--force"]).args(ids).run().ok();
             }
         }
     }
@@ -192,12 +160,7 @@ fn three_builds_of_700_mb_share_a_gigabyte_and_a_half() {
     let run = take(667, 2);
     let images = [("a", 700, &*run), ("b", 700, &*run), ("c", 700, &*run)];
     let Some(bench) = Bench::new(1536 * MIB, &images) else { return };
-    let all_at_once = bench.images.iter().map(|name| {
-        let tool =
-            Tool::new("podman").args(["--cgroup-manager=cgroupfs", "build", "--no-cache", "--rm"]);
-        let tool = tool.arg("--cgroup-parent").arg(format!("{}/run", bench.group.path));
-        tool.arg(bench.folder.path().join(name)).limit(Duration::from_mins(2)).start().unwrap()
-    });
+    let all_at_once = bench.images.iter().map(|name| bench.plain_build(name).start().unwrap());
     let mut all_at_once: Vec<Child> = all_at_once.collect();
     let ends = all_at_once.iter_mut().map(|child| child.wait(|_, _| {}));
     let killed = ends.filter(Result::is_err).count();
@@ -278,7 +241,7 @@ fn a_run_waits_for_another_and_goes_on_when_that_is_killed() {
     };
     let names: Vec<&str> = bench.images.iter().map(String::as_str).collect();
     let first = bench.xtask(&["images", names[0]]).start().unwrap();
-    wait_for("the first build", || !Bench::survivors(sleep).is_empty());
+    wait_for("the first build", || !running(sleep).is_empty());
     let (mut waited, mut killed) = (false, None);
     let second = bench.xtask(&["images", names[1], "--format", "json"]).stream(|_, line| {
         let event: Value = serde_json::from_slice(line).unwrap_or_default();
@@ -293,7 +256,7 @@ fn a_run_waits_for_another_and_goes_on_when_that_is_killed() {
     });
     assert!(second.is_ok() && waited, "{second:?}");
     drop(first);
-    assert_eq!(Bench::survivors(sleep), [""; 0]);
+    assert_eq!(running(sleep), [""; 0]);
 }
 
 #[test]
@@ -314,23 +277,23 @@ fn a_signal_at_any_moment_leaves_nothing() {
         kill(&child, [Signal::INT, Signal::TERM, Signal::HUP][usize::try_from(trial % 3).unwrap()]);
         child.wait(|_, _| {}).ok();
         let until = Instant::now() + Duration::from_secs(5);
-        while !Bench::survivors(sleep).is_empty() && Instant::now() < until {
+        while !running(sleep).is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(100));
         }
-        survivors += Bench::survivors(sleep).len();
+        survivors += running(sleep).len();
     }
-    assert_eq!(survivors, 0, "{:?}", Bench::survivors(sleep));
-    let external = Tool::new("podman").args([
-        "ps",
-        "--all",
-        "--external",
-        "--format",
-        "{{.Command}} {{.Image}}",
-    ]);
-    let external = external.read().unwrap();
-    let ours: Vec<&str> = external.lines().filter(|line| line.contains("xtask-mem")).collect();
+    assert_eq!(survivors, 0, "{:?}", running(sleep));
+    let left = containers();
+    let ours: Vec<&str> = left.lines().filter(|line| line.contains("xtask-mem")).collect();
     assert_eq!(ours, [""; 0]);
     println!("{trials} trials: 0 processes, 0 containers, {} images, all proved", proved(&bench));
+}
+
+/// All containers, those podman builds in too.
+fn containers() -> String {
+    let external: &[&str] = if engine() == "podman" { &["--external"] } else { &[] };
+    let form = ["--format", "{{.Command}} {{.Image}}"];
+    engine_tool().args(["ps", "--all"]).args(external.iter().copied()).args(form).read().unwrap()
 }
 
 /// How many images there are of the bench's; each must carry its proof.
@@ -338,15 +301,15 @@ fn proved(bench: &Bench) -> usize {
     let mut count = 0;
     for name in &bench.images {
         let filter = format!("reference=localhost/{name}");
-        let text =
-            Tool::new("podman").args(["images", "--format", "json", "--filter", &filter]).read();
-        let images: Vec<Value> = serde_json::from_str(&text.unwrap()).unwrap();
-        for image in &images {
-            let key = image["Labels"]["dev.xtask.key"].as_str().unwrap();
-            let tags = image["Names"].as_array().unwrap();
+        let ids = engine_tool().args(["images", "--quiet", "--filter", &filter]).read().unwrap();
+        for id in ids.lines() {
+            let image = engine_tool().args(["image", "inspect", id]).read().unwrap();
+            let image: Value = serde_json::from_str(&image).unwrap();
+            let key = image[0]["Config"]["Labels"]["dev.xtask.key"].as_str().unwrap().to_owned();
+            let tags = image[0]["RepoTags"].as_array().unwrap();
             assert!(tags.iter().any(|tag| tag.as_str().unwrap().ends_with(&key[..16])), "{image}");
+            count += 1;
         }
-        count += images.len();
     }
     count
 }
@@ -377,13 +340,13 @@ fn a_hundred_thousand_files_take_less_than_64_mib() {
     bench.write(&format!("{}/Dockerfile", bench.images[0]), &format!("FROM {BASE}\nCOPY . /all\n"));
     for turn in ["first", "second"] {
         let mut child = bench.xtask(&["plan"]).start().unwrap();
-        let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+        let process = child.id();
         let (done, ended) = std::sync::mpsc::channel::<()>();
         let watcher = std::thread::spawn(move || {
             let mut peak = 0;
             // The high water mark only rises, so the last look before the end has it.
             while ended.recv_timeout(Duration::from_millis(2)).is_err() {
-                peak = high_water_mark(&status).unwrap_or(0).max(peak);
+                peak = high_water_mark(process).unwrap_or(0).max(peak);
             }
             peak
         });
@@ -395,8 +358,15 @@ fn a_hundred_thousand_files_take_less_than_64_mib() {
     }
 }
 
-fn high_water_mark(status: &Path) -> Option<u64> {
-    let text = fs_err::read_to_string(status).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+/// A load is `engine save` piped into a node's import: three GiB of it, here between two plain programs.
+#[test]
+fn three_gib_go_from_one_program_to_another_past_us() {
+    let before = high_water_mark(std::process::id()).unwrap();
+    let source = Tool::new("head").args(["--bytes=3G", "/dev/zero"]);
+    let sink = Tool::new("wc").arg("--bytes");
+    let sent = source.limit(Duration::from_mins(5)).pipe_into(&sink.limit(Duration::from_mins(5)));
+    assert_eq!(sent.unwrap().tail, [(3_u64 << 30).to_string()]);
+    let grown = high_water_mark(std::process::id()).unwrap() - before;
+    println!("{} MiB more than before the pipe", grown / MIB);
+    assert!(grown < 16 * MIB, "{} MiB", grown / MIB);
 }

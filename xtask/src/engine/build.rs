@@ -4,9 +4,6 @@
 //! said: it must be there, and carry every ordered label. Only then it gets its tag. So a tag of ours is never on
 //! an image that has not been proved, whenever this process is killed.
 //!
-//! A step that ended well although the kernel killed a part of it is in the engine's cache like any other, and the next
-//! build would take it from there. So the layers of such steps are removed.
-//!
 //! Two faults are worth another try: a stale image (once more, without the engine's cache), and another
 //! process that removed an image while podman was looking through its cache (once more as it was).
 
@@ -14,17 +11,18 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
 use std::sync::mpsc::channel;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
 
 use crate::event::{Event, Events, seconds};
 use crate::process::{Brief, Ending, Failure, Output, Tool};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{self, Cgroup};
+use super::command::Site;
+use super::forget::Untrusted;
 use super::kernel_log::{KernelLog, Kill};
 use super::oom::{self, Evidence};
-
 use super::watch::{Limits, Seen, Watched};
 use super::{ANSWER, Engine, Facts, Held, Kind, Order, command, leftovers, watch};
 
@@ -169,17 +167,31 @@ impl Engine {
     /// Runs the command once. Whatever the end, nothing of it is left.
     fn attempt(&self, order: &Order, facts: &Facts, events: &Events) -> anyhow::Result<Attempt> {
         let aside = beside(order.stage)?;
-        let local = self.kind == Kind::Podman && !facts.remote;
+        let local = !facts.remote;
         let cgroup = local.then(|| Cgroup::make(order.run, order.image)).flatten();
         let parent = cgroup.as_ref().map(Cgroup::parent);
-        let tool = command::build(self, order, aside.path(), parent.as_deref(), facts.remote)?;
-        let kernel = Kernel::from_now(facts.remote);
+        let tool = command::build(
+            order,
+            &Site {
+                engine: self,
+                remote: facts.remote,
+                aside: aside.path(),
+                cgroup: parent.as_deref(),
+                with_care: self.kind == Kind::Podman && cgroup.is_some(),
+            },
+        )?;
+        if self.kind == Kind::Docker {
+            confine(cgroup.as_ref(), order.cpus);
+        }
+        let kernel = Kernel::from_now(self.kind, facts.remote);
+        let begun = SystemTime::now();
         let mut said = Said::default();
         let limits = Limits::from_now(order.timeout, order.silence);
         let tell = |bytes| {
             events.emit(Event::BuildMemory { image: order.image.to_owned(), bytes });
         };
-        let watched = local.then_some(Watched { cgroup: cgroup.as_ref(), tell: &tell });
+        let watched =
+            local.then_some(Watched { kind: self.kind, cgroup: cgroup.as_ref(), tell: &tell });
         let (end, seen) = run(&tool, watched, &limits, |line| {
             limits.heard();
             let line = said.hear(line);
@@ -194,6 +206,9 @@ impl Engine {
         if let Some(parent) = parent {
             self.remove_remains(facts, |path| path == parent);
         }
+        if seen.ousted.is_some() {
+            self.remove_half_written(facts);
+        }
         let kills = kernel.kills(name.as_deref(), &seen);
         let id = id_in(&command::id_file(aside.path()));
         let killed = oom::judge(&Evidence {
@@ -204,25 +219,9 @@ impl Engine {
             ending: end.as_ref().err().map(|failure| &failure.ending),
         });
         if killed.is_some() {
-            self.forget(id.as_ref(), &said.suspects, events);
+            self.forget(&Untrusted { image: id.as_deref(), layers: &said.suspects, begun }, events);
         }
         Ok(Attempt { end, id, peak: seen.peak.max(kills.had), killed })
-    }
-
-    /// Takes images that cannot be trusted out of the engine's cache, the last one first.
-    fn forget(&self, id: Option<&String>, suspects: &[String], events: &Events) {
-        let mut failed = Vec::new();
-        for image in id.into_iter().chain(suspects.iter().rev()) {
-            let told = self.tool().args(["rmi", image]).limit(ANSWER).despite_stop().run();
-            // An image goes with the last of those built upon it.
-            failed.extend(
-                told.err().filter(|failure| !failure.to_string().contains("image not known")),
-            );
-        }
-        if let Some(failure) = failed.first() {
-            let text = format!("the engine may use a layer again that is not whole: {failure}");
-            events.warn(text, Some("build once with `--force`".to_owned()));
-        }
     }
 
     /// The image that was built, as the engine holds it.
@@ -275,8 +274,16 @@ fn beside(stage: &Path) -> anyhow::Result<tempfile::TempDir> {
         .with_context(|| format!("failed to make a folder in `{}`", place.display()))
 }
 
+/// Leaves what is put into the group so many CPUs.
+fn confine(cgroup: Option<&Cgroup>, cpus: Option<usize>) {
+    if let Some((cgroup, cpus)) = cgroup.zip(cpus.and_then(command::some_cpus)) {
+        cgroup.confine(&cpus);
+    }
+}
+
 /// The kernel's own witnesses, from before the build on.
 struct Kernel {
+    kind: Kind,
     remote: bool,
     count: Option<u64>,
     log: Option<KernelLog>,
@@ -294,8 +301,8 @@ struct Kills {
 }
 
 impl Kernel {
-    fn from_now(remote: bool) -> Self {
-        Self { remote, count: oom::machine_kills(), log: KernelLog::from_now() }
+    fn from_now(kind: Kind, remote: bool) -> Self {
+        Self { kind, remote, count: oom::machine_kills(), log: KernelLog::from_now() }
     }
 
     /// The kills since, told apart by the build's control group and process tree.
@@ -308,16 +315,22 @@ impl Kernel {
             .map(|(after, before)| after.saturating_sub(before));
         let logged = self.log.map(KernelLog::kills).unwrap_or_default();
         // By the last part of the name: where control groups have a namespace, the kernel's paths are others than ours.
-        let in_group = |kill: &Kill| kill.group.split('/').any(|part| Some(part) == group);
+        let in_group = |kill: &Kill| {
+            kill.group.split('/').any(|part| Some(part) == group || seen.groups.contains(part))
+        };
         let in_tree =
             |kill: &Kill| seen.processes.iter().any(|(process, _)| *process == kill.process);
         let (own, others): (Vec<Kill>, Vec<Kill>) =
             logged.into_iter().partition(|kill| in_group(kill) || in_tree(kill));
+        // One that docker's daemon has put somewhere may be ours as well.
+        let elsewhere =
+            |kill: &&Kill| self.kind == Kind::Podman || !cgroup::is_daemons(&kill.group);
+        let others = others.iter().filter(elsewhere).count();
         let worst = own.iter().max_by_key(|kill| kill.had);
         Kills {
             victim: worst.map(describe),
             had: worst.and_then(|kill| kill.had),
-            open: counted.map(|counted| counted.saturating_sub((own.len() + others.len()) as u64)),
+            open: counted.map(|counted| counted.saturating_sub((own.len() + others) as u64)),
             own: own.len() as u64,
         }
     }

@@ -9,6 +9,9 @@
 //! the builds too. (Version 2 allows no controller below a group that has processes of its own; there the
 //! parent's folder is next.) Where none can be made, as without root, builds run without one:
 //! their process tree is measured and ended instead.
+//!
+//! docker's daemon puts RUN below the group it is told only from version 23 on. Otherwise it goes to a group of the
+//! daemon's own (`docker/buildkit/ID`, with systemd `system.slice:docker:ID`), and nothing says for which build.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -67,21 +70,31 @@ impl Cgroup {
 
     /// Bytes of memory in use that are nobody's page cache.
     pub(super) fn anonymous(&self) -> Option<u64> {
-        let stat = fs_err::read_to_string(self.folder().join("memory.stat")).ok()?;
-        let name = if self.version == Version::One { "total_rss" } else { "anon" };
-        counter(&stat, name)
+        anonymous(&self.folder())
     }
 
     /// How often the kernel has killed for memory in here, as far as its files still say.
     pub(super) fn kills(&self) -> u64 {
-        let folder = self.folder();
-        let file =
-            if self.version == Version::One { "memory.oom_control" } else { "memory.events" };
-        [folder.join("run").join(file), folder.join(file)]
-            .iter()
-            .filter_map(|file| counter(&fs_err::read_to_string(file).ok()?, "oom_kill"))
-            .max()
-            .unwrap_or(0)
+        kills(&self.folder())
+    }
+
+    /// Has what is put below it use these CPUs alone (`0-2,5`), for an engine that has no option for that.
+    pub(super) fn confine(&self, cpus: &str) {
+        let (mount, effective) = match self.version {
+            Version::One => (Path::new(MOUNT).join("cpuset"), "cpuset.effective_mems"),
+            Version::Two => (PathBuf::from(MOUNT), "cpuset.mems.effective"),
+        };
+        let folder = mount.join(self.path.trim_start_matches('/'));
+        let Some(above) = folder.parent() else { return };
+        // A build with all CPUs is slower for others, not wrong: what cannot be set is left.
+        if self.version == Version::Two {
+            fs_err::write(above.join("cgroup.subtree_control"), "+cpuset").ok();
+        } else {
+            fs_err::create_dir_all(&folder).ok();
+            let nodes = fs_err::read_to_string(above.join(effective)).unwrap_or_default();
+            fs_err::write(folder.join("cpuset.mems"), nodes.trim()).ok();
+        }
+        fs_err::write(folder.join("cpuset.cpus"), cpus).ok();
     }
 
     pub(super) fn processes(&self) -> Vec<i32> {
@@ -126,6 +139,52 @@ pub(super) fn orphans() -> Vec<Orphan> {
         }
     }
     orphans
+}
+
+/// A group that docker's daemon has made for a RUN.
+#[derive(Debug)]
+pub(super) struct Daemons(PathBuf);
+
+impl Daemons {
+    /// The last part of its path, which no other group has.
+    pub(super) fn name(&self) -> String {
+        self.0.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    pub(super) fn anonymous(&self) -> Option<u64> {
+        anonymous(&self.0)
+    }
+
+    pub(super) fn kills(&self) -> u64 {
+        kills(&self.0)
+    }
+}
+
+/// The groups of RUNs that docker's daemon is at, of whatever build.
+pub(super) fn daemons() -> Vec<Daemons> {
+    let Some(version) = mounted() else { return Vec::new() };
+    let mut found = Vec::new();
+    for group in folders(&folder("/", version)) {
+        if is_daemons(&group.to_string_lossy()) {
+            found.push(group);
+        } else {
+            found.extend(folders(&group.join("buildkit")));
+        }
+    }
+    found.into_iter().map(Daemons).collect()
+}
+
+/// Whether a group, by its path, is one that docker's daemon makes for a RUN.
+pub(super) fn is_daemons(path: &str) -> bool {
+    path.contains("/buildkit/") || path.contains(".slice:docker:")
+}
+
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// Whether a path that an engine wrote down is of a build whose owner is dead.
@@ -191,6 +250,20 @@ fn own_path(text: &str, version: Version) -> Option<String> {
     })
 }
 
+fn anonymous(folder: &Path) -> Option<u64> {
+    let stat = fs_err::read_to_string(folder.join("memory.stat")).ok()?;
+    counter(&stat, "total_rss").or_else(|| counter(&stat, "anon"))
+}
+
+/// A group of version 1 counts its own kills alone, one of version 2 those below it too.
+fn kills(folder: &Path) -> u64 {
+    let own = ["memory.oom_control", "memory.events"]
+        .iter()
+        .find_map(|file| counter(&fs_err::read_to_string(folder.join(file)).ok()?, "oom_kill"));
+    let below = folders(folder).iter().map(|folder| kills(folder)).max();
+    own.max(below).unwrap_or(0)
+}
+
 fn counter(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
@@ -199,11 +272,7 @@ fn counter(text: &str, name: &str) -> Option<u64> {
 fn processes(folder: &Path) -> Vec<i32> {
     let own = fs_err::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
     let mut found: Vec<i32> = own.lines().filter_map(|line| line.parse().ok()).collect();
-    for entry in fs_err::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            found.extend(processes(&entry.path()));
-        }
-    }
+    found.extend(folders(folder).iter().flat_map(|folder| processes(folder)));
     found
 }
 
@@ -233,18 +302,19 @@ fn remove(path: &str, version: Version) {
     let path = path.trim_start_matches('/');
     let mounts: Vec<PathBuf> = match version {
         Version::Two => vec![PathBuf::from(MOUNT)],
-        Version::One => fs_err::read_dir(MOUNT)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .collect(),
+        Version::One => folders(Path::new(MOUNT)),
     };
-    for group in mounts.iter().map(|mount| mount.join(path)) {
-        // Most controllers do not have it.
-        fs_err::remove_dir(group.join("run")).ok();
-        fs_err::remove_dir(group).ok();
+    for mount in mounts {
+        remove_folder(&mount.join(path));
     }
+}
+
+/// A group with those below it. Most controllers do not have it.
+fn remove_folder(folder: &Path) {
+    for below in folders(folder) {
+        remove_folder(&below);
+    }
+    fs_err::remove_dir(folder).ok();
 }
 
 #[cfg(test)]

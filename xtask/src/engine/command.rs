@@ -8,6 +8,9 @@
 //! podman 4.3 keys a RUN by its text and takes a stale layer when what a bind mount shows has changed (seen). A RUN
 //! with one therefore gets an `ARG` in front whose value is the image's key: RUN layers are keyed by the args in
 //! scope too. `BuildKit` looks at the content and needs none of this.
+//!
+//! The host's CA certificates are mounted into every RUN: by podman's `--volume`; docker has no such option, so there
+//! each RUN of the copied Dockerfile gets a mount of its own.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,10 +19,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use parse_dockerfile::{Flag, Instruction};
+use parse_dockerfile::{Flag, Instruction, RunInstruction};
 
 use crate::process::Tool;
 
+use super::watch::PATIENCE;
 use super::{Engine, Kind};
 
 /// One image to build. All paths are absolute.
@@ -42,7 +46,7 @@ pub struct Order<'a> {
     pub secrets: &'a BTreeMap<String, PathBuf>,
     /// Take no layer from an earlier build.
     pub no_cache: bool,
-    /// Show the host's CA certificates to RUN (podman on this machine only).
+    /// Show the host's CA certificates to RUN (not where podman builds on another machine).
     pub trust_host_ca: bool,
     pub timeout: Duration,
     /// The longest it may print nothing.
@@ -58,25 +62,39 @@ pub struct Order<'a> {
 /// Matches nothing, but is a pattern.
 const NOTHING: &str = "xtask-leaves-out-nothing/of/what/it/has/staged\n";
 const HOST_CERTIFICATES: &str = "/etc/ssl/certs";
+const HOST_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+const BUNDLE_SECRET: &str = "xtask-host-ca";
+/// `BuildKit` takes no larger one.
+const LARGEST_SECRET: u64 = 500 * 1024;
 /// How much longer than its limits a build may take to end.
-const CARE: Duration = Duration::from_secs(15);
+const CARE: Duration = PATIENCE.saturating_add(Duration::from_secs(15));
 /// The build argument that keeps bind mounts honest.
 const MOUNTED: &str = "XTASK_MOUNTED";
 
-/// The command for `order`. `aside` is a folder outside the context for the files the engine is to be
-/// given besides; `cgroup` is the group RUN processes are to be put below.
-pub(super) fn build(
-    engine: &Engine,
-    order: &Order,
-    aside: &Path,
-    cgroup: Option<&str>,
-    remote: bool,
-) -> anyhow::Result<Tool> {
-    let tool = match engine.kind {
-        Kind::Podman => podman(engine, order, aside, cgroup, remote)?,
-        Kind::Docker => docker(engine, order, aside)?,
+/// Where an order is carried out.
+pub(super) struct Site<'a> {
+    pub engine: &'a Engine,
+    /// The engine builds in another kernel than ours.
+    pub remote: bool,
+    /// A folder outside the context for the files the engine is to be given besides.
+    pub aside: &'a Path,
+    /// The group RUN processes are to be put below.
+    pub cgroup: Option<&'a str>,
+    /// The build is ended from outside with care (see `watch`); the command's own limits are for when that fails.
+    pub with_care: bool,
+}
+
+/// The command for `order`.
+pub(super) fn build(order: &Order, site: &Site) -> anyhow::Result<Tool> {
+    let text = fs_err::read_to_string(order.dockerfile).context("failed to read the Dockerfile")?;
+    let tool = match site.engine.kind {
+        Kind::Podman => podman(order, site, &text)?,
+        Kind::Docker => docker(order, site, &text)?,
     };
-    let mut tool = tool.arg("--iidfile").arg(id_file(aside));
+    let mut tool = tool.arg("--iidfile").arg(id_file(site.aside));
+    if let Some(cgroup) = site.cgroup {
+        tool = tool.args(["--cgroup-parent", cgroup]);
+    }
     for (name, value) in order.labels {
         tool = tool.arg("--label").arg(format!("{name}={value}"));
     }
@@ -96,10 +114,10 @@ pub(super) fn build(
         tool = tool.arg("--no-cache");
     }
     let tool = tool.arg(order.stage).log(order.log);
-    Ok(match cgroup {
-        // Ended with care from outside (see `watch`); this is for when that fails.
-        Some(_) => tool.despite_stop().limit(order.timeout + CARE).silence(order.silence + CARE),
-        None => tool.limit(order.timeout).silence(order.silence),
+    Ok(if site.with_care {
+        tool.despite_stop().limit(order.timeout + CARE).silence(order.silence + CARE)
+    } else {
+        tool.limit(order.timeout).silence(order.silence)
     })
 }
 
@@ -108,37 +126,27 @@ pub(super) fn id_file(aside: &Path) -> PathBuf {
     aside.join("id")
 }
 
-fn podman(
-    engine: &Engine,
-    order: &Order,
-    aside: &Path,
-    cgroup: Option<&str>,
-    remote: bool,
-) -> anyhow::Result<Tool> {
-    let ignore = aside.join("ignore");
+fn podman(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
+    let ignore = site.aside.join("ignore");
     fs_err::write(&ignore, NOTHING)?;
-    let text = fs_err::read_to_string(order.dockerfile)?;
-    let mut tool = engine.tool();
-    if cgroup.is_some() {
+    let mut tool = site.engine.tool();
+    if site.cgroup.is_some() {
         // systemd's manager wants a slice where this one takes a path.
         tool = tool.arg("--cgroup-manager=cgroupfs");
     }
     // Bases have been fetched: a build that fetched one itself would use another than its key says.
     tool = tool.args(["build", "--layers", "--pull=never", "--format=docker"]);
-    if let Some(cgroup) = cgroup {
-        tool = tool.args(["--cgroup-parent", cgroup]);
-    }
-    if let Some(cpus) = order.cpus.filter(|_| !remote).and_then(some_cpus) {
+    if let Some(cpus) = order.cpus.filter(|_| !site.remote).and_then(some_cpus) {
         tool = tool.args(["--cpuset-cpus", &cpus]);
     }
-    if order.trust_host_ca && !remote && Path::new(HOST_CERTIFICATES).is_dir() {
+    if order.trust_host_ca && !site.remote && Path::new(HOST_CERTIFICATES).is_dir() {
         tool = tool.arg("--volume").arg(format!("{HOST_CERTIFICATES}:{HOST_CERTIFICATES}:ro"));
     }
     tool = tool.arg("--ignorefile").arg(ignore);
-    match honest_mounts(&text) {
+    match at_runs(text, honest_mount) {
         Cow::Borrowed(_) => Ok(tool.arg("--file").arg(order.dockerfile)),
         Cow::Owned(text) => {
-            let copy = aside.join("Dockerfile");
+            let copy = site.aside.join("Dockerfile");
             fs_err::write(&copy, text)?;
             let key: Vec<&str> = order.labels.iter().map(|(_, value)| value.as_str()).collect();
             let key = format!("{MOUNTED}={}", key.join("."));
@@ -147,35 +155,60 @@ fn podman(
     }
 }
 
-fn docker(engine: &Engine, order: &Order, aside: &Path) -> anyhow::Result<Tool> {
-    let copy = aside.join("Dockerfile");
-    fs_err::copy(order.dockerfile, &copy).context("failed to copy the Dockerfile")?;
-    fs_err::write(aside.join("Dockerfile.dockerignore"), NOTHING)?;
-    let tool = engine.tool().env("DOCKER_BUILDKIT", "1");
-    Ok(tool.args(["build", "--progress=plain", "--file"]).arg(copy))
+fn docker(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
+    let copy = site.aside.join("Dockerfile");
+    let bundle = Path::new(HOST_BUNDLE);
+    let trusted = order.trust_host_ca
+        && bundle.metadata().is_ok_and(|file| file.is_file() && file.len() <= LARGEST_SECRET);
+    let text =
+        if trusted { at_runs(text, |run| Some(host_bundle(run))) } else { Cow::Borrowed(text) };
+    fs_err::write(&copy, text.as_bytes())?;
+    fs_err::write(site.aside.join("Dockerfile.dockerignore"), NOTHING)?;
+    let tool = site.engine.tool().env("DOCKER_BUILDKIT", "1");
+    let tool = tool.args(["build", "--progress=plain", "--file"]).arg(copy);
+    Ok(if trusted {
+        tool.arg("--secret").arg(format!("id={BUNDLE_SECRET},src={HOST_BUNDLE}"))
+    } else {
+        tool
+    })
 }
 
-/// The Dockerfile with an `ARG` before every RUN that has a bind mount; unchanged if there is none, or if it
-/// cannot be read (then the engine will say why).
-fn honest_mounts(text: &str) -> Cow<'_, str> {
+/// The Dockerfile with what `insert` puts at a place of a RUN; unchanged if that is nothing, or if it cannot be
+/// read (then the engine will say why).
+fn at_runs(
+    text: &str,
+    insert: impl Fn(&RunInstruction) -> Option<(usize, String)>,
+) -> Cow<'_, str> {
     let Ok(dockerfile) = parse_dockerfile::parse(text) else { return Cow::Borrowed(text) };
-    let starts = dockerfile.instructions.iter().filter_map(|instruction| match instruction {
-        Instruction::Run(run) if run.options.iter().any(is_bind_mount) => Some(run.run.span.start),
+    let insertions = dockerfile.instructions.iter().filter_map(|instruction| match instruction {
+        Instruction::Run(run) => insert(run),
         _ => None,
     });
     let mut changed = String::new();
     let mut done = 0;
-    for start in starts {
-        let Some(part) = text.get(done..start) else { return Cow::Borrowed(text) };
+    for (at, what) in insertions {
+        let Some(part) = text.get(done..at) else { return Cow::Borrowed(text) };
         changed.push_str(part);
-        changed.extend(["ARG ", MOUNTED, "\n"]);
-        done = start;
+        changed.push_str(&what);
+        done = at;
     }
-    if done == 0 {
+    if changed.is_empty() {
         return Cow::Borrowed(text);
     }
     changed.push_str(&text[done..]);
     Cow::Owned(changed)
+}
+
+/// An `ARG` before a RUN that has a bind mount.
+fn honest_mount(run: &RunInstruction) -> Option<(usize, String)> {
+    let has_one = run.options.iter().any(is_bind_mount);
+    has_one.then(|| (run.run.span.start, format!("ARG {MOUNTED}\n")))
+}
+
+/// The host's CA certificates for a RUN, as the secret they need not be: no layer and no cache key has them.
+fn host_bundle(run: &RunInstruction) -> (usize, String) {
+    let mount = format!(" --mount=type=secret,id={BUNDLE_SECRET},target={HOST_BUNDLE},mode=0444");
+    (run.run.span.end, mount)
 }
 
 /// `bind` is what a mount is when it does not say.
@@ -191,7 +224,7 @@ fn is_bind_mount(flag: &Flag) -> bool {
 }
 
 /// `count` of the CPUs we may use, others each time, so that builds side by side do not share one.
-fn some_cpus(count: usize) -> Option<String> {
+pub(super) fn some_cpus(count: usize) -> Option<String> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let status = fs_err::read_to_string("/proc/self/status").ok()?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
@@ -240,8 +273,20 @@ mod tests {
                 ),
             ),
         ] {
-            assert_eq!(honest_mounts(text), expected.unwrap_or(text), "{text}");
+            assert_eq!(at_runs(text, honest_mount), expected.unwrap_or(text), "{text}");
         }
+    }
+
+    #[test]
+    fn every_run_gets_the_hosts_certificates_before_its_other_options() {
+        let mount = "--mount=type=secret,id=xtask-host-ca,\
+                     target=/etc/ssl/certs/ca-certificates.crt,mode=0444";
+        let text = "FROM a\nRUN x \\\n  && y\nrun --network=none [\"z\"]\nENV RUN=1\n";
+        let expected = text
+            .replace("RUN x", &format!("RUN {mount} x"))
+            .replace("run -", &format!("run {mount} -"));
+        assert_eq!(at_runs(text, |run| Some(host_bundle(run))), expected);
+        assert_eq!(at_runs("FROM scratch\n", |run| Some(host_bundle(run))), "FROM scratch\n");
     }
 
     #[test]

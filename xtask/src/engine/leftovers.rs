@@ -1,10 +1,11 @@
 //! What a podman that was killed leaves: RUN processes, a working container, a folder in the temporary folder.
 //!
 //! Each of them names the build's control group: processes are in it, the container's `buildah.json` and
-//! the folder's `config.json` have its path. So each is found by that, and nobody else's is touched.
+//! the folder's `config.json` have its path. So each is found by that, and nobody else's is touched. An image it was
+//! writing has our label in its configuration, if it got so far.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -20,8 +21,9 @@ pub struct Swept {
     pub processes: usize,
     pub containers: usize,
     pub folders: usize,
-    /// Ids of half-written images, which make every `podman images` fail. Nothing says whose they are, so
-    /// they are left where they are.
+    /// Half-written images of ours.
+    pub images: usize,
+    /// Ids of half-written images that are not known to be ours. They make every `podman images` fail.
     pub half_written: Vec<String>,
 }
 
@@ -39,7 +41,24 @@ impl Engine {
             return Swept { processes, ..Swept::default() };
         }
         let (containers, folders) = self.remove_remains(facts, cgroup::of_dead_build);
-        Swept { processes, containers, folders, half_written: store::half_written(facts, WRITING) }
+        let images = self.remove_half_written(facts);
+        let old = |begun: SystemTime| begun.elapsed().is_ok_and(|age| age > WRITING);
+        let others = store::half_written(facts).into_iter();
+        let others = others.filter(|one| one.key.is_none() && one.begun.is_some_and(old));
+        let half_written = others.map(|one| one.id).collect();
+        Swept { processes, containers, folders, images, half_written }
+    }
+
+    /// Removes images of ours that a podman was ended in the middle of: every `podman images` fails while one is there.
+    /// One that is being written is known by its key on the command line of the podman that does it.
+    pub(super) fn remove_half_written(&self, facts: &Facts) -> usize {
+        let mut images = store::half_written(facts);
+        images.retain(|image| image.key.as_ref().is_some_and(|key| !is_on_a_command_line(key)));
+        for image in &images {
+            // What cannot be removed now is found again by the next sweep.
+            self.tool().args(["rmi", &image.id]).limit(ANSWER).despite_stop().run().ok();
+        }
+        images.len()
     }
 
     /// Removes working containers and temporary folders whose control group is `ours`.
@@ -81,6 +100,13 @@ fn orphaned_programs() -> Vec<i32> {
             cgroup::of_dead_build(words.nth(1)?).then_some(process)
         })
         .collect()
+}
+
+fn is_on_a_command_line(word: &str) -> bool {
+    let entries = fs_err::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| fs_err::read_to_string(entry.path().join("cmdline")).ok())
+        .any(|line| line.contains(word))
 }
 
 /// Ids of buildah's containers, by the group they were to run in.

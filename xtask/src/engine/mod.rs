@@ -25,6 +25,7 @@ mod bundle;
 mod cgroup;
 mod command;
 mod facts;
+mod forget;
 mod garbage;
 mod holdings;
 mod kernel_log;

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -97,19 +97,31 @@ pub(super) fn read<'a>(
     open
 }
 
-/// Ids of images without a manifest that were begun more than `age` ago.
-pub(super) fn half_written(facts: &Facts, age: Duration) -> Vec<String> {
+/// An image without a manifest: podman was ended while it wrote it, or is writing it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HalfWritten {
+    pub id: String,
+    /// When it was begun, if that can be read.
+    pub begun: Option<SystemTime>,
+    /// The key of ours it was to carry.
+    pub key: Option<String>,
+}
+
+pub(super) fn half_written(facts: &Facts) -> Vec<HalfWritten> {
     let Some(root) = &facts.graph_root else { return Vec::new() };
-    let entries = entries(&root.join(format!("{}-images", facts.store_driver)));
-    let old = |entry: &Entry| {
-        let begun = humantime::parse_rfc3339(&entry.created).ok();
-        begun.and_then(|begun| begun.elapsed().ok()).is_some_and(|is| is > age)
-    };
+    let images = root.join(format!("{}-images", facts.store_driver));
     let half = |entry: &Entry| {
         !entry.big_data_names.iter().flatten().any(|name| name.starts_with("manifest"))
     };
-    let found = entries.unwrap_or_default().into_iter().filter(|entry| half(entry) && old(entry));
-    found.map(|entry| entry.id).collect()
+    let found = entries(&images).unwrap_or_default().into_iter().filter(half);
+    found
+        .map(|entry| HalfWritten {
+            begun: humantime::parse_rfc3339(&entry.created).ok(),
+            key: config(&images, &entry.id)
+                .and_then(|config| config.config.labels?.remove("dev.xtask.key")),
+            id: entry.id,
+        })
+        .collect()
 }
 
 fn entries(images: &Path) -> Option<Vec<Entry>> {
@@ -171,23 +183,25 @@ fn looks_like_id(name: &str) -> bool {
 /// The image itself, if its configuration has the hash its id claims and its top layer is there.
 fn held(images: &Path, layers: &Path, entries: &[Entry], id: &str) -> Option<Held> {
     let entry = entries.iter().find(|entry| entry.id == id)?;
-    let folder = images.join(id);
-    let config = fs_err::read(folder.join(blob_name(id))).ok()?;
-    if hex::encode(Sha256::digest(&config)) != id {
-        return None;
-    }
+    let Config { config: settings } = config(images, id)?;
     if !entry.layer.is_empty() && !layers.join(&entry.layer).is_dir() {
         return None;
     }
-    let Config { config: settings } = serde_json::from_slice(&config).ok()?;
-    let manifest: Manifest =
-        serde_json::from_slice(&fs_err::read(folder.join("manifest")).ok()?).ok()?;
+    let manifest = fs_err::read(images.join(id).join("manifest")).ok()?;
+    let manifest: Manifest = serde_json::from_slice(&manifest).ok()?;
     Some(Held {
         id: id.to_owned(),
         labels: settings.labels.unwrap_or_default(),
         size: manifest.layers.iter().map(|layer| layer.size).sum(),
         inherited: Some(Inherited::new(settings.env, settings.on_build.unwrap_or_default())),
     })
+}
+
+/// An image's configuration, if it has the hash that the image's id claims.
+fn config(images: &Path, id: &str) -> Option<Config> {
+    let config = fs_err::read(images.join(id).join(blob_name(id))).ok()?;
+    let proven = hex::encode(Sha256::digest(&config)) == id;
+    proven.then(|| serde_json::from_slice(&config).ok()).flatten()
 }
 
 /// The file name of an image's configuration: names with a `:` are written in base 64 after a `=`.
@@ -286,14 +300,15 @@ mod tests {
     }
 
     #[test]
-    fn an_old_image_without_a_manifest_is_half_written() {
-        let (root, facts, ids) = store(&[("{}", &[])]);
-        assert_eq!(half_written(&facts, Duration::ZERO), Vec::<String>::new());
+    fn an_image_without_a_manifest_is_half_written_and_says_whose_it_is() {
+        let (root, facts, ids) = store(&[(LABELLED, &[]), ("{}", &[])]);
+        assert_eq!(half_written(&facts), []);
         let file = root.path().join("overlay-images/images.json");
         let text = fs_err::read_to_string(&file).unwrap().replace("\"manifest\"", "\"sha256:x\"");
         fs_err::write(&file, &text).unwrap();
-        assert_eq!(half_written(&facts, Duration::ZERO), ids);
-        fs_err::write(&file, text.replace("2026-", "2999-")).unwrap();
-        assert_eq!(half_written(&facts, Duration::ZERO), Vec::<String>::new());
+        let found = half_written(&facts);
+        let seen: Vec<_> = found.iter().map(|one| (&one.id, one.key.as_deref())).collect();
+        assert_eq!(seen, [(&ids[0], Some("k")), (&ids[1], None)]);
+        assert!(found.iter().all(|one| one.begun.is_some()));
     }
 }

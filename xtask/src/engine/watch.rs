@@ -4,13 +4,17 @@
 //! processes took 39 MB). Anonymous memory has no peak counter, so it is sampled five times a second: of the build's
 //! control group where there is one, and of the engine program's process tree outside of it.
 //!
+//! A docker that has put RUN into a group of its own is measured there while a single build of ours is running; of
+//! builds side by side nothing can be said, and nothing is learned. (`BuildKit` even runs a step
+//! that two of them have in common only once.) It ends its RUN processes itself when its client goes.
+//!
 //! podman must not be ended while it writes an image: a half-written one stays in the store, and every `podman images` on
 //! the machine fails from then on (seen, 4.3.1). So what is ended is the RUN process: podman then
 //! fails by itself, and tidies up. Only a podman that goes on is ended too, after a while.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -19,11 +23,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::event::MEMORY_PACE;
 use crate::process::{Ending, GRACE, stop};
 
-use super::cgroup::Cgroup;
+use super::Kind;
+use super::cgroup::{self, Cgroup, Daemons};
 
 const PACE: Duration = Duration::from_millis(200);
 /// While a build is being ended.
 const HURRY: Duration = Duration::from_millis(20);
+
+/// How long podman gets to finish what it is writing: on a busy machine a commit of a small layer took 10 s.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was seen of a build while it ran.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +42,21 @@ pub(super) struct Seen {
     pub kills: u64,
     /// Every process of the tree that was seen: number and start time.
     pub processes: BTreeSet<(i32, u64)>,
+    /// Groups of docker's daemon that were there while no other build of ours was.
+    pub groups: BTreeSet<String>,
     /// Why it was ended from here.
     pub ousted: Option<Ending>,
+    /// docker has put RUN where it was told to.
+    in_own_group: bool,
+    /// Another build of ours may have been what was seen.
+    in_company: bool,
+}
+
+impl Seen {
+    /// What can be said of a build now that it has ended.
+    fn settled(self) -> Self {
+        if self.in_company { Self { peak: None, ..self } } else { self }
+    }
 }
 
 /// How long a build may take, and may say nothing.
@@ -77,26 +98,52 @@ impl Limits {
 /// Where a build is looked at, and who hears what it holds.
 #[derive(Clone, Copy)]
 pub(super) struct Watched<'a> {
+    pub kind: Kind,
+    /// The group made for its RUN, if one could be.
     pub cgroup: Option<&'a Cgroup>,
     /// Told bytes, every [`MEMORY_PACE`].
     pub tell: &'a (dyn Fn(u64) + Sync),
 }
 
-/// Watches until the sender of `done` is dropped. With a control group, ends the build at its limits.
+/// Builds by docker that this process has running.
+static DOCKERS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a build by docker for as long as it lives.
+#[derive(Debug)]
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        DOCKERS.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        DOCKERS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Watches until the sender of `done` is dropped. A build by podman with a control group is ended at its limits.
 pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Receiver<()>) -> Seen {
-    let Watched { cgroup, tell } = watched;
+    let Watched { kind, cgroup, tell } = watched;
+    let _counted = (kind == Kind::Docker).then(Counted::new);
     let mut seen = Seen::default();
     let mut ousted_at = None;
     let mut told_at: Option<Instant> = None;
     loop {
-        let bytes = sample(program, cgroup, &mut seen);
+        let bytes = match kind {
+            Kind::Podman => sample(program, cgroup, &mut seen),
+            Kind::Docker => sample_docker(cgroup, &mut seen),
+        };
         if let Some(bytes) = bytes
             && told_at.is_none_or(|at| at.elapsed() >= MEMORY_PACE)
         {
             told_at = Some(Instant::now());
             tell(bytes);
         }
-        if let Some(cgroup) = cgroup {
+        if let Some(cgroup) = cgroup.filter(|_| kind == Kind::Podman) {
             if seen.ousted.is_none() {
                 seen.ousted = limits.reached();
             }
@@ -106,7 +153,7 @@ pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Rece
         }
         match done.recv_timeout(if ousted_at.is_some() { HURRY } else { PACE }) {
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return seen,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return seen.settled(),
         }
     }
 }
@@ -115,8 +162,8 @@ pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Rece
 fn oust(program: u32, cgroup: &Cgroup, since: Instant) {
     cgroup.kill();
     let signal = match since.elapsed() {
-        time if time > 2 * GRACE => Signal::KILL,
-        time if time > GRACE => Signal::TERM,
+        time if time > PATIENCE + GRACE => Signal::KILL,
+        time if time > PATIENCE => Signal::TERM,
         _ => return,
     };
     if let Some(pid) = i32::try_from(program).ok().and_then(Pid::from_raw) {
@@ -146,6 +193,31 @@ fn sample(program: u32, cgroup: Option<&Cgroup>, seen: &mut Seen) -> Option<u64>
     seen.peak = seen.peak.max(measured);
     seen.kills = seen.kills.max(cgroup.map_or(0, Cgroup::kills));
     measured
+}
+
+/// docker's own program is but a client: only what RUN takes is of interest.
+fn sample_docker(cgroup: Option<&Cgroup>, seen: &mut Seen) -> Option<u64> {
+    let (bytes, kills) = match cgroup {
+        Some(cgroup) if seen.in_own_group || !cgroup.processes().is_empty() => {
+            if !seen.in_own_group {
+                *seen = Seen { in_own_group: true, ..Seen::default() };
+            }
+            (cgroup.anonymous(), cgroup.kills())
+        }
+        _ => {
+            let groups = cgroup::daemons();
+            seen.in_company |= !groups.is_empty() && DOCKERS.load(Ordering::Relaxed) > 1;
+            if groups.is_empty() || seen.in_company {
+                return None;
+            }
+            seen.groups.extend(groups.iter().map(Daemons::name));
+            let bytes = groups.iter().filter_map(Daemons::anonymous).sum();
+            (Some(bytes), groups.iter().map(Daemons::kills).max().unwrap_or(0))
+        }
+    };
+    seen.peak = seen.peak.max(bytes);
+    seen.kills = seen.kills.max(kills);
+    bytes
 }
 
 /// A process and all below it.

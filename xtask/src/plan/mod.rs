@@ -40,8 +40,12 @@ pub struct Planned {
     pub tag: String,
     pub action: Action,
     pub reasons: Vec<Reason>,
-    /// Bytes a build of it would reserve.
+    /// Bytes a build of it would reserve: what was learned, else what is configured.
     pub memory: u64,
+    pub memory_configured: u64,
+    /// What builds of it were seen to take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_learned: Option<u64>,
     /// What a build of it is expected to take, from past ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
@@ -79,7 +83,9 @@ pub struct Known<'a> {
     pub record: Option<&'a Record>,
     /// What it would be built from now; only looked at when it has to be built.
     pub now: &'a dyn Fn() -> Now,
-    pub memory: u64,
+    /// Bytes.
+    pub memory_configured: u64,
+    pub memory_learned: Option<u64>,
     pub forced: bool,
 }
 
@@ -99,7 +105,9 @@ pub fn decide(known: &Known) -> Planned {
         tag: known.key.tag(known.name),
         action,
         reasons,
-        memory: known.memory,
+        memory: known.memory_learned.unwrap_or(known.memory_configured),
+        memory_configured: known.memory_configured,
+        memory_learned: known.memory_learned,
         seconds: known.record.map(|record| record.seconds),
     }
 }
@@ -165,7 +173,8 @@ mod tests {
             held: held.as_ref(),
             record,
             now: &now,
-            memory: 1,
+            memory_configured: 1,
+            memory_learned: None,
             forced,
         };
         let planned = decide(&known);
@@ -213,6 +222,8 @@ mod tests {
             action: Action::Build,
             reasons,
             memory: 5,
+            memory_configured: 7,
+            memory_learned: Some(5),
             seconds: None,
         };
         let json = serde_json::to_value(Plan::new(vec![planned], Vec::new())).unwrap();

@@ -10,10 +10,11 @@ use crate::doctor::STAND_IN;
 pub(super) fn open(workspace: &Workspace, run: &Run, survey: &Survey) -> Result<()> {
     let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
     let swept = workspace.engine.sweep(&facts);
-    if swept.processes + swept.containers + swept.folders > 0 {
+    if swept.processes + swept.containers + swept.folders + swept.images > 0 {
         run.events.note(format!(
-            "removed what a killed run had left: processes {}, containers {}, folders {}",
-            swept.processes, swept.containers, swept.folders
+            "removed what a killed run had left: processes {}, containers {}, folders {}, \
+             half-written images {}",
+            swept.processes, swept.containers, swept.folders, swept.images
         ));
     }
     if !swept.half_written.is_empty() {

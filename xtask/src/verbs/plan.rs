@@ -33,14 +33,17 @@ pub(super) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
     let outlook = suite.map(|suite| Outlook::of(&workspace, suite, &survey, &memory));
     let outlook = outlook.transpose()?;
     let forecast = Forecast::read(&workspace, &memory.machine());
-    let configured: Vec<u64> = survey.images.iter().map(|one| one.image.memory).collect();
     let expected = |planned: Planned| Planned { seconds: forecast.build(&planned), ..planned };
     let images = survey.images.into_iter().map(|image| expected(image.planned)).collect();
     let steps = outlook.as_ref().map(Outlook::steps).unwrap_or_default();
     let seconds = outlook.as_ref().map(Outlook::seconds);
     let plan = Plan { seconds, ..Plan::new(images, steps) };
     match (session.format, form, &outlook) {
-        (Format::Json, ..) => print_json(&plan)?,
+        (Format::Json, ..) => {
+            let budget = &memory.budget;
+            let budget = PrintedBudget { bytes: budget.bytes, arithmetic: budget.to_string() };
+            print_json(&Printed { plan: &plan, budget })?;
+        }
         (Format::Human, cli::Format::Mermaid, Some(outlook)) => {
             ui::data(mermaid::chart(&outlook.bars()).as_bytes())?;
         }
@@ -54,7 +57,7 @@ pub(super) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
         (Format::Human, ..) => {
             let detailed = session.verbosity >= Verbosity::Verbose;
             let budget = if detailed { memory.budget.all() } else { memory.budget.to_string() };
-            let mut lines = images_told(&plan, &configured);
+            let mut lines = images_told(&plan, detailed);
             lines.extend(outlook.iter().flat_map(told));
             lines.push(format!("{DIM}{budget}{OFF}\n"));
             ui::data(lines.join("\n").as_bytes())?;
@@ -67,6 +70,21 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     let mut json = serde_json::to_vec(value)?;
     json.push(b'\n');
     ui::data(&json)
+}
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    budget: PrintedBudget,
+}
+
+#[derive(Serialize)]
+struct PrintedBudget {
+    bytes: u64,
+    /// `budget 5.4 GiB = podman VM 8.0 − cluster 1.6 − reserve 1.0`
+    arithmetic: String,
 }
 
 /// What `--since --format json` prints.
@@ -91,12 +109,7 @@ struct TouchedSuite<'a> {
 }
 
 /// What the change since `rev` touches.
-fn since(
-    session: &Session,
-    rev: &str,
-    names: &[String],
-    form: cli::Format,
-) -> Result<Exit> {
+fn since(session: &Session, rev: &str, names: &[String], form: cli::Format) -> Result<Exit> {
     let config = session.config()?;
     let paths = Paths::of(&config.root);
     let Touched { commit, images, suites } = since::touched(config, &paths, rev, names)?;
@@ -131,9 +144,8 @@ fn since(
     Ok(Exit::Done)
 }
 
-fn images_told(plan: &Plan, configured: &[u64]) -> Vec<String> {
-    let images = plan.images.iter().zip(configured);
-    let mut lines: Vec<String> = images.map(|(image, memory)| line(image, *memory)).collect();
+fn images_told(plan: &Plan, detailed: bool) -> Vec<String> {
+    let mut lines: Vec<String> = plan.images.iter().map(|image| line(image, detailed)).collect();
     let (build, skip) = (plan.to_build().count(), plan.images.len() - plan.to_build().count());
     lines.push(format!("{BOLD}{build} to build, {skip} up to date{OFF}"));
     lines
@@ -160,25 +172,26 @@ fn unknown(outlook: &Outlook) -> String {
     }
 }
 
-fn line(image: &Planned, configured: u64) -> String {
+fn line(image: &Planned, detailed: bool) -> String {
     let reasons = some(&image.reasons, REASONS);
     match image.action {
-        Action::Skip => format!("{GREEN}skip {OFF} {}  {DIM}{reasons}{OFF}", image.name),
+        Action::Skip => {
+            let memory = if detailed { format!("  {}", reserved(image)) } else { String::new() };
+            format!("{GREEN}skip {OFF} {}  {DIM}{reasons}{memory}{OFF}", image.name)
+        }
         Action::Build => {
             let last = image.seconds.map(|time| format!(", {} expected", seconds(time)));
-            let memory = reserved(image.memory, configured);
-            let figures = format!("{memory}{}", last.unwrap_or_default());
+            let figures = format!("{}{}", reserved(image), last.unwrap_or_default());
             format!("{YELLOW}build{OFF} {}  {reasons}  {DIM}{figures}{OFF}", image.name)
         }
     }
 }
 
 /// What is used and, where that was learned, what is configured.
-fn reserved(used: u64, configured: u64) -> String {
-    let used_text = bytes(used);
-    if used == configured {
-        format!("{used_text} reserved as configured")
-    } else {
-        format!("{used_text} reserved as learned, {} configured", bytes(configured))
+fn reserved(image: &Planned) -> String {
+    let (used, configured) = (bytes(image.memory), bytes(image.memory_configured));
+    match image.memory_learned {
+        None => format!("{used} reserved as configured"),
+        Some(_) => format!("{used} reserved as learned, {configured} configured"),
     }
 }

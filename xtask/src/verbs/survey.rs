@@ -81,9 +81,9 @@ pub(super) fn survey(workspace: &Workspace, names: &[String], forced: bool) -> R
     let images = images.into_iter().zip(contexts).zip(parts).zip(records);
     let images = images.map(|(((image, context), parts), record)| {
         let held = holdings.tags.get(&parts.key().tag(&image.name)).cloned();
-        let memory = memory(workspace, &image, &parts);
+        let learned = learned(workspace, &image, &parts);
         let planned =
-            decide(&image, &context, &parts, record.as_ref(), held.as_ref(), memory, forced);
+            decide(&image, &context, &parts, record.as_ref(), held.as_ref(), learned, forced);
         Surveyed { image, context, parts, held, planned }
     });
     Ok(Survey { images: images.collect(), bases: holdings.bases })
@@ -191,10 +191,10 @@ fn base_names(opened: &[Opened]) -> Vec<String> {
     names
 }
 
-/// What a build is given: what was measured, else what is configured.
-fn memory(workspace: &Workspace, image: &Image, parts: &Parts) -> u64 {
+/// Bytes that builds of an image were seen to take.
+fn learned(workspace: &Workspace, image: &Image, parts: &Parts) -> Option<u64> {
     let learned = learn::learned(&workspace.paths.memory(), &subject(workspace, image, parts));
-    learned.map_or(image.memory, |learned| learned.bytes)
+    learned.map(|learned| learned.bytes)
 }
 
 /// What a measured peak is filed under.
@@ -217,7 +217,7 @@ fn decide(
     parts: &Parts,
     record: Option<&Record>,
     held: Option<&Held>,
-    memory: u64,
+    memory_learned: Option<u64>,
     forced: bool,
 ) -> Planned {
     let now = || Now { parts: parts.clone(), ignore: context.ignore(), files: context.files() };
@@ -227,7 +227,8 @@ fn decide(
         held: held.map(|held| &held.labels),
         record,
         now: &now,
-        memory,
+        memory_configured: image.memory,
+        memory_learned,
         forced,
     })
 }

@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "each test uses its part")]
 #![expect(clippy::disallowed_methods, reason = "a test's own child, not one of the tool's")]
 
+pub(crate) mod machine;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
