@@ -22,15 +22,19 @@ use crate::process::{Failure, Tool, stop};
 /// How long a fault that passes is borne.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same of an API server that nobody answers for: one that was stopped is to be told soon.
+const REFUSED: Duration = Duration::from_secs(5);
+
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Texts of faults that pass by themselves.
-const PASSING: [&str; 5] = [
-    "failed calling webhook",
-    "etcdserver:",
-    "the server is currently unable to handle the request",
-    "the object has been modified",
-    "connect: connection refused",
+const PASSING: [(&str, Duration); 6] = [
+    ("failed calling webhook", PATIENCE),
+    ("etcdserver:", PATIENCE),
+    ("the server is currently unable to handle the request", PATIENCE),
+    ("the object has been modified", PATIENCE),
+    ("connect: connection refused", REFUSED),
+    ("was refused - did you specify the right host", REFUSED),
 ];
 
 /// How a step is applied.
@@ -96,7 +100,7 @@ impl Call<'_> {
                 .collect();
             if !immutable.is_empty() {
                 self.delete(immutable.into_iter())?;
-            } else if passing(&failure) && begun.elapsed() < PATIENCE {
+            } else if begun.elapsed() < patience(&failure) {
                 stop::pause(PAUSE)?;
             } else {
                 return Err(failure.into());
@@ -194,6 +198,8 @@ fn cannot_change(failure: &Failure, job: &str) -> bool {
     failure.tail.iter().any(|line| line.contains(&name) && line.contains("field is immutable"))
 }
 
-fn passing(failure: &Failure) -> bool {
-    failure.tail.iter().any(|line| PASSING.iter().any(|text| line.contains(text)))
+fn patience(failure: &Failure) -> Duration {
+    let said = |text: &str| failure.tail.iter().any(|line| line.contains(text));
+    let passing = PASSING.iter().find(|(text, _)| said(text));
+    passing.map_or(Duration::ZERO, |(_, patience)| *patience)
 }

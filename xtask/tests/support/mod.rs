@@ -7,7 +7,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// What podman 4.3.1 says of itself, as far as it is read. Remote, so that no control groups are made for builds that
 /// are none; no `graphRoot`, so that every question reaches the program.
@@ -126,7 +126,21 @@ impl Case {
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        let output = self.command(args).output().unwrap();
+        self.run_with(args, |command| command)
+    }
+
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        let silent = || Stdio::null();
+        self.command(args).stdout(silent()).stderr(silent()).spawn().unwrap()
+    }
+
+    /// As [`Case::run`], with a command that is changed first.
+    pub(crate) fn run_with(
+        &self,
+        args: &[&str],
+        change: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Ran {
+        let output = change(&mut self.command(args)).output().unwrap();
         Ran {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
