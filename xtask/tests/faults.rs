@@ -263,9 +263,12 @@ impl World {
         fs_err::create_dir_all(&disk).unwrap();
         let small = ["-t", "tmpfs", "-o", "size=256k", "xtask-faults"];
         let disk = disk.to_str().unwrap();
-        assert!(tool("mount", &[&small[..], &[disk]].concat()), "a disk is mounted by root only");
+        assert!(
+            self.case.tool("mount", &[&small[..], &[disk]].concat()),
+            "a disk is mounted by root only"
+        );
         let ballast = format!("of={disk}/ballast");
-        assert!(!tool("dd", &["if=/dev/zero", &ballast, "bs=1k"]), "it is not full yet");
+        assert!(!self.case.tool("dd", &["if=/dev/zero", &ballast, "bs=1k"]), "it is not full yet");
         let seed = Seed {
             suite: "full",
             steps: step("web", "", "full"),
@@ -279,7 +282,7 @@ impl World {
         let args = ["e2e", "full", "--keep", "--format", "json"];
         let ran = self.case.run_with(&args, |command| command.env("CARGO_TARGET_DIR", disk));
         let took = begun.elapsed().as_secs_f64();
-        assert!(tool("umount", &[disk]));
+        assert!(self.case.tool("umount", &[disk]));
         self.hold("disk full", &seed, &ran);
         row("disk full", took, &ran.stderr);
     }
@@ -288,7 +291,7 @@ impl World {
         let seed = working("early");
         self.write(&seed);
         let record = self.case.path("target/xtask/clusters/faults-dev/cluster.json");
-        let node = || tool("podman", &["container", "exists", NODE]);
+        let node = || self.case.podman(&["container", "exists", NODE]);
         self.kill(seed.suite, || record.exists() && node());
         let begun = Instant::now();
         let ran = self.works("early");
@@ -368,8 +371,8 @@ impl Drop for World {
         let mut cleared = self.case.run(&["plan", "--format", "json"]);
         let plan: Value = serde_json::from_str(&std::mem::take(&mut cleared.stdout)).unwrap();
         let tag = plan["images"][0]["tag"].as_str().unwrap_or_default().to_owned();
-        tool("podman", &["rmi", "--force", &tag]);
-        assert!(!tool("podman", &["container", "exists", NODE]), "{CLUSTER} is still there");
+        self.case.podman(&["rmi", "--force", &tag]);
+        assert!(!self.case.podman(&["container", "exists", NODE]), "{CLUSTER} is still there");
     }
 }
 
@@ -411,9 +414,4 @@ fn row(fault: &str, seconds: f64, told: &str) {
 fn newest(runs: &std::path::Path) -> Option<std::path::PathBuf> {
     let entries = fs_err::read_dir(runs).ok()?.flatten();
     entries.map(|entry| entry.path()).max()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test's own child, not one of the tool's")]
-fn tool(program: &str, args: &[&str]) -> bool {
-    std::process::Command::new(program).args(args).status().is_ok_and(|status| status.success())
 }

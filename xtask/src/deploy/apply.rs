@@ -103,7 +103,7 @@ impl Call<'_> {
             } else if begun.elapsed() < patience(&failure) {
                 stop::pause(PAUSE)?;
             } else {
-                return Err(failure.into());
+                return Err(told(failure));
             }
         }
     }
@@ -191,6 +191,19 @@ pub(super) fn items(text: &str) -> Vec<Value> {
         _ if value.is_object() => vec![value],
         _ => Vec::new(),
     }
+}
+
+/// What the API server said before the command that it was said to.
+fn told(failure: Failure) -> anyhow::Error {
+    let Some(said) = failure.tail.iter().find(|line| line.to_lowercase().contains("error")) else {
+        return failure.into();
+    };
+    let said = said.trim_start_matches("error: ").to_owned();
+    if failure.tail.iter().any(|line| line.contains("no matches for kind")) {
+        let hint = "hint: let it need the step that applies its CustomResourceDefinition";
+        return anyhow::Error::new(failure).context(format!("{said}\n{hint}"));
+    }
+    anyhow::Error::new(failure).context(said)
 }
 
 fn cannot_change(failure: &Failure, job: &str) -> bool {

@@ -53,9 +53,14 @@ impl Case {
 
     /// Whether the machine's own podman ended well.
     pub(crate) fn podman(&self, args: &[&str]) -> bool {
-        let mut podman = Command::new("podman");
-        podman.args(args).current_dir(self.path("")).stdout(Stdio::null());
-        podman.status().unwrap().success()
+        self.tool("podman", args)
+    }
+
+    /// Whether a program ended well.
+    pub(crate) fn tool(&self, program: &str, args: &[&str]) -> bool {
+        let mut tool = Command::new(program);
+        tool.args(args).current_dir(self.path("")).stdout(Stdio::null());
+        tool.status().unwrap().success()
     }
 
     /// One image `api` from `src/`, and one `web` from `web/`.
