@@ -233,7 +233,7 @@ impl World {
             steps: elsewhere.to_owned() + &step("web", "needs = ['vandal']", "lost"),
             manifest: namespace("lost"),
             fails: "web",
-            says: &["its kubeconfig was changed since the run began", "127.0.0.1:1 was refused"],
+            says: &["its kubeconfig was changed since the run began", "127.0.0.1:1"],
             exit: 3,
         };
         self.found("kubeconfig pointing elsewhere", &seed);

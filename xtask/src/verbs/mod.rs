@@ -10,6 +10,7 @@ mod images;
 mod layout;
 mod memory;
 mod missing;
+mod once;
 mod opening;
 mod plan;
 mod survey;

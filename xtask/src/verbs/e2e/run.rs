@@ -231,8 +231,10 @@ impl<'a> E2e<'a> {
         let Self { workspace, run, survey, memory, .. } = *self;
         let one = &survey.images[at];
         let made = builds::build(Common { workspace, run, survey, memory }, one, permit)?;
-        if let Made::Ready(ready) = &made {
+        if let Made::Ready(ready) | Made::Found(ready) = &made {
             self.shelf.put(&one.image.name, ready.clone());
+        }
+        if let Made::Ready(_) = &made {
             self.count(|tally| tally.built += 1);
         }
         Ok(made)
