@@ -21,6 +21,7 @@ use crate::exit::{Exit, WithExit as _};
 use crate::process::{self, Tool};
 
 mod build;
+mod bundle;
 mod cgroup;
 mod command;
 mod facts;
@@ -36,9 +37,10 @@ mod store;
 mod watch;
 
 pub use build::{BuildError, Built};
+pub use bundle::{Bundle, List, Packed};
 pub use command::Order;
 pub use facts::Facts;
-pub use holdings::{Held, Holdings};
+pub use holdings::{Held, Holdings, Inherited};
 pub use leftovers::Swept;
 
 /// The longest an engine may take over a question.

@@ -145,12 +145,14 @@ impl Case {
         args: &[&str],
         change: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Ran {
-        let output = change(&mut self.command(args)).output().unwrap();
-        Ran {
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-            code: output.status.code(),
-        }
+        ran(change(&mut self.command(args)))
+    }
+
+    /// Another program, in the workspace.
+    pub(crate) fn other_command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(self.path("")).stdin(Stdio::null());
+        command
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
@@ -191,6 +193,16 @@ impl Case {
             None => text(&reason["kind"]),
         });
         (text(&one["action"]), reasons.collect())
+    }
+}
+
+/// Runs it to its end.
+pub(crate) fn ran(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
+    Ran {
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+        code: output.status.code(),
     }
 }
 
