@@ -32,7 +32,6 @@ pub mod ledger;
 mod leftovers;
 pub mod machine;
 pub mod oom;
-mod reference;
 mod store;
 mod watch;
 
