@@ -117,7 +117,7 @@ apply = "k8s/intruder.yaml"
 "#;
 
 /// Makes a CA and a certificate, once; the key is worth keeping to oneself.
-const CERTS: &str = r#"
+const CERTS: &str = r"
 set -e
 test ! -e tls/tls.crt || exit 0
 mkdir -p tls && cd tls
@@ -125,7 +125,7 @@ openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -su
 openssl req -newkey rsa:2048 -nodes -keyout tls.key -out tls.csr -subj /CN=web 2>&1
 printf 'subjectAltName=DNS:web.hook.svc,IP:127.0.0.1' > san
 openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile san -out tls.crt 2>&1
-"#;
+";
 
 const REGISTER: &str = r#"
 set -e
