@@ -12,6 +12,7 @@
 //! | `ready` | waiting for the API and for nodes that were started again |
 //! | `ailing` | what is wrong with it, once something has failed |
 //! | `load`, `held` | images onto the nodes, and what a node holds |
+//! | `garbage` | what may go from the nodes of a kept cluster |
 //!
 //! kind gets its provider by `KIND_EXPERIMENTAL_PROVIDER` at *every* call: a single call without it
 //! asks another engine. The kubeconfig is our own file; the user's is neither read nor written, and
@@ -20,6 +21,7 @@
 mod ailing;
 mod decide;
 mod existing;
+mod garbage;
 mod held;
 mod kind;
 mod load;
@@ -37,6 +39,7 @@ use crate::paths::Paths;
 use crate::process::Tool;
 
 pub use ailing::{ailments, lost};
+pub use garbage::{free, garbage, is_kept, nodes_of};
 pub use held::Image;
 pub use load::{Loaded, load};
 pub use record::{Lease, hold};
