@@ -1,19 +1,20 @@
 //! `cargo xtask images`: bring images up to date.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::Result;
 
 use super::builds::{self, Common, Made, Shelf};
+use super::forecast::Forecast;
+use super::layout::{self, Layout, Work};
 use super::memory::{self, Memory};
 use super::{Session, Workspace, survey};
 use crate::cli;
-use crate::event::{Event, Summary, seconds};
+use crate::event::{Event, PlannedRun, Summary, seconds};
 use crate::exit::{self, Exit};
 use crate::plan::Action;
 use crate::process::stop;
-use crate::schedule::{self, Graph, Habit, Outcome, Permit, State};
+use crate::schedule::{self, Habit, Outcome, Permit, State};
 use crate::ui;
 
 pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
@@ -61,22 +62,18 @@ fn check(survey: &survey::Survey) -> Exit {
 
 fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Summary, Exit)> {
     let Common { run, survey, memory, .. } = common;
-    let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
-    let budget = Some(memory.budget.to_string());
-    run.events.emit(Event::Plan { images, steps: Vec::new(), budget });
     memory.begin(common.workspace, run, survey);
-    let mut graph = Graph::default();
-    let mut builds = BTreeMap::new();
-    for (at, one) in survey.images.iter().enumerate() {
-        if one.planned.action == Action::Build {
-            builds.insert(graph.add(builds::node(one)), at);
-        }
-    }
+    let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
+    let mut layout = Layout::of_builds(&layout::pieces(survey));
+    Forecast::read(common.workspace, &memory.machine()).of_builds(&mut layout, survey);
+    let nodes = layout.told();
+    run.events.emit(Event::Plan(PlannedRun { images, nodes, ..memory.told() }));
     let shelf = Shelf::default();
     let take = |name: &str, bytes| memory.take(name, bytes);
     let habit = Habit { fail_fast: habit.fail_fast, stopped: &stop::requested, take: &take };
     let work = |node, permit: &Permit| {
-        let one = &survey.images[builds[&node]];
+        let Work::Build(at) = layout.work[node] else { return Outcome::Done };
+        let one = &survey.images[at];
         match builds::build(common, one, permit) {
             Ok(Made::Ready(ready)) => {
                 shelf.put(&one.image.name, ready);
@@ -86,18 +83,18 @@ fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Sum
             Err(error) => Outcome::Failed(error),
         }
     };
-    let waiting = memory::tell_waiting(run, &graph);
-    let ended = schedule::run(&graph, memory.limits, &habit, work, waiting)?;
+    let waiting = memory::tell_waiting(run, &layout.graph);
+    let ended = schedule::run(&layout.graph, memory.limits, &habit, work, waiting)?;
     for (_, error) in &ended.errors {
         ui::error(error);
     }
     let built = ended.states.iter().filter(|state| **state == State::Done).count();
-    let ok = built == graph.nodes.len();
+    let ok = built == layout.graph.nodes.len();
     let first = ended.errors.first().map_or(Exit::Failed, |(_, error)| exit::code(error));
     let summary = Summary {
         ok,
         built,
-        skipped: survey.images.len() - graph.nodes.len(),
+        skipped: survey.images.len() - layout.graph.nodes.len(),
         seconds: seconds(started.elapsed()),
         ..Summary::default()
     };

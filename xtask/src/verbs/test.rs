@@ -88,7 +88,8 @@ fn timed(run: &Run, name: &str, step: impl FnOnce() -> Result<Outcome>) -> Count
     };
     let error = error.and_then(|text| text.lines().next().map(str::to_owned));
     let seconds = seconds(begun.elapsed());
-    run.events.emit(Event::StepFinished { step: name.to_owned(), ok, seconds, error });
+    let step = name.to_owned();
+    run.events.emit(Event::StepFinished { step, action: None, ok, seconds, error });
     one(name, result)
 }
 
@@ -126,10 +127,13 @@ fn gateway(session: &Session) -> Result<Outcome> {
     let args = cli::E2e {
         suite: "gateway".to_owned(),
         keep: false,
+        keep_on_failure: false,
+        shard: None,
         no_test: false,
         require_prebuilt: false,
         bootstrap: false,
         build,
+        phases: false,
         args: Vec::new(),
     };
     let (exit, summary) = super::e2e::whole(session, &args)?;

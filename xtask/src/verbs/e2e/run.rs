@@ -8,13 +8,12 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::layout::{Layout, Piece, Work};
-use super::render::render_all;
+use super::render::{self, render_all};
 use crate::cli;
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Suite};
 use crate::deploy::{self, Kept, Looks, Rendered};
-use crate::event::{Event, Summary, seconds};
+use crate::event::{Event, PlannedRun, Summary, seconds};
 use crate::exit::Exit;
 use crate::plan::Action;
 use crate::process::stop;
@@ -22,6 +21,9 @@ use crate::schedule::{self, Habit, NodeId, Outcome, Permit, State};
 use crate::suite;
 use crate::ui;
 use crate::verbs::builds::{self, Common, Made, Ready, Shelf};
+use crate::verbs::cluster::take_down;
+use crate::verbs::forecast::{self, Coming, Forecast};
+use crate::verbs::layout::{self, Layout, Work};
 use crate::verbs::memory::{self, Memory};
 use crate::verbs::survey::Survey;
 use crate::verbs::{Run, Workspace};
@@ -74,16 +76,15 @@ impl<'a> E2e<'a> {
             shelf.put(&one.image.name, Ready { tag: one.planned.tag.clone(), id });
         }
         let rendered = render_all(suite, &shelf.tags(), &run.paths.folder().join("manifests"))?;
-        let pieces = survey.images.iter().map(|one| Piece {
-            name: &one.image.name,
-            build: (one.planned.action == Action::Build).then(|| builds::node(one)),
-        });
-        let named = |rendered: &Option<Rendered>| {
-            rendered.as_ref().map(|rendered| rendered.images.clone()).unwrap_or_default()
-        };
-        let named: Vec<Vec<String>> = rendered.iter().map(named).collect();
         let tests = suite.test.is_some() && !args.no_test;
-        let layout = Layout::new(suite, pieces.collect(), &named, tests);
+        let mut layout =
+            Layout::of_suite(suite, &layout::pieces(survey), &render::named(&rendered), tests);
+        if args.phases {
+            layout = layout.in_phases();
+        }
+        let (shard, rest) = (args.shard, &args.args);
+        let coming = Coming { suite, survey, rendered: &rendered, shard, args: rest };
+        Forecast::read(workspace, &memory.machine()).of_suite(&mut layout, workspace, coming);
         Ok(Self {
             workspace,
             run,
@@ -111,7 +112,7 @@ impl<'a> E2e<'a> {
         let waiting = memory::tell_waiting(self.run, &self.layout.graph);
         let ended = schedule::run(&self.layout.graph, self.memory.limits, &habit, work, waiting)?;
         let ok = ended.states.iter().all(|state| *state == State::Done);
-        self.take_down();
+        self.take_down(ok);
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let to_build = self.survey.images.iter().filter(|one| one.planned.action == Action::Build);
         Ok(Summary {
@@ -128,11 +129,13 @@ impl<'a> E2e<'a> {
     fn announce(&self) {
         let images = self.survey.images.iter().map(|one| builds::told(&one.planned)).collect();
         let steps = self.suite.steps.iter().map(|step| step.name.clone()).collect();
-        self.run.events.emit(Event::Plan {
+        self.run.events.emit(Event::Plan(PlannedRun {
             images,
             steps,
-            budget: Some(self.memory.budget.to_string()),
-        });
+            suite: Some(self.suite.name.clone()),
+            nodes: self.layout.told(),
+            ..self.memory.told()
+        }));
     }
 
     /// What the first failure leads to.
@@ -187,17 +190,19 @@ impl<'a> E2e<'a> {
         self.run.events.note(format!("diagnostics are in {}", folder.display()));
     }
 
-    fn step_events(&self, step: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Runs a step with its events; `work` gives back how it was done.
+    fn step_events(&self, step: &str, work: impl FnOnce() -> Result<&'static str>) -> Result<()> {
         let started = Instant::now();
         self.run.events.emit(Event::StepStarted { step: step.to_owned() });
         let result = work();
         self.run.events.emit(Event::StepFinished {
             step: step.to_owned(),
+            action: result.as_ref().ok().copied(),
             ok: result.is_ok(),
             seconds: seconds(started.elapsed()),
             error: result.as_ref().err().map(builds::first_line),
         });
-        result
+        result.map(drop)
     }
 
     fn build(&self, at: usize, permit: &Permit) -> Result<Made> {
@@ -211,7 +216,7 @@ impl<'a> E2e<'a> {
         Ok(made)
     }
 
-    fn cluster(&self) -> Result<()> {
+    fn cluster(&self) -> Result<&'static str> {
         let ports = self.workspace.config.suite_ports(self.suite);
         let log = self.run.paths.log("cluster");
         let provider = self.workspace.engine.name();
@@ -224,8 +229,10 @@ impl<'a> E2e<'a> {
             kept.reset(&rendered, &cluster.kubectl(), &log)?;
         }
         let looks = Looks::new(cluster.kubectl(), &self.run.paths.diagnostics());
+        let how = if cluster.made { forecast::MAKE } else { forecast::REUSE };
         // Only this node sets it, once.
-        self.up.set(Up { cluster, kept, looks }).map_err(|_| anyhow!("the cluster came up twice"))
+        let set = self.up.set(Up { cluster, kept, looks });
+        set.map(|()| how).map_err(|_| anyhow!("the cluster came up twice"))
     }
 
     pub(super) fn up(&self) -> Result<&Up> {
@@ -249,19 +256,13 @@ impl<'a> E2e<'a> {
 
     fn test(&self) -> Result<()> {
         let Some(test) = &self.suite.test else { return Ok(()) };
-        let ports = self.workspace.config.suite_ports(self.suite);
         let log = self.run.paths.log("test");
-        let given = suite::Given {
-            suite: &self.suite.name,
-            test,
-            root: &self.workspace.config.root,
-            kubeconfig: &self.up()?.cluster.kubeconfig,
-            artifacts: &self.run.paths.artifacts(),
-            ports: &ports,
-            args: &self.args.args,
-            log: &log,
-        };
-        let outcome = suite::run(&given, &self.run.events)?;
+        let args = &self.args.args;
+        let shard = self.args.shard;
+        let outcome = self.with_environment(|&environment| {
+            let given = suite::Given { test, environment, shard, args, log: &log };
+            suite::run(&given, &self.run.events)
+        })?;
         self.count(|tally| {
             tally.passed = outcome.counts.passed;
             tally.failed = outcome.counts.failed;
@@ -274,17 +275,28 @@ impl<'a> E2e<'a> {
         }
     }
 
-    /// Takes the cluster down unless it is to be kept: only ever one that is ours.
-    fn take_down(&self) {
-        if self.args.keep {
+    /// Takes down what the run made, unless it is to be kept; then it is said how to go on from there.
+    fn take_down(&self, ok: bool) {
+        let failed = !ok && stop::signal().is_none();
+        if self.args.keep || (self.args.keep_on_failure && failed) {
+            if failed && let Some(up) = self.up.get() {
+                self.tell_kept(&up.cluster);
+            }
             return;
         }
         let log = self.run.paths.log("cluster");
-        let provider = self.workspace.engine.name();
-        let down = cluster::down(&self.wanted.name, provider, &self.workspace.paths, &log);
-        if let Err(error) = down {
+        if let Err(error) = take_down(self.workspace, self.wanted, &log) {
             self.run.events.warn(format!("{error:#}"), None);
         }
+    }
+
+    fn tell_kept(&self, cluster: &Cluster) {
+        let (suite, kubeconfig) = (&self.suite.name, cluster.kubeconfig.display());
+        self.run.events.note(format!(
+            "cluster `{}` is kept: KUBECONFIG={kubeconfig} kubectl …; the next run uses it again, \
+             `cargo xtask cluster down {suite}` deletes it",
+            cluster.name
+        ));
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut Tally)) {
