@@ -12,6 +12,7 @@ mod memory;
 mod missing;
 mod opening;
 mod plan;
+mod python;
 mod survey;
 mod test;
 mod why;
