@@ -8,7 +8,7 @@ use harness::spec::Spec;
 
 #[test]
 fn br_aianalysis_010_controller_restart() -> Spec {
-    // Long enough for the answer of 6 s that the others give up on.
+    // Long enough for the answer of 8 s that the others give up on.
     let stack = stack::start("restart", &[("HOLMESGPT_TIMEOUT", "30s")])?;
     let namespace = stack.namespace().name();
     let analysis = stack::request(&stack, "TooSlowModel").create_in(namespace)?;

@@ -5,14 +5,21 @@ use std::time::Duration;
 use aianalysis_e2e::analysis::condition;
 use aianalysis_e2e::stack;
 use anyhow::ensure;
-use harness::eventually::throughout;
+use harness::eventually::{SOON, eventually, throughout};
+use harness::kubectl;
 use harness::spec::Spec;
 
 #[test]
 fn br_aianalysis_011_holmes_outage() -> Spec {
     let mut stack = stack::start("outage", &[])?;
-    stack.scale("holmesgpt-api", 0)?;
     let namespace = stack.namespace().name().to_owned();
+    stack.scale("holmesgpt-api", 0)?;
+    // A pod that is going away still answers.
+    eventually("nobody is there", SOON, || {
+        let left = kubectl::run(&["get", "pods", "--namespace", &namespace, "--output", "name"])?;
+        ensure!(left.lines().count() == 1, "only the controller should be left: {left}");
+        Ok(())
+    })?;
     let analysis = stack::request(&stack, "OOMKilled").create_in(&namespace)?;
 
     let resource = analysis.await_condition("HolmesReachable", "False", "Unreachable")?;

@@ -17,6 +17,6 @@ fn br_aianalysis_006_time_out() -> Spec {
     let complete = condition(&resource, "Complete")?;
     assert_eq!(complete["reason"], "AttemptsExhausted", "{complete}");
     let message = complete["message"].as_str().unwrap_or_default();
-    assert!(message.contains("no answer within 3s"), "{message}");
+    assert!(message.contains("no answer within 5s"), "{message}");
     Ok(())
 }
