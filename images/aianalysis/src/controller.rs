@@ -11,7 +11,6 @@
 //! the second write meets the 409.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -45,12 +44,10 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Controls the resources of `class` until `stop` resolves and what was begun is done. `synced`
-/// becomes true once all resources were listed.
+/// Controls the resources of `class` until `stop` resolves and what was begun is done.
 pub(crate) async fn run(
     context: Arc<Context>,
     class: &str,
-    synced: Arc<AtomicBool>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let selector = match class {
@@ -58,14 +55,7 @@ pub(crate) async fn run(
         class => format!("{CLASS_LABEL}={class}"),
     };
     let all = Api::<AiAnalysis>::all(context.client.clone());
-    let controller = Controller::new(all, watcher::Config::default().labels(&selector));
-    let store = controller.store();
-    tokio::spawn(async move {
-        if store.wait_until_ready().await.is_ok() {
-            synced.store(true, Ordering::Relaxed);
-        }
-    });
-    controller
+    Controller::new(all, watcher::Config::default().labels(&selector))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop)
         .run(reconcile, |_, _: &kube::Error, context| failed(&context), context)

@@ -44,8 +44,9 @@ async fn serve(settings: Settings) -> Result<()> {
         .await
         .with_context(|| format!("failed to listen on `{address}`"))?;
     let metrics = Arc::new(Metrics::new()?);
+    let client = kube::Client::try_default().await.context("failed to find the Kubernetes API")?;
     let health = Health {
-        synced: Arc::new(AtomicBool::new(false)),
+        api: kube::Api::all(client.clone()),
         stopping: Arc::new(AtomicBool::new(false)),
         metrics: Arc::clone(&metrics),
     };
@@ -56,13 +57,13 @@ async fn serve(settings: Settings) -> Result<()> {
     let dropped = metrics.audit_events_dropped.clone();
     let (audit, last_events) = Audit::start(settings.datastorage_url.as_deref(), dropped)?;
     let context = Context {
-        client: kube::Client::try_default().await.context("failed to find the Kubernetes API")?,
+        client,
         holmes: Holmes::new(&settings.holmes_url, settings.holmes_timeout)?,
         limits: settings.limits,
         audit,
         metrics,
     };
-    let stopping = Arc::clone(&health.stopping);
+    let stopping = health.stopping;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -71,7 +72,7 @@ async fn serve(settings: Settings) -> Result<()> {
         stopping.store(true, Ordering::Relaxed);
         tracing::info!("stopping: not ready, finishing what was begun");
     };
-    controller::run(Arc::new(context), &settings.class, Arc::clone(&health.synced), stop).await;
+    controller::run(Arc::new(context), &settings.class, stop).await;
     if tokio::time::timeout(LAST_EVENTS_LIMIT, last_events).await.is_err() {
         tracing::warn!("the last audit events are not sent");
     }
