@@ -1,19 +1,9 @@
-//! The environment a run gives its suite: the only source of addresses.
-//!
-//! | variable | holds |
-//! | --- | --- |
-//! | `KUBECONFIG` | the cluster; read by kubectl itself |
-//! | `NAME_URL` | one for each port of the run: `GATEWAY_URL`, `DATASTORAGE_URL` |
-//! | `XTASK_ARTIFACTS` | folder for what should outlive the cluster; may be absent |
-//!
-//! There are no defaults. A suite that guessed an address once ran 16 specs against the wrong
-//! port and told nobody why.
+//! What the gateway's specs need from the run.
 
-use std::path::PathBuf;
+use anyhow::Result;
+use harness::env::required;
 
-use anyhow::{Result, bail};
-
-/// What the gateway's specs need from the run.
+/// The addresses of a run.
 #[derive(Debug, Clone)]
 pub struct Env {
     /// Base URL of the shared gateway, without a trailing slash.
@@ -26,31 +16,7 @@ impl Env {
     /// Reads the environment; the error names every variable that is missing.
     pub fn from_run() -> Result<Self> {
         let [_, gateway_url, datastorage_url] =
-            required(["KUBECONFIG", "GATEWAY_URL", "DATASTORAGE_URL"])?;
+            required("gateway", ["KUBECONFIG", "GATEWAY_URL", "DATASTORAGE_URL"])?;
         Ok(Self { gateway_url, datastorage_url })
     }
-}
-
-/// The values of `names`, trailing slashes cut; the error names every one that is missing.
-pub fn required<const N: usize>(names: [&str; N]) -> Result<[String; N]> {
-    let values = names.map(|name| std::env::var(name).unwrap_or_default());
-    let missing: Vec<_> = names
-        .iter()
-        .zip(&values)
-        .filter(|(_, value)| value.is_empty())
-        .map(|(name, _)| format!("`{name}`"))
-        .collect();
-    if !missing.is_empty() {
-        bail!(
-            "failed to find {} in the environment: these specs need a cluster and its addresses\n\
-             hint: cargo xtask e2e gateway",
-            missing.join(", ")
-        );
-    }
-    Ok(values.map(|value| value.trim_end_matches('/').to_owned()))
-}
-
-/// Where to leave what a person may want after the run; `None` outside a run.
-pub fn artifacts() -> Option<PathBuf> {
-    std::env::var_os("XTASK_ARTIFACTS").filter(|dir| !dir.is_empty()).map(PathBuf::from)
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::namespace::unique;
+use harness::namespace::unique;
 
 /// A Warning about a pod.
 pub fn warning(reason: &str, namespace: &str, pod: &str) -> Value {

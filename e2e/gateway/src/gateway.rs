@@ -7,12 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::alert::{Alert, webhook};
-use crate::http::{self, Answer};
-use crate::kubectl;
-use crate::metrics::Scrape;
-
-/// The namespace that holds the services all specs share.
-pub const SYSTEM_NAMESPACE: &str = "kubernaut-system";
+use harness::http::{self, Answer};
+use harness::kubectl;
+use harness::metrics::Scrape;
+use harness::namespace::SYSTEM;
+use harness::stack::Stack;
 
 /// Where Alertmanager posts.
 pub const PROMETHEUS: &str = "/api/v1/signals/prometheus";
@@ -45,6 +44,11 @@ pub struct ObjectRef {
 impl Gateway {
     pub fn at(url: &str) -> Self {
         Self { url: url.to_owned() }
+    }
+
+    /// The one of a private stack, at its address of this moment: a restart changes it.
+    pub fn of(stack: &Stack) -> Self {
+        Self::at(stack.url())
     }
 
     /// `GET path`.
@@ -95,15 +99,6 @@ impl Gateway {
         ensure!(answer.status == 200, "/metrics says {answer:?}");
         Ok(Scrape::parse(&answer.body))
     }
-
-    /// One of the checks `/readyz` lists, such as `redis`; the probe's status beside it.
-    pub fn readiness(&self, check: &str) -> Result<(u16, String)> {
-        let answer = self.get("/readyz")?;
-        let body = answer.json()?;
-        let state = body["checks"][check].as_str();
-        let state = state.with_context(|| format!("failed to find check `{check}` in {body}"))?;
-        Ok((answer.status, state.to_owned()))
-    }
 }
 
 /// Reads a 201.
@@ -125,8 +120,7 @@ fn taken(answer: &Answer, status: u16, word: &str) -> Result<Taken> {
 
 /// A setting of the shared gateway, read from its running Deployment.
 pub fn setting(name: &str) -> Result<String> {
-    let deployment =
-        kubectl::json(&["get", "deployment", "gateway", "--namespace", SYSTEM_NAMESPACE])?;
+    let deployment = kubectl::json(&["get", "deployment", "gateway", "--namespace", SYSTEM])?;
     let env = deployment["spec"]["template"]["spec"]["containers"][0]["env"].as_array();
     env.into_iter()
         .flatten()

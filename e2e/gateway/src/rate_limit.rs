@@ -9,9 +9,9 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::eventually::{SOON, eventually};
-use crate::kubectl::{self, Background};
-use crate::namespace::{Namespace, unique};
+use harness::eventually::{SOON, eventually};
+use harness::kubectl::{self, Background};
+use harness::namespace::{Namespace, unique};
 
 /// A limit in force; lifted on drop.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::eventually::{SOON, eventually};
 use crate::gateway::ObjectRef;
-use crate::kubectl;
+use harness::eventually::{SOON, eventually};
+use harness::kubectl;
 
 /// The resource's full name, so that no other group's resource can be meant.
 pub const RESOURCE: &str = "remediationrequests.kubernaut.ai";

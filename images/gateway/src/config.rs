@@ -17,11 +17,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use axum::http::Uri;
+use anyhow::Result;
+use service::settings::{Lookup, Reader};
 use tracing::level_filters::LevelFilter;
 
 use crate::cors;
@@ -59,113 +58,46 @@ impl Settings {
     ///
     /// # Errors
     /// Every value that cannot be used, one a line.
-    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let mut reader = Reader { lookup, faults: Vec::new() };
+    pub fn read(lookup: impl Lookup) -> Result<Self> {
+        let mut reader = Reader::new(lookup);
         let settings = Self {
             listen: reader.parsed("LISTEN", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))),
             redis_url: reader.url("REDIS_URL", "redis://redis:6379", &["redis"]),
-            datastorage_url: reader.datastorage_url(),
+            datastorage_url: reader.url_or_off("DATASTORAGE_URL", "http://datastorage:8080"),
             dedup_ttl: reader.duration("DEDUP_TTL", Duration::from_mins(5)),
             cors: reader.parsed("CORS_ALLOWED_ORIGINS", cors::Policy::default()),
-            kube: reader.kube(),
+            kube: kube(&mut reader),
             kube_retry_budget: reader.duration("KUBE_RETRY_BUDGET", Duration::from_secs(10)),
             drain_delay: reader.duration("DRAIN_DELAY", Duration::from_secs(2)),
             log_level: reader.log_level(),
         };
         if settings.dedup_ttl.is_zero() {
-            reader.faults.push("`DEDUP_TTL` must be longer than nothing".to_owned());
+            reader.fault("`DEDUP_TTL` must be longer than nothing".to_owned());
         }
-        if !reader.faults.is_empty() {
-            bail!("failed to read the settings: {}", reader.faults.join("\n"));
-        }
-        Ok(settings)
+        reader.end(settings)
     }
 }
 
-/// Looks values up and keeps the faults.
-struct Reader<L> {
-    lookup: L,
-    faults: Vec<String>,
+fn kube<L: Lookup>(reader: &mut Reader<L>) -> KubeAccess {
+    let in_cluster = reader.text("KUBE_API_URL").is_none();
+    let url = if in_cluster { in_cluster_url(reader) } else { String::new() };
+    let account = |file: &str| in_cluster.then(|| PathBuf::from(SERVICE_ACCOUNT).join(file));
+    let token_file = reader.text("KUBE_TOKEN_FILE").map(PathBuf::from);
+    let ca_file = reader.text("KUBE_CA_FILE").map(PathBuf::from);
+    KubeAccess {
+        url: reader.url("KUBE_API_URL", &url, &["http", "https"]),
+        token_file: token_file.or_else(|| account("token")),
+        ca_file: ca_file.or_else(|| account("ca.crt")),
+    }
 }
 
-impl<L: Fn(&str) -> Option<String>> Reader<L> {
-    fn parsed<T: FromStr<Err: std::fmt::Display>>(&mut self, name: &str, default: T) -> T {
-        match (self.lookup)(name).map(|text| text.parse()) {
-            None => default,
-            Some(Ok(value)) => value,
-            Some(Err(error)) => {
-                self.faults.push(format!("`{name}`: {error}"));
-                default
-            }
-        }
-    }
-
-    fn duration(&mut self, name: &str, default: Duration) -> Duration {
-        match (self.lookup)(name).map(|text| humantime::parse_duration(&text)) {
-            None => default,
-            Some(Ok(value)) => value,
-            Some(Err(error)) => {
-                self.faults.push(format!("`{name}`: {error}"));
-                default
-            }
-        }
-    }
-
-    fn url(&mut self, name: &str, default: &str, schemes: &[&str]) -> String {
-        let text = (self.lookup)(name).unwrap_or_else(|| default.to_owned());
-        let usable = Uri::from_str(&text).is_ok_and(|uri| {
-            uri.scheme_str().is_some_and(|scheme| schemes.contains(&scheme))
-                && uri.host().is_some_and(|host| !host.is_empty())
-        });
-        if !usable {
-            self.faults.push(format!("`{name}`: not a URL of {}", schemes.join(" or ")));
-        }
-        text.trim_end_matches('/').to_owned()
-    }
-
-    fn datastorage_url(&mut self) -> Option<String> {
-        let turned_off = (self.lookup)("DATASTORAGE_URL").is_some_and(|text| text.is_empty());
-        let default = "http://datastorage:8080";
-        (!turned_off).then(|| self.url("DATASTORAGE_URL", default, &["http"]))
-    }
-
-    /// `warning` and numbers mean nothing here, though `LevelFilter` itself reads numbers.
-    fn log_level(&mut self) -> LevelFilter {
-        let text = (self.lookup)("LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
-        match text.to_ascii_lowercase().as_str() {
-            "error" => LevelFilter::ERROR,
-            "warn" => LevelFilter::WARN,
-            "info" => LevelFilter::INFO,
-            "debug" => LevelFilter::DEBUG,
-            "trace" => LevelFilter::TRACE,
-            _ => {
-                self.faults.push(format!("`LOG_LEVEL`: no level is called `{text}`"));
-                LevelFilter::INFO
-            }
-        }
-    }
-
-    fn kube(&mut self) -> KubeAccess {
-        let in_cluster = (self.lookup)("KUBE_API_URL").is_none();
-        let url = if in_cluster { self.in_cluster_url() } else { String::new() };
-        let account = |file: &str| in_cluster.then(|| PathBuf::from(SERVICE_ACCOUNT).join(file));
-        let token_file = (self.lookup)("KUBE_TOKEN_FILE").map(PathBuf::from);
-        let ca_file = (self.lookup)("KUBE_CA_FILE").map(PathBuf::from);
-        KubeAccess {
-            url: self.url("KUBE_API_URL", &url, &["http", "https"]),
-            token_file: token_file.or_else(|| account("token")),
-            ca_file: ca_file.or_else(|| account("ca.crt")),
-        }
-    }
-
-    fn in_cluster_url(&mut self) -> String {
-        let host = (self.lookup)("KUBERNETES_SERVICE_HOST").unwrap_or_default();
-        let port = (self.lookup)("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
-        if host.contains(':') {
-            format!("https://[{host}]:{port}")
-        } else {
-            format!("https://{host}:{port}")
-        }
+fn in_cluster_url<L: Lookup>(reader: &Reader<L>) -> String {
+    let host = reader.text("KUBERNETES_SERVICE_HOST").unwrap_or_default();
+    let port = reader.text("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+    if host.contains(':') {
+        format!("https://[{host}]:{port}")
+    } else {
+        format!("https://{host}:{port}")
     }
 }
 

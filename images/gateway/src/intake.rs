@@ -23,7 +23,7 @@ use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::audit::{Event, What};
+use crate::audit::{self, What};
 use crate::backoff::Budget;
 use crate::kube::ApiError;
 use crate::observe::{RequestId, Subject};
@@ -252,7 +252,7 @@ impl<'a> Call<'a> {
     }
 
     fn record(&self, what: What, signal: Option<&Signal>, detail: Value) {
-        let mut event = Event::new(what, self.request_id.as_str(), detail);
+        let mut event = audit::event(what, self.request_id.as_str(), detail);
         if let Some(signal) = signal {
             let target = &signal.target;
             event.namespace = Some(target.namespace.clone());

@@ -5,7 +5,7 @@
 //! | answer | meaning | then |
 //! | --- | --- | --- |
 //! | 2xx | done | – |
-//! | 429, or 503 with `Retry-After` | API Priority & Fairness limits us | wait ([`backoff`]) and send again within the budget |
+//! | 429, or 503 with `Retry-After` | API Priority & Fairness limits us | wait ([`Backoff`]) and send again within the budget |
 //! | 404 on create, details name a namespace; 403 with cause `NamespaceTerminating` | nowhere to put it | the signal is refused |
 //! | 401 | our pod is being deleted by force, its token with it | as if the API were away: 503 |
 //! | other 404 | the object is gone, or the CRD is not there yet | send the signal again later |
@@ -28,11 +28,12 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use service::backoff::Backoff;
+use service::http_client::{Answer, HttpClient};
 
-use crate::backoff::{self, Budget};
+use crate::backoff::Budget;
 use crate::config::KubeAccess;
 use crate::fingerprint::Fingerprint;
-use crate::http_client::{Answer, HttpClient};
 use crate::metrics::Metrics;
 use crate::remediation::{API_VERSION, Deduplication, FINGERPRINT_LABEL, RemediationRequest};
 
@@ -162,7 +163,7 @@ impl Api {
             let Some(limited) = limited(answer.status, &answer.headers) else {
                 return judge(answer);
             };
-            let wait = backoff::delay(attempt, limited.retry_after, fastrand::f64());
+            let wait = Backoff::BRIEF.delay(attempt, limited.retry_after, fastrand::f64());
             if !budget.wait(wait).await {
                 return Err(limited.error());
             }

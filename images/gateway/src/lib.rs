@@ -3,7 +3,6 @@
 //! The modules in the order in which a signal meets them.
 
 pub mod config;
-pub mod logging;
 pub mod metrics;
 
 pub mod cors;
@@ -24,5 +23,4 @@ pub mod remediation; // the custom resource
 pub mod audit;
 pub mod backoff;
 pub mod health;
-pub mod http_client;
 pub mod kube; // the Kubernetes API

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use gateway::{config::Settings, logging, server};
+use gateway::{config::Settings, server};
+use service::logging;
 
 fn main() -> ExitCode {
     let settings = match Settings::read(|name| std::env::var(name).ok()) {

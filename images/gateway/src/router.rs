@@ -16,9 +16,9 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::Value;
+use service::audit::Audit;
 use tokio::sync::Mutex;
 
-use crate::audit::Audit;
 use crate::claims::Claims;
 use crate::config::Settings;
 use crate::fingerprint::Fingerprint;

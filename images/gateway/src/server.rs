@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use service::audit::Audit;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use crate::audit::Audit;
 use crate::claims::Claims;
 use crate::config::Settings;
 use crate::kube::Api;
@@ -89,7 +89,7 @@ pub fn assemble(settings: Settings) -> Result<(Arc<Gateway>, JoinHandle<()>)> {
     let claims =
         Claims::start(&settings.redis_url, claim_ttl, settings.dedup_ttl, Arc::clone(&metrics))?;
     let (audit, last_events) =
-        Audit::start(settings.datastorage_url.as_deref(), Arc::clone(&metrics))?;
+        Audit::start(settings.datastorage_url.as_deref(), metrics.audit_events_dropped.clone())?;
     let gateway = Gateway::new(settings, api, claims, audit, metrics);
     Ok((Arc::new(gateway), last_events))
 }

@@ -20,6 +20,7 @@ mod once;
 mod opening;
 mod outlook;
 mod plan;
+mod python;
 mod since;
 mod survey;
 mod test;

@@ -8,9 +8,10 @@
 //! | the tests that want a real cluster of their own: `cluster`, `faults` | every test |
 //! | `lint` of this repository | as one |
 //! | the justfile: each recipe is a command we understand, and one is run | every recipe |
-//! | `e2e gateway` | every test |
+//! | pytest over what is written in Python | every test |
+//! | `e2e` of every suite of the configuration, one after the other | every test |
 //!
-//! Every step runs, whatever became of those before it; only the suite wants a machine that was
+//! Every step runs, whatever became of those before it; only the suites want a machine that was
 //! mended. A step that fails without a failed test (it did not compile) counts as one failure. The
 //! last line on stdout is `N passed, N failed`.
 
@@ -21,9 +22,8 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 use serde::Deserialize;
 
-use super::{Run, Session};
+use super::{Run, Session, python};
 use crate::cli::{self, Cli};
-use crate::doctor;
 use crate::event::{Event, seconds};
 use crate::exit::Exit;
 use crate::lint::report;
@@ -35,6 +35,20 @@ use crate::ui;
 /// What recipes that are not ours to parse begin with: benchmarks take minutes and prove nothing here.
 const BENCH: &str = "cargo bench --package xtask ";
 
+/// All but the suites, which want a cluster.
+const TESTS: [&str; 7] = [
+    "test",
+    "--workspace",
+    "--exclude",
+    "aianalysis-e2e",
+    "--exclude",
+    "gateway-e2e",
+    "--no-fail-fast",
+];
+
+/// The folder of the tests in Python, with the packages they want.
+const PYTHON_TESTS: &str = "images/holmesgpt-api/tests";
+
 /// A whole workspace compiled twice on two slow cores.
 const LIMIT: Duration = Duration::from_hours(1);
 
@@ -43,17 +57,28 @@ pub(super) fn run(session: &Session, args: &cli::Test) -> Result<Exit> {
     let paths = Paths::of(&root);
     let mended = if args.bootstrap { super::doctor::run(session, true) } else { Ok(Exit::Done) };
     let mut counts = own_tests(session, &root, &paths, args.bootstrap)?;
-    let suite = mended.and_then(|exit| {
-        ensure!(exit == Exit::Done, "failed to make this machine ready for `e2e gateway`");
-        stop::check()?;
-        gateway(session)
+    let mended = mended.and_then(|exit| {
+        ensure!(exit == Exit::Done, "failed to make this machine ready for the suites");
+        Ok(())
     });
-    add(&mut counts, one("e2e gateway", suite));
+    match mended {
+        Ok(()) => suites(session, &mut counts)?,
+        Err(error) => add(&mut counts, one("suites", Err(error))),
+    }
     ui::data(format!("{} passed, {} failed\n", counts.passed, counts.failed).as_bytes())?;
     Ok(if counts.failed == 0 { Exit::Done } else { Exit::Failed })
 }
 
-/// All but the suite, which has a run of its own.
+/// Each suite has a run of its own.
+fn suites(session: &Session, counts: &mut Counts) -> Result<()> {
+    for name in session.config()?.suites.keys() {
+        stop::check()?;
+        add(counts, one(&format!("e2e {name}"), suite(session, name)));
+    }
+    Ok(())
+}
+
+/// All but the suites.
 fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> Result<Counts> {
     let run = session.begin(paths)?;
     let mut counts = Counts::default();
@@ -63,6 +88,7 @@ fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> 
         add(&mut counts, timed(&run, name, || Ok(counted(&tool))));
     }
     add(&mut counts, timed(&run, "lint", || held(session)));
+    add(&mut counts, timed(&run, "pytest", || pytest(root, paths, &run, bootstrap)));
     add(&mut counts, timed(&run, "justfile", || justfile(root, paths, &run, bootstrap)));
     Ok(counts)
 }
@@ -74,7 +100,7 @@ fn commands() -> [(&'static str, Tool); 5] {
     [
         ("fmt", cargo(&["fmt", "--all", "--check"])),
         ("clippy", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-        ("tests", cargo(&["test", "--workspace", "--exclude", "gateway-e2e", "--no-fail-fast"])),
+        ("tests", cargo(&TESTS)),
         ("cluster", on_a_cluster("cluster")),
         ("faults", on_a_cluster("faults")),
     ]
@@ -136,10 +162,10 @@ fn held(session: &Session) -> Result<Outcome> {
     Ok((Counts::default(), Ok(())))
 }
 
-fn gateway(session: &Session) -> Result<Outcome> {
+fn suite(session: &Session, name: &str) -> Result<Outcome> {
     let build = cli::Build { jobs: None, fail_fast: false, force: false, pull: false };
     let args = cli::E2e {
-        suite: "gateway".to_owned(),
+        suite: name.to_owned(),
         keep: false,
         keep_on_failure: false,
         shard: None,
@@ -198,26 +224,20 @@ fn understood(line: &str) -> Result<()> {
 
 /// `just` from PATH, else from the Python index in an environment of its own.
 fn just(paths: &Paths, log: &Path, bootstrap: bool) -> Result<PathBuf> {
-    let folder = paths.home().join("just");
-    let program = folder.join("bin/just");
-    if let Some(program) =
-        process::find("just").or_else(|| program.exists().then(|| program.clone()))
-    {
+    if let Some(program) = process::find("just") {
         return Ok(program);
     }
-    let python = |args: &[&str]| {
-        Tool::new("python3").args(args.iter().copied()).arg(&folder).limit(LIMIT).log(log)
-    };
-    let made = python(&["-m", "venv"]).run();
-    if bootstrap && made.is_err() {
-        doctor::install_packages(&["python3-venv"], log)?;
-        python(&["-m", "venv", "--clear"]).run()?;
-    } else {
-        made.context("hint: install `just`, or `python3-venv` for a copy of our own")?;
-    }
-    let pip = Tool::new(folder.join("bin/pip")).args(["install", "--quiet", "rust-just"]);
-    pip.limit(LIMIT).log(log).run()?;
-    Ok(program)
+    let environment = python::environment(paths, "just", "rust-just\n", log, bootstrap)?;
+    Ok(environment.join("bin/just"))
+}
+
+fn pytest(root: &Path, paths: &Paths, run: &Run, bootstrap: bool) -> Result<Outcome> {
+    let log = run.paths.log("pytest");
+    let tests = root.join(PYTHON_TESTS);
+    let packages = fs_err::read_to_string(tests.join("requirements.txt"))?;
+    let environment = python::environment(paths, "pytest", &packages, &log, bootstrap)?;
+    let tool = Tool::new(environment.join("bin/python")).args(["-B", "-m", "pytest"]).arg(&tests);
+    Ok(counted(&tool.folder(root).limit(LIMIT).log(&log)))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use gateway_e2e::gateway::{Gateway, KUBERNETES_EVENT, PROMETHEUS};
 use gateway_e2e::http::Answer;
 use gateway_e2e::namespace::{Namespace, unique};
 use gateway_e2e::spec::Spec;
-use gateway_e2e::stack::Stack;
+use gateway_e2e::stack;
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -66,15 +66,15 @@ fn bodies_that_are_too_large(gateway: &Gateway) -> Result<()> {
 }
 
 fn a_cluster_that_is_away() -> Result<()> {
-    let stack = Stack::start_cut_off("error-codes")?;
+    let stack = stack::start_cut_off("error-codes")?;
     let namespace = Namespace::create("error-codes")?;
-    let answer = stack.gateway().alert(&Alert::firing("CutOff", namespace.name()))?;
+    let answer = Gateway::of(&stack).alert(&Alert::firing("CutOff", namespace.name()))?;
     assert_problem(&answer, 503, PROMETHEUS)?;
     let seconds: u32 = answer.header("Retry-After").parse().context("no Retry-After")?;
     assert!(seconds > 0, "{answer:?}");
 
     // A request that is wrong is wrong whether the cluster is there or not.
-    let answer = stack.gateway().post(PROMETHEUS, &[], &webhook(&[]))?;
+    let answer = Gateway::of(&stack).post(PROMETHEUS, &[], &webhook(&[]))?;
     assert_problem(&answer, 400, PROMETHEUS)
 }
 

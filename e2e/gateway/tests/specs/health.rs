@@ -5,7 +5,8 @@ use gateway_e2e::env::Env;
 use gateway_e2e::eventually::{SOON, eventually};
 use gateway_e2e::gateway::Gateway;
 use gateway_e2e::spec::Spec;
-use gateway_e2e::stack::Stack;
+use gateway_e2e::stack;
+use harness::stack::Stack;
 use serde_json::Value;
 
 #[test]
@@ -29,8 +30,8 @@ fn br_gateway_018_health_and_readiness() -> Spec {
 /// Restarting would not bring the Kubernetes API back, so only readiness may fail; and the kubelet
 /// must see both as the spec does.
 fn without_its_cluster_it_lives_but_is_not_ready() -> Result<()> {
-    let stack = Stack::start_cut_off("health")?;
-    let answer = stack.gateway().get("/readyz")?;
+    let stack = stack::start_cut_off("health")?;
+    let answer = Gateway::of(&stack).get("/readyz")?;
     assert_eq!(answer.status, 503, "{answer:?}");
     let body = answer.json()?;
     assert_ne!(body["status"], "ready");
@@ -52,7 +53,7 @@ fn without_its_cluster_it_lives_but_is_not_ready() -> Result<()> {
     let container = &pod["status"]["containerStatuses"][0];
     assert_eq!(container["restartCount"], 0, "an outage elsewhere restarted the gateway");
     assert!(!container["state"]["running"].is_null(), "{container}");
-    assert_eq!(stack.gateway().get("/healthz")?.status, 200);
+    assert_eq!(Gateway::of(&stack).get("/healthz")?.status, 200);
     Ok(())
 }
 

@@ -7,12 +7,12 @@ use gateway_e2e::gateway::{Gateway, PROMETHEUS, created};
 use gateway_e2e::metrics::Scrape;
 use gateway_e2e::namespace::unique;
 use gateway_e2e::spec::Spec;
-use gateway_e2e::stack::Stack;
+use gateway_e2e::stack;
 
 #[test]
 fn br_gateway_017_metrics() -> Spec {
-    let stack = Stack::start("metrics", &[])?;
-    let gateway = stack.gateway();
+    let stack = stack::start("metrics", &[])?;
+    let gateway = Gateway::of(&stack);
     let namespace = stack.namespace().name();
 
     assert_format(&gateway)?;

@@ -12,12 +12,12 @@ use gateway_e2e::http::Answer;
 use gateway_e2e::rate_limit::RateLimit;
 use gateway_e2e::remediation;
 use gateway_e2e::spec::Spec;
-use gateway_e2e::stack::Stack;
+use gateway_e2e::stack;
 
 #[test]
 fn br_gateway_105_kubernetes_api_rate_limiting() -> Spec {
-    let stack = Stack::start("rate-limit", &[("KUBE_RETRY_BUDGET", "6s")])?;
-    let gateway = stack.gateway();
+    let stack = stack::start("rate-limit", &[("KUBE_RETRY_BUDGET", "6s")])?;
+    let gateway = Gateway::of(&stack);
     let namespace = stack.namespace().name();
     let (refused, waited) =
         (Alert::firing("Refused", namespace), Alert::firing("Waited", namespace));

@@ -2,26 +2,27 @@
 
 use anyhow::{Context as _, Result};
 use gateway_e2e::alert::Alert;
-use gateway_e2e::gateway::{created, deduplicated};
+use gateway_e2e::gateway::{Gateway, created, deduplicated};
 use gateway_e2e::http::Answer;
 use gateway_e2e::remediation;
 use gateway_e2e::spec::Spec;
-use gateway_e2e::stack::Stack;
+use gateway_e2e::stack;
+use harness::stack::Stack;
 
 #[test]
 fn br_gateway_073_redis_failure_and_recovery() -> Spec {
-    let mut stack = Stack::start("redis-failure", &[])?;
+    let mut stack = stack::start("redis-failure", &[])?;
     let pod = gateway_pod(&stack)?;
     let namespace = stack.namespace().name().to_owned();
     let [before, during, after] =
         ["Before", "During", "After"].map(|name| Alert::firing(name, &namespace));
-    let answer = stack.gateway().alert(&before)?;
+    let answer = Gateway::of(&stack).alert(&before)?;
     let known = created(&answer)?;
     assert!(!is_degraded(&answer), "{answer:?}");
 
     stack.scale("redis", 0)?;
     stack.await_check("redis", "degraded")?;
-    let gateway = stack.gateway();
+    let gateway = Gateway::of(&stack);
     assert_eq!(gateway.get("/readyz")?.status, 200, "without Redis it must stay in service");
     assert_eq!(gateway.metrics()?.count("gateway_degraded", &[]), 1);
     let answer = gateway.alert(&before)?;
@@ -36,7 +37,7 @@ fn br_gateway_073_redis_failure_and_recovery() -> Spec {
 
     stack.scale("redis", 1)?;
     stack.await_check("redis", "ok")?;
-    let gateway = stack.gateway();
+    let gateway = Gateway::of(&stack);
     assert_eq!(gateway.metrics()?.count("gateway_degraded", &[]), 0);
     let answer = gateway.alert(&after)?;
     created(&answer)?;

@@ -6,29 +6,31 @@
 use anyhow::{Context as _, Result, ensure};
 use gateway_e2e::alert::Alert;
 use gateway_e2e::eventually::{SOON, eventually};
+use gateway_e2e::gateway::Gateway;
 use gateway_e2e::kubectl;
 use gateway_e2e::remediation;
 use gateway_e2e::spec::Spec;
-use gateway_e2e::stack::Stack;
+use gateway_e2e::stack;
+use harness::stack::Stack;
 use serde_json::Value;
 
 #[test]
 fn br_gateway_010_gateway_restart_recovery() -> Spec {
-    let mut stack = Stack::start("restart", &[])?;
+    let mut stack = stack::start("restart", &[])?;
     let namespace = stack.namespace().name().to_owned();
     let alert = Alert::firing("Remembered", &namespace);
-    let first = stack.gateway().creates(&alert)?;
+    let first = Gateway::of(&stack).creates(&alert)?;
 
     for (restart, stop) in [stop_politely, kill_without_a_word].into_iter().enumerate() {
         stop(&stack)?;
         stack.reconnect()?;
         stack.await_check("redis", "ok")?;
-        let repetition = stack.gateway().deduplicates(&alert)?;
+        let repetition = Gateway::of(&stack).deduplicates(&alert)?;
         assert_eq!(repetition.fingerprint, first.fingerprint);
         assert_eq!(repetition.remediation_request, first.remediation_request);
         assert_eq!(repetition.occurrences, Some(restart as u64 + 2), "it lost count");
         let fresh = Alert::firing(&format!("AfterRestart{restart}"), &namespace);
-        stack.gateway().creates(&fresh)?;
+        Gateway::of(&stack).creates(&fresh)?;
     }
     assert_eq!(remediation::names(&namespace)?.len(), 3);
     Ok(())

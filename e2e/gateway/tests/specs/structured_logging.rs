@@ -5,8 +5,8 @@ use gateway_e2e::alert::{Alert, webhook};
 use gateway_e2e::deployment;
 use gateway_e2e::env::Env;
 use gateway_e2e::eventually::{SOON, eventually};
-use gateway_e2e::gateway::{Gateway, PROMETHEUS, SYSTEM_NAMESPACE, created};
-use gateway_e2e::namespace::{Namespace, unique};
+use gateway_e2e::gateway::{Gateway, PROMETHEUS, created};
+use gateway_e2e::namespace::{Namespace, SYSTEM, unique};
 use gateway_e2e::spec::Spec;
 use serde_json::Value;
 
@@ -87,5 +87,5 @@ fn bad_request_ids_are_replaced(gateway: &Gateway) -> Result<()> {
 
 /// The log of every replica, of the last minutes.
 fn logged() -> Result<String> {
-    deployment::logs(SYSTEM_NAMESPACE, "gateway", "5m")
+    deployment::logs(SYSTEM, "gateway", "5m")
 }

@@ -8,11 +8,11 @@ use axum::body::Bytes;
 use axum::http::{Method, Request, StatusCode};
 use axum::routing::post;
 use gateway::config::Settings;
-use gateway::http_client::{Answer, HttpClient};
 use gateway::router::{Gateway, router};
 use gateway::server::assemble;
 use http_body_util::Full;
 use serde_json::{Value, json};
+use service::http_client::{Answer, HttpClient};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 

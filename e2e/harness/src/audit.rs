@@ -1,4 +1,4 @@
-//! Audit events, asked for at `DataStorage` by the request id that caused them.
+//! Audit events, asked for at `DataStorage` by the correlation id of what caused them.
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
@@ -27,17 +27,17 @@ struct Page {
     count: usize,
 }
 
-/// Waits until all of `types` have been stored for the request; every event of it, oldest first.
+/// Waits until all of `types` have been stored under the id; every event of it, oldest first.
 ///
-/// The gateway sends in batches, behind the answer: the events come, but not at once.
+/// Services send in batches, behind their work: the events come, but not at once.
 pub fn events_of(
     datastorage_url: &str,
-    request_id: &str,
+    correlation_id: &str,
     types: &[&str],
 ) -> Result<Vec<AuditEvent>> {
-    let what = format!("the audit events {types:?} of request `{request_id}` are stored");
+    let what = format!("the audit events {types:?} under `{correlation_id}` are stored");
     let mut events = eventually(&what, SOON, || {
-        let events = stored(datastorage_url, request_id)?;
+        let events = stored(datastorage_url, correlation_id)?;
         let seen: Vec<_> = events.iter().map(|event| event.event_type.as_str()).collect();
         ensure!(types.iter().all(|wanted| seen.contains(wanted)), "only {seen:?} are there");
         Ok(events)
@@ -46,9 +46,9 @@ pub fn events_of(
     Ok(events)
 }
 
-fn stored(datastorage_url: &str, request_id: &str) -> Result<Vec<AuditEvent>> {
+fn stored(datastorage_url: &str, correlation_id: &str) -> Result<Vec<AuditEvent>> {
     let answer = http::get(&format!(
-        "{datastorage_url}/api/v1/audit/events?correlation_id={request_id}&limit=500"
+        "{datastorage_url}/api/v1/audit/events?correlation_id={correlation_id}&limit=500"
     ))?;
     ensure!(answer.status == 200, "DataStorage says {answer:?}");
     let page: Page = answer.parse()?;

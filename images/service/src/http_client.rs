@@ -1,5 +1,5 @@
-//! One HTTP client for the Kubernetes API and for `DataStorage`: HTTP/1.1, kept connections, TLS by
-//! rustls trusting the given authority and nobody else.
+//! One HTTP client for all that a service asks: HTTP/1.1, kept connections, TLS by rustls trusting the
+//! given authority and nobody else.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,6 +30,13 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+}
+
+/// Whether an error of [`HttpClient::send`] is that nobody could be connected to.
+pub fn is_unreachable(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<hyper_util::client::legacy::Error>()
+        .is_some_and(hyper_util::client::legacy::Error::is_connect)
 }
 
 impl HttpClient {

@@ -8,6 +8,9 @@ use serde_json::json;
 
 use crate::kubectl;
 
+/// The namespace that holds the services all specs share.
+pub const SYSTEM: &str = "kubernaut-system";
+
 /// The label every namespace of a spec carries; its value is the spec's short name.
 pub const LABEL: &str = "xtask-e2e/spec";
 

@@ -1,0 +1,164 @@
+//! holmesgpt-api: one question, and what an answer means.
+//!
+//! | answer | meaning | then |
+//! | --- | --- | --- |
+//! | 200 with an analysis | – | completed |
+//! | 404 | it knows no such case | failed |
+//! | other 4xx but 408 and 429 | we asked for the wrong thing | failed |
+//! | 408, 429, 5xx, no answer in time, a 200 that cannot be read | it may pass | asked again |
+//! | no connection | nobody is there | asked again, not counted |
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, Request, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use service::http_client::{self, HttpClient};
+
+use crate::metrics::Metrics;
+use crate::resource::{AiAnalysis, Analysis};
+
+/// What a question came to; the text goes to the status.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    Analysis(Analysis),
+    Refused(Refusal, String),
+    Faulty(String),
+    Unreachable(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    UnknownCase,
+    Request,
+}
+
+impl Answer {
+    /// The label values of the metric, in the order of the table above.
+    pub(crate) const OUTCOMES: [&'static str; 4] = ["analysis", "refused", "faulty", "unreachable"];
+
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Analysis(_) => Self::OUTCOMES[0],
+            Self::Refused(..) => Self::OUTCOMES[1],
+            Self::Faulty(_) => Self::OUTCOMES[2],
+            Self::Unreachable(_) => Self::OUTCOMES[3],
+        }
+    }
+}
+
+/// A client of holmesgpt-api.
+pub(crate) struct Holmes {
+    client: HttpClient,
+    url: String,
+    timeout: Duration,
+}
+
+impl Holmes {
+    /// # Errors
+    /// The HTTP client cannot be set up.
+    pub(crate) fn new(base: &str, timeout: Duration) -> Result<Self> {
+        let url = format!("{base}/api/v1/investigations");
+        Ok(Self { client: HttpClient::trusting(None)?, url, timeout })
+    }
+
+    /// Asks for an analysis.
+    pub(crate) async fn ask(&self, analysis: &AiAnalysis, metrics: &Metrics) -> Answer {
+        let asked = Instant::now();
+        let answer = match self.post(&question(analysis)).await {
+            Ok(answer) => judge(answer.status, &answer.body),
+            Err(error) if http_client::is_unreachable(&error) => {
+                Answer::Unreachable(format!("no connection: {error:#}"))
+            }
+            Err(error) => Answer::Faulty(format!("{error:#}")),
+        };
+        metrics.asked(answer.outcome(), asked.elapsed());
+        answer
+    }
+
+    async fn post(&self, body: &Value) -> Result<http_client::Answer> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(&self.url)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(body.to_string()))
+            .context("failed to make the request")?;
+        self.client.send(request, self.timeout).await
+    }
+}
+
+fn question(analysis: &AiAnalysis) -> Value {
+    let spec = &analysis.spec;
+    json!({
+        "analysis_id": analysis.metadata.uid,
+        "remediation_request": spec.remediation_request,
+        "signal_fingerprint": spec.signal_fingerprint,
+        "signal_name": spec.signal_name,
+        "severity": spec.severity,
+        "environment": spec.environment,
+        "target_resource": spec.target_resource,
+    })
+}
+
+fn judge(status: StatusCode, body: &[u8]) -> Answer {
+    let detail = || {
+        let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+        let detail = problem["detail"].as_str().unwrap_or("no detail");
+        format!("holmesgpt-api answered {}: {detail}", status.as_u16())
+    };
+    match status {
+        StatusCode::OK => match serde_json::from_slice(body) {
+            Ok(analysis) => Answer::Analysis(analysis),
+            Err(error) => Answer::Faulty(format!("its answer cannot be read: {error}")),
+        },
+        StatusCode::NOT_FOUND => Answer::Refused(Refusal::UnknownCase, detail()),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Answer::Faulty(detail()),
+        status if status.is_client_error() => Answer::Refused(Refusal::Request, detail()),
+        _ => Answer::Faulty(detail()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart() {
+        let found = r#"{"case_id":"a","root_cause":"b","confidence":90,"recommendations":["c"]}"#;
+        for (status, body, outcome) in [
+            (200, found, "analysis"),
+            (200, "{}", "faulty"),
+            (200, "", "faulty"),
+            (404, r#"{"detail":"no case"}"#, "refused"),
+            (422, "[]", "refused"),
+            (400, "", "refused"),
+            (408, "", "faulty"),
+            (429, "", "faulty"),
+            (500, "", "faulty"),
+            (503, "", "faulty"),
+            (301, "", "faulty"),
+        ] {
+            let answer = judge(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+            assert_eq!(answer.outcome(), outcome, "{status} {body}: {answer:?}");
+        }
+        let unknown = judge(StatusCode::NOT_FOUND, br#"{"detail":"no case"}"#);
+        let text = "holmesgpt-api answered 404: no case".to_owned();
+        assert_eq!(unknown, Answer::Refused(Refusal::UnknownCase, text));
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_unreachable_and_silence_is_a_fault() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let holmes = Holmes::new(&url, Duration::from_millis(50)).unwrap();
+        let metrics = Metrics::new().unwrap();
+        let silent = holmes.ask(&AiAnalysis::default(), &metrics).await;
+        assert_eq!(silent.outcome(), "faulty", "{silent:?}");
+        drop(listener);
+        let holmes = Holmes::new(&url, Duration::from_secs(5)).unwrap();
+        let nobody = holmes.ask(&AiAnalysis::default(), &metrics).await;
+        assert_eq!(nobody.outcome(), "unreachable", "{nobody:?}");
+    }
+}
