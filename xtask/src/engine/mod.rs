@@ -25,6 +25,7 @@ mod bundle;
 mod cgroup;
 mod command;
 mod facts;
+mod garbage;
 mod holdings;
 mod kernel_log;
 pub mod learn;
@@ -32,7 +33,6 @@ pub mod ledger;
 mod leftovers;
 pub mod machine;
 pub mod oom;
-mod reference;
 mod store;
 mod watch;
 
@@ -40,6 +40,7 @@ pub use build::{BuildError, Built};
 pub use bundle::{Bundle, List, Packed};
 pub use command::Order;
 pub use facts::Facts;
+pub use garbage::{Kept, Old, garbage};
 pub use holdings::{Held, Holdings, Inherited};
 pub use leftovers::Swept;
 
