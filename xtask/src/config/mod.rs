@@ -12,6 +12,7 @@ mod find;
 mod image;
 mod near;
 mod read;
+mod remote;
 mod suite;
 mod table;
 mod units;
@@ -59,6 +60,8 @@ pub struct Config {
     pub clusters: BTreeMap<String, Cluster>,
     pub ports: BTreeMap<String, Port>,
     pub suites: BTreeMap<String, Suite>,
+    /// None: images are built here or not at all.
+    pub cache: Option<Cache>,
 }
 
 impl Config {
@@ -86,6 +89,27 @@ pub enum EngineName {
     Auto,
     Podman,
     Docker,
+}
+
+/// `[cache]`: the registry in which images are shared.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// `HOST[:PORT][/PATH]`, which images' names are put below.
+    pub registry: String,
+    pub mode: CacheMode,
+    /// It speaks plain HTTP, or TLS that nothing vouches for.
+    pub insecure: bool,
+    /// How long it may take to say whether it has an image.
+    pub answer: Duration,
+    /// How long one image may take to come or go.
+    pub transfer: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMode {
+    ReadOnly,
+    /// What was built is put there.
+    ReadWrite,
 }
 
 /// `[images.NAME]`, with `[images.defaults]` worked in.

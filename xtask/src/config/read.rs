@@ -7,7 +7,7 @@ use super::document::{At, Document};
 use super::fault::Faults;
 use super::table::Table;
 use super::{Cluster, Config, Engine, EngineName, Policy, Port, Reuse};
-use super::{check, defaults, image, suite};
+use super::{check, defaults, image, remote, suite};
 
 /// Reads and checks a whole text; `file` names it in messages, and its folder is where paths start.
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
@@ -22,12 +22,23 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
         &mut outermost,
         &suite::Known { images: &keys(&images), clusters: &keys(&clusters), ports: &ports },
     );
+    let cache = remote::cache(&mut outermost);
     outermost.end();
     if !document.is_sound() {
         return Err(document.into_faults());
     }
     let root = document.root;
-    Ok(Config { file: file.to_path_buf(), root, engine, images, policy, clusters, ports, suites })
+    Ok(Config {
+        file: file.to_path_buf(),
+        root,
+        engine,
+        images,
+        policy,
+        clusters,
+        ports,
+        suites,
+        cache,
+    })
 }
 
 fn keys<V>(map: &BTreeMap<String, V>) -> Vec<&str> {

@@ -311,6 +311,28 @@ fn single_faults_of_a_suite() {
 }
 
 #[test]
+fn single_faults_of_the_cache() {
+    assert_faults(
+        "[cache]\nregistry = ",
+        &[
+            ("'https://host.example/x'", "leave out the scheme"),
+            ("'me:secret@host.example/x'", "credentials are the engine's"),
+            ("'team/x'", "xtask.toml:2: cache: `registry` is not one\nhint: write it like"),
+            ("'Host.example'", "write it like"),
+            ("'host.example:x/y'", "write it like"),
+            ("'host.example/a/'", "write it like"),
+            ("'localhost'\nmode = 'read'", "`mode` cannot be `read`"),
+        ],
+    );
+    let cache = |text: &str| read(text).unwrap().cache;
+    assert!(cache("").is_none() && cache("[cache]\nmode = 'read-write'").is_none());
+    assert_eq!(
+        cache("[cache]\nregistry = 'localhost:5000/a/b'").unwrap().mode,
+        CacheMode::ReadOnly
+    );
+}
+
+#[test]
 fn single_faults_of_a_step() {
     assert_faults(
         "[clusters.c]\n[suites.s]\ncluster = 'c'\n[[suites.s.steps]]\n",

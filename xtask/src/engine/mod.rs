@@ -23,6 +23,7 @@ use crate::process::{self, Tool};
 mod build;
 mod cgroup;
 mod command;
+mod content;
 mod facts;
 mod holdings;
 mod kernel_log;
@@ -32,6 +33,7 @@ mod leftovers;
 pub mod machine;
 pub mod oom;
 mod reference;
+pub mod registry;
 mod store;
 mod watch;
 

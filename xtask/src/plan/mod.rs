@@ -89,7 +89,7 @@ pub fn decide(known: &Known) -> Planned {
         action,
         reasons,
         memory: known.memory,
-        seconds: known.record.map(|record| record.seconds),
+        seconds: known.record.and_then(|record| record.seconds),
     }
 }
 

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::cache::Cache;
 use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
 use super::{Run, Workspace, missing};
-use crate::context::{Context, record};
+use crate::context::{Context, Key, record};
+use crate::engine::registry::CARRIER;
 use crate::engine::{BuildError, Built, Order, learn};
 use crate::event::{Event, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
-use crate::plan::{Action, KEY_LABEL, Planned};
+use crate::plan::{Action, KEY_LABEL, Planned, Reason};
 use crate::schedule::{Node, Permit};
 use crate::ui::text::bytes;
 
@@ -28,6 +30,17 @@ const UNKNOWN: f64 = 60.0;
 pub(super) struct Ready {
     pub(super) tag: String,
     pub(super) id: String,
+    pub(super) origin: Origin,
+}
+
+/// Where an image has come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was here before the run.
+    Kept,
+    /// From the shared cache.
+    Fetched,
+    Built,
 }
 
 /// What the plan event says of an image.
@@ -85,6 +98,8 @@ pub(super) enum Made {
     Ready(Ready),
     /// Killed for memory the first time: to be run once more, with so many bytes.
     Again(u64),
+    /// Not in the shared cache: to be built.
+    Missed,
 }
 
 /// What all builds of a run share.
@@ -94,10 +109,24 @@ pub(super) struct Common<'a> {
     pub(super) run: &'a Run,
     pub(super) survey: &'a Survey,
     pub(super) memory: &'a Memory,
+    /// None: there is none to be asked.
+    pub(super) cache: Option<&'a Cache>,
+}
+
+/// Brings one image up to date: looks for it in the shared cache, or builds it.
+pub(super) fn make(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
+    match common.cache {
+        Some(cache) if permit.prelude => {
+            cache.fetch(common, one).map(|ready| ready.map_or(Made::Missed, Made::Ready))
+        }
+        // Only what the cache did not have must fit.
+        Some(_) => common.memory.refuse(one).and_then(|()| build(common, one, permit)),
+        None => build(common, one, permit),
+    }
 }
 
 /// Builds one image: stages what is sent, has it built, remembers from what.
-pub(super) fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
+fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
     let Common { run, .. } = common;
     let started = Instant::now();
     run.events.emit(Event::BuildStarted {
@@ -165,11 +194,9 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
     let dockerfile = stage.0.with_extension("Dockerfile");
     fs_err::write(&dockerfile, &one.context.dockerfile)?;
     let (files, sent) = one.context.size();
-    let labels = [
-        (KEY_LABEL.to_owned(), key.to_string()),
-        ("dev.xtask.image".to_owned(), name.clone()),
-        ("dev.xtask.inputs".to_owned(), format!("{files} files, {sent} bytes")),
-    ];
+    let [key_label, image_label] = proof(name, key);
+    let inputs = format!("{files} files, {sent} bytes");
+    let labels = [key_label, image_label, ("dev.xtask.inputs".to_owned(), inputs)];
     let tag = key.tag(name);
     let order = Order {
         image: name,
@@ -203,7 +230,12 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
         learn::record(&workspace.paths.memory(), &subject, peak)?;
     }
     record::write(&workspace.paths.record(name), &one.context.record(staged, built.seconds))?;
-    Ok((Ready { tag, id: built.id.clone() }, built))
+    Ok((Ready { tag, id: built.id.clone(), origin: Origin::Built }, built))
+}
+
+/// The labels by which an image proves that it is the one of that key.
+pub(super) fn proof(name: &str, key: Key) -> [(String, String); 2] {
+    [(KEY_LABEL.to_owned(), key.to_string()), ("dev.xtask.image".to_owned(), name.to_owned())]
 }
 
 fn named(context: &Context, stage: &Path, error: BuildError) -> anyhow::Error {
@@ -254,17 +286,24 @@ impl Shelf {
         self.lock().iter().map(|(name, ready)| (name.clone(), ready.tag.clone())).collect()
     }
 
+    /// Images that have come from there.
+    pub(super) fn count(&self, origin: Origin) -> usize {
+        self.lock().values().filter(|ready| ready.origin == origin).count()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<String, Ready>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 /// A build as a node of the run.
-pub(super) fn node(one: &Surveyed) -> Node {
+pub(super) fn node(one: &Surveyed, cache: Option<&Cache>) -> Node {
+    let forced = one.planned.reasons == [Reason::Forced];
     Node {
         name: format!("build {}", one.image.name),
         needs: Vec::new(),
         memory: one.planned.memory,
+        prelude: cache.filter(|_| !forced).map(|_| CARRIER),
         is_job: true,
         seconds: one.planned.seconds.unwrap_or(UNKNOWN),
     }

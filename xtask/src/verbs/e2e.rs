@@ -16,7 +16,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::builds::{self, Common, Made, Ready, Shelf};
+use super::builds::{self, Common, Made, Origin, Ready, Shelf};
+use super::cache::Cache;
 use super::memory::{self, Memory};
 use super::survey::{self, Survey};
 use super::{Run, Session, Workspace};
@@ -59,11 +60,16 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
     }
     let wanted = workspace.config.clusters.get(&suite.cluster);
     let memory = Memory::look(&workspace, args.build.jobs, wanted)?;
-    memory.refuse(&survey)?;
+    let cache = Cache::of(&workspace, args.build);
+    if cache.is_none() {
+        memory.refuse_all(&survey)?;
+    }
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
     super::opening::open(&workspace, &run, &survey)?;
-    let common = Common { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
+    let cache = cache.as_ref();
+    let (workspace, run, survey, memory) = (&workspace, &run, &survey, &memory);
+    let common = Common { workspace, run, survey, memory, cache };
     let e2e = E2e::new(common, &suite, args)?;
     let summary = e2e.run(started)?;
     let exit = if summary.ok { Exit::Done } else { e2e.exit() };
@@ -106,6 +112,7 @@ fn require_prebuilt(survey: &Survey) -> Result<()> {
 enum Work {
     /// Index into the survey's images.
     Build(usize),
+    Push(usize),
     Cluster,
     /// Indices into the survey's images, sent in one stream.
     Load(Vec<usize>),
@@ -120,6 +127,7 @@ struct E2e<'a> {
     run: &'a Run,
     survey: &'a Survey,
     memory: &'a Memory,
+    cache: Option<&'a Cache>,
     suite: &'a Suite,
     args: &'a cli::E2e,
     wanted: &'a config::Cluster,
@@ -141,7 +149,6 @@ struct Up {
 
 #[derive(Default)]
 struct Tally {
-    built: usize,
     loaded: usize,
     passed: u64,
     failed: u64,
@@ -154,13 +161,16 @@ struct Tally {
 
 impl<'a> E2e<'a> {
     fn new(common: Common<'a>, suite: &'a Suite, args: &'a cli::E2e) -> Result<Self> {
-        let Common { workspace, run, survey, memory } = common;
+        let Common { workspace, run, survey, memory, cache } = common;
         let wanted = workspace.config.clusters.get(&suite.cluster);
         let wanted = wanted.with_context(|| format!("there is no cluster `{}`", suite.cluster))?;
         let shelf = Shelf::default();
         for one in &survey.images {
             let id = one.held.as_ref().map(|held| held.id.clone()).unwrap_or_default();
-            shelf.put(&one.image.name, Ready { tag: one.planned.tag.clone(), id });
+            shelf.put(
+                &one.image.name,
+                Ready { tag: one.planned.tag.clone(), id, origin: Origin::Kept },
+            );
         }
         let rendered = render_all(suite, &shelf.tags(), &run.paths.folder().join("manifests"))?;
         let mut e2e = Self {
@@ -168,6 +178,7 @@ impl<'a> E2e<'a> {
             run,
             survey,
             memory,
+            cache,
             suite,
             args,
             wanted,
@@ -192,7 +203,9 @@ impl<'a> E2e<'a> {
                 there.push(at);
                 continue;
             }
-            let build = self.add(Work::Build(at), builds::node(one));
+            let build = self.add(Work::Build(at), builds::node(one, self.cache));
+            let push = self.cache.and_then(|cache| cache.push_node(&one.image.name, build));
+            push.map(|push| self.add(Work::Push(at), push));
             let node = waits(&format!("load {}", one.image.name), LOAD_SECONDS);
             let load = self.add(Work::Load(vec![at]), Node { needs: vec![cluster, build], ..node });
             loads.insert(one.image.name.clone(), load);
@@ -248,8 +261,10 @@ impl<'a> E2e<'a> {
         let to_build = self.survey.images.iter().filter(|one| one.planned.action == Action::Build);
         Ok(Summary {
             ok,
-            built: tally.built,
+            built: self.shelf.count(Origin::Built),
             skipped: self.survey.images.len() - to_build.count(),
+            fetched: self.shelf.count(Origin::Fetched),
+            pushed: self.cache.map_or(0, Cache::pushed),
             loaded: tally.loaded,
             passed: tally.passed,
             failed: tally.failed,
@@ -278,8 +293,10 @@ impl<'a> E2e<'a> {
         let result = match &self.work[node] {
             Work::Build(at) => match self.build(*at, permit) {
                 Ok(Made::Again(memory)) => return Outcome::Again(memory),
-                built => built.map(drop),
+                Ok(Made::Missed) => return Outcome::GoOn,
+                made => made.map(drop),
             },
+            Work::Push(at) => self.push(*at),
             Work::Cluster => self.step_events(name, || self.cluster()),
             Work::Load(images) => self.load(images),
             Work::Step(at) => self.step_events(name, || self.step(*at)),
@@ -332,15 +349,27 @@ impl<'a> E2e<'a> {
         result
     }
 
+    fn common(&self) -> Common<'a> {
+        let Self { workspace, run, survey, memory, cache, .. } = *self;
+        Common { workspace, run, survey, memory, cache }
+    }
+
     fn build(&self, at: usize, permit: &Permit) -> Result<Made> {
-        let Self { workspace, run, survey, memory, .. } = *self;
-        let one = &survey.images[at];
-        let made = builds::build(Common { workspace, run, survey, memory }, one, permit)?;
+        let one = &self.survey.images[at];
+        let made = builds::make(self.common(), one, permit)?;
         if let Made::Ready(ready) = &made {
             self.shelf.put(&one.image.name, ready.clone());
-            self.count(|tally| tally.built += 1);
         }
         Ok(made)
+    }
+
+    fn push(&self, at: usize) -> Result<()> {
+        let name = &self.survey.images[at].image.name;
+        let ready = self.shelf.get(name)?;
+        if let Some(cache) = self.cache {
+            cache.push(self.common(), name, &ready);
+        }
+        Ok(())
     }
 
     fn cluster(&self) -> Result<()> {
@@ -367,7 +396,7 @@ impl<'a> E2e<'a> {
     fn load(&self, images: &[usize]) -> Result<()> {
         let mut wanted = Vec::new();
         for at in images {
-            let Ready { tag, id } = self.shelf.get(&self.survey.images[*at].image.name)?;
+            let Ready { tag, id, .. } = self.shelf.get(&self.survey.images[*at].image.name)?;
             wanted.push(cluster::Image { tag, id });
         }
         let engine = &self.workspace.engine;

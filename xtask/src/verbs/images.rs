@@ -1,19 +1,20 @@
 //! `cargo xtask images`: bring images up to date.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::Result;
 
-use super::builds::{self, Common, Made, Shelf};
+use super::builds::{self, Common, Made, Origin, Shelf};
+use super::cache::Cache;
 use super::memory::{self, Memory};
-use super::{Session, Workspace, survey};
+use super::survey::{self, Surveyed};
+use super::{Session, Workspace};
 use crate::cli;
 use crate::event::{Event, Summary, seconds};
 use crate::exit::{self, Exit};
 use crate::plan::Action;
 use crate::process::stop;
-use crate::schedule::{self, Graph, Habit, Outcome, Permit, State};
+use crate::schedule::{self, Graph, Habit, NodeId, Outcome, Permit, State};
 use crate::ui;
 
 pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
@@ -26,11 +27,16 @@ pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
         return Ok(check(&survey));
     }
     let memory = Memory::look(&workspace, args.build.jobs, None)?;
-    memory.refuse(&survey)?;
+    let cache = Cache::of(&workspace, args.build);
+    if cache.is_none() {
+        memory.refuse_all(&survey)?;
+    }
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
     super::opening::open(&workspace, &run, &survey)?;
-    let common = Common { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
+    let cache = cache.as_ref();
+    let (workspace, run, survey, memory) = (&workspace, &run, &survey, &memory);
+    let common = Common { workspace, run, survey, memory, cache };
     let (summary, exit) = build_all(common, args.build, started)?;
     run.events.emit(Event::Summary(summary));
     Ok(exit)
@@ -65,41 +71,64 @@ fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Sum
     let budget = Some(memory.budget.to_string());
     run.events.emit(Event::Plan { images, steps: Vec::new(), budget });
     memory.begin(common.workspace, run, survey);
-    let mut graph = Graph::default();
-    let mut builds = BTreeMap::new();
-    for (at, one) in survey.images.iter().enumerate() {
-        if one.planned.action == Action::Build {
-            builds.insert(graph.add(builds::node(one)), at);
-        }
-    }
+    let (graph, work) = lay_out(common);
     let shelf = Shelf::default();
     let take = |name: &str, bytes| memory.take(name, bytes);
     let habit = Habit { fail_fast: habit.fail_fast, stopped: &stop::requested, take: &take };
-    let work = |node, permit: &Permit| {
-        let one = &survey.images[builds[&node]];
-        match builds::build(common, one, permit) {
-            Ok(Made::Ready(ready)) => {
-                shelf.put(&one.image.name, ready);
-                Outcome::Done
-            }
-            Ok(Made::Again(memory)) => Outcome::Again(memory),
-            Err(error) => Outcome::Failed(error),
-        }
-    };
+    let work = |node: NodeId, permit: &Permit| do_one(common, &work[node], permit, &shelf);
     let waiting = memory::tell_waiting(run, &graph);
     let ended = schedule::run(&graph, memory.limits, &habit, work, waiting)?;
     for (_, error) in &ended.errors {
         ui::error(error);
     }
-    let built = ended.states.iter().filter(|state| **state == State::Done).count();
-    let ok = built == graph.nodes.len();
+    let ok = ended.states.iter().all(|state| *state == State::Done);
     let first = ended.errors.first().map_or(Exit::Failed, |(_, error)| exit::code(error));
+    let to_build = survey.images.iter().filter(|one| one.planned.action == Action::Build);
     let summary = Summary {
         ok,
-        built,
-        skipped: survey.images.len() - graph.nodes.len(),
+        built: shelf.count(Origin::Built),
+        skipped: survey.images.len() - to_build.count(),
+        fetched: shelf.count(Origin::Fetched),
+        pushed: common.cache.map_or(0, Cache::pushed),
         seconds: seconds(started.elapsed()),
         ..Summary::default()
     };
     Ok((summary, if ok { Exit::Done } else { first }))
+}
+
+/// One piece of work of the run, for one image.
+enum Work<'a> {
+    Build(&'a Surveyed),
+    Push(&'a Surveyed),
+}
+
+fn lay_out(common: Common<'_>) -> (Graph, Vec<Work<'_>>) {
+    let (mut graph, mut work) = (Graph::default(), Vec::new());
+    for one in common.survey.images.iter().filter(|one| one.planned.action == Action::Build) {
+        let build = graph.add(builds::node(one, common.cache));
+        work.push(Work::Build(one));
+        if let Some(push) = common.cache.and_then(|cache| cache.push_node(&one.image.name, build)) {
+            graph.add(push);
+            work.push(Work::Push(one));
+        }
+    }
+    (graph, work)
+}
+
+fn do_one(common: Common, work: &Work, permit: &Permit, shelf: &Shelf) -> Outcome<anyhow::Error> {
+    let done = match work {
+        Work::Build(one) => match builds::make(common, one, permit) {
+            Ok(Made::Again(memory)) => return Outcome::Again(memory),
+            Ok(Made::Missed) => return Outcome::GoOn,
+            Ok(Made::Ready(ready)) => {
+                shelf.put(&one.image.name, ready);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        },
+        Work::Push(one) => shelf.get(&one.image.name).map(|ready| {
+            common.cache.inspect(|cache| cache.push(common, &one.image.name, &ready));
+        }),
+    };
+    done.map_or_else(Outcome::Failed, |()| Outcome::Done)
 }

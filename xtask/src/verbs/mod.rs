@@ -1,6 +1,7 @@
 //! One short file a verb: the only code that knows more than one stage.
 
 mod builds;
+mod cache;
 mod cluster;
 mod context;
 mod doctor;

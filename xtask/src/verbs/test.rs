@@ -122,7 +122,7 @@ fn counted(tool: &Tool) -> Outcome {
 }
 
 fn gateway(session: &Session) -> Result<Outcome> {
-    let build = cli::Build { jobs: None, fail_fast: false, force: false, pull: false };
+    let build = cli::Build { jobs: None, fail_fast: false, force: false, pull: false, cache: None };
     let args = cli::E2e {
         suite: "gateway".to_owned(),
         keep: false,
