@@ -75,7 +75,12 @@ impl<'t> Document<'t> {
     }
 
     pub(super) fn is_sound(&self) -> bool {
-        self.faults.borrow().is_empty()
+        self.fault_count() == 0
+    }
+
+    /// How many faults were noted so far.
+    pub(super) fn fault_count(&self) -> usize {
+        self.faults.borrow().len()
     }
 
     /// All that was noted, in the order of the file.

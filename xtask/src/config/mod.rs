@@ -11,8 +11,10 @@ mod fault;
 mod find;
 mod image;
 mod near;
+mod port;
 mod read;
 mod remote;
+mod shared;
 mod suite;
 mod table;
 mod units;
@@ -58,7 +60,7 @@ pub struct Config {
     pub images: BTreeMap<String, Image>,
     pub policy: Policy,
     pub clusters: BTreeMap<String, Cluster>,
-    pub ports: BTreeMap<String, Port>,
+    pub ports: Vec<Port>,
     pub suites: BTreeMap<String, Suite>,
     /// None: images are built here or not at all.
     pub cache: Option<Cache>,
@@ -68,7 +70,7 @@ impl Config {
     /// The ports that are open while this suite runs: its cluster's, and those of every cluster.
     pub fn suite_ports(&self, suite: &Suite) -> Vec<&Port> {
         let open = |port: &&Port| port.cluster.as_ref().is_none_or(|name| *name == suite.cluster);
-        self.ports.values().filter(open).collect()
+        self.ports.iter().filter(open).collect()
     }
 }
 
@@ -191,7 +193,8 @@ pub enum Reuse {
     Never,
 }
 
-/// `[ports] NAME = { host, node }`: host port → `NodePort`, on 127.0.0.1.
+/// `[ports] NAME = { host, node }`: host port → `NodePort`, on 127.0.0.1. One name has several of
+/// these where its host port depends on the cluster.
 #[derive(Clone, Debug)]
 pub struct Port {
     pub name: String,

@@ -6,8 +6,8 @@ use std::path::Path;
 use super::document::{At, Document};
 use super::fault::Faults;
 use super::table::Table;
-use super::{Cluster, Config, Engine, EngineName, Policy, Port, Reuse};
-use super::{check, defaults, image, remote, suite};
+use super::{Cluster, Config, Engine, EngineName, Policy, Reuse};
+use super::{check, defaults, image, port, remote, shared, suite};
 
 /// Reads and checks a whole text; `file` names it in messages, and its folder is where paths start.
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
@@ -17,10 +17,16 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
     let images = image::images(&mut outermost);
     let policy = policy(&mut outermost);
     let clusters = clusters(&mut outermost);
-    let ports = ports(&mut outermost, &keys(&clusters));
+    let ports = port::ports(&mut outermost, &keys(&clusters));
+    let steps = shared::steps(&mut outermost, &keys(&images), &ports);
     let suites = suite::suites(
         &mut outermost,
-        &suite::Known { images: &keys(&images), clusters: &keys(&clusters), ports: &ports },
+        &suite::Known {
+            images: &keys(&images),
+            clusters: &keys(&clusters),
+            ports: &ports,
+            steps: &steps,
+        },
     );
     let cache = remote::cache(&mut outermost);
     outermost.end();
@@ -112,36 +118,4 @@ fn cluster(table: &mut Table<'_>, name: String) -> Cluster {
             .duration("timeout")
             .map_or(defaults::CLUSTER_TIMEOUT, |timeout| timeout.value),
     }
-}
-
-fn ports(outermost: &mut Table<'_>, clusters: &[&str]) -> BTreeMap<String, Port> {
-    let mut ports: Vec<At<Port>> = Vec::new();
-    for (key, mut table) in outermost.named("ports", "port") {
-        check::port_name(&table, &key);
-        let host = table.number("host", 1..=u16::MAX);
-        let node = check::node_port(&mut table);
-        let cluster = table.string("cluster");
-        if let Some(cluster) = &cluster {
-            table.known_name("cluster", cluster, "clusters", clusters);
-        }
-        for (name, found) in [("host", host.is_some()), ("node", node.is_some())] {
-            if !found && !table.has(name) {
-                let hint = "write it like { host = 30080, node = 30080 }".to_owned();
-                table.missing(&format!("missing key `{name}`"), Some(hint));
-            }
-        }
-        ports.push(At {
-            place: host.as_ref().map_or(key.place, |host| host.place.clone()),
-            value: Port {
-                name: key.value.to_owned(),
-                // Port 0 stands for one that was reported, so that its name is still known.
-                host: host.map_or(0, |host| host.value),
-                node: node.map_or(0, |node| node.value),
-                cluster: cluster.map(|cluster| cluster.value.to_owned()),
-            },
-        });
-        table.end();
-    }
-    check::host_ports(outermost, &ports);
-    ports.into_iter().map(|port| (port.value.name.clone(), port.value)).collect()
 }

@@ -1,28 +1,32 @@
-//! `[suites.NAME]` and its steps.
+//! `[suites.NAME]` and its steps: tables of its own, and names of those it shares ([`shared`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::document::At;
 use super::near;
-use super::table::Table;
+use super::shared::{self, Shared};
+use super::table::{Item, Table};
 use super::{Action, Port, Step, Suite, Test, check, defaults, wait};
 
 /// The names a suite may use.
 pub(super) struct Known<'k> {
     pub(super) images: &'k [&'k str],
     pub(super) clusters: &'k [&'k str],
-    pub(super) ports: &'k BTreeMap<String, Port>,
+    pub(super) ports: &'k [Port],
+    pub(super) steps: &'k Shared<'k>,
 }
 
 /// What the parts of one suite are checked against.
 pub(super) struct Scope<'k> {
-    pub(super) ports: &'k BTreeMap<String, Port>,
+    pub(super) ports: &'k [Port],
     pub(super) cluster: Option<&'k str>,
     /// The suite's timeout.
     pub(super) limit: Duration,
     /// The images the suite lists.
-    images: Vec<String>,
+    pub(super) images: Vec<String>,
+    /// How messages call the suite.
+    pub(super) suite: String,
 }
 
 pub(super) fn suites(outermost: &mut Table<'_>, known: &Known<'_>) -> BTreeMap<String, Suite> {
@@ -46,12 +50,13 @@ fn suite(table: &mut Table<'_>, name: &str, known: &Known<'_>) -> Suite {
     let cluster = cluster.map(|cluster| cluster.value);
     let limit = table.duration("timeout").map_or(defaults::SUITE_TIMEOUT, |timeout| timeout.value);
     let images = table.names("images", "images", known.images);
-    let scope = Scope { ports: known.ports, cluster, limit, images };
+    let suite = "the suite".to_owned();
+    let scope = Scope { ports: known.ports, cluster, limit, images, suite };
     Suite {
         name: name.to_owned(),
         // An empty name never leaves: a suite without a cluster is a fault.
         cluster: cluster.unwrap_or_default().to_owned(),
-        steps: steps(table, &scope),
+        steps: steps(table, &scope, known),
         test: test(table, &scope),
         timeout: limit,
         images: scope.images,
@@ -69,17 +74,22 @@ fn test(table: &mut Table<'_>, scope: &Scope<'_>) -> Option<Test> {
     Some(Test { run, timeout })
 }
 
-fn steps(table: &mut Table<'_>, scope: &Scope<'_>) -> Vec<Step> {
-    let mut tables = table.tables("steps", "step");
+fn steps(table: &mut Table<'_>, scope: &Scope<'_>, known: &Known<'_>) -> Vec<Step> {
+    let mut items = table.names_and_tables("steps", "step");
     let names: Vec<Option<At<&str>>> =
-        tables.iter_mut().map(|step| step_name(step, &table.name)).collect();
+        items.iter_mut().map(|item| name_of(item, table, known)).collect();
     unique(table, &names);
     let all: BTreeSet<&str> = names.iter().flatten().map(|name| name.value).collect();
     let all: Vec<&str> = all.into_iter().collect();
     let mut steps = Vec::new();
-    for (mut step, name) in tables.into_iter().zip(&names) {
-        steps.push(read(&mut step, name.as_ref(), &all, scope));
-        step.end();
+    for (item, name) in items.into_iter().zip(&names) {
+        match item {
+            Item::Table(mut step) => {
+                steps.push(read(&mut step, name.as_ref(), &all, scope));
+                step.end();
+            }
+            Item::Name(name) => steps.extend(shared_step(table, &name, &all, scope, known)),
+        }
     }
     if let Some(cycle) = check::cycle(&steps) {
         let first = names.iter().flatten().find(|name| Some(&name.value) == cycle.first());
@@ -89,6 +99,33 @@ fn steps(table: &mut Table<'_>, scope: &Scope<'_>) -> Vec<Step> {
         table.fault(&first.map_or(table.place.clone(), |name| name.place.clone()), message, None);
     }
     steps
+}
+
+/// The name of one entry of `steps`; one that is listed must be there.
+fn name_of<'d>(item: &mut Item<'d>, suite: &Table<'_>, known: &Known<'_>) -> Option<At<&'d str>> {
+    match item {
+        Item::Table(step) => step_name(step, &suite.name),
+        Item::Name(name) => {
+            suite.known_name("steps", name, "shared steps", &known.steps.names());
+            Some(name.clone())
+        }
+    }
+}
+
+/// A step that is listed by name, read for this suite.
+fn shared_step(
+    suite: &Table<'_>,
+    name: &At<&str>,
+    all: &[&str],
+    scope: &Scope<'_>,
+    known: &Known<'_>,
+) -> Option<Step> {
+    let every_image = known.images.iter().map(|&image| image.to_owned()).collect();
+    let Scope { ports, cluster, limit, .. } = *scope;
+    let wide = Scope { ports, cluster, limit, images: every_image, suite: suite.name.clone() };
+    let step = known.steps.read(name, &wide)?;
+    shared::check_lists(suite, name, &step, all, &scope.images);
+    Some(step)
 }
 
 /// Reads the name first, so that everything said of the step can use it.
@@ -110,7 +147,12 @@ fn unique(table: &Table<'_>, names: &[Option<At<&str>>]) {
     }
 }
 
-fn read(step: &mut Table<'_>, name: Option<&At<&str>>, all: &[&str], scope: &Scope<'_>) -> Step {
+pub(super) fn read(
+    step: &mut Table<'_>,
+    name: Option<&At<&str>>,
+    all: &[&str],
+    scope: &Scope<'_>,
+) -> Step {
     let images: Vec<&str> = scope.images.iter().map(String::as_str).collect();
     let timeout = within(step, scope, defaults::STEP_TIMEOUT);
     Step {
@@ -118,7 +160,7 @@ fn read(step: &mut Table<'_>, name: Option<&At<&str>>, all: &[&str], scope: &Sco
         action: action(step),
         needs: step.names("needs", "steps", all),
         waits: wait::waits(step, scope),
-        images: step.names("images", "images of the suite", &images),
+        images: step.names("images", &format!("images of {}", scope.suite), &images),
         namespace: step.string("namespace").map(|namespace| namespace.value.to_owned()),
         timeout,
     }
@@ -148,7 +190,8 @@ fn command(table: &mut Table<'_>) -> Option<Vec<String>> {
 /// The table's `timeout`, which must not be longer than the suite's; a default yields to it.
 pub(super) fn within(table: &mut Table<'_>, scope: &Scope<'_>, default: Duration) -> Duration {
     let Some(timeout) = table.duration("timeout") else { return default.min(scope.limit) };
-    check::nests(table, "timeout", &timeout, "the suite's timeout", scope.limit);
+    let outer = format!("{}'s timeout", scope.suite);
+    check::nests(table, "timeout", &timeout, &outer, scope.limit);
     timeout.value
 }
 
@@ -161,11 +204,12 @@ impl Scope<'_> {
                 || port.cluster.as_deref() == self.cluster
         };
         let names: Vec<&str> =
-            self.ports.values().filter(open).map(|port| port.name.as_str()).collect();
+            self.ports.iter().filter(open).map(|port| port.name.as_str()).collect();
         if names.contains(&name.value) {
             return;
         }
-        let message = match self.ports.get(name.value).and_then(|port| port.cluster.as_deref()) {
+        let elsewhere = self.ports.iter().find(|port| port.name == name.value);
+        let message = match elsewhere.and_then(|port| port.cluster.as_deref()) {
             Some(other) => format!("port `{}` is cluster `{other}`'s", name.value),
             None => format!("`{}` is not among the ports", name.value),
         };

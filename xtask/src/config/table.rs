@@ -17,6 +17,7 @@ use super::document::{At, Document};
 use super::near;
 use super::units::{self, Wrong};
 
+#[derive(Clone)]
 pub(super) struct Table<'d> {
     pub(super) document: &'d Document<'d>,
     /// How messages call it: ``image `api` ``; empty for the file itself.
@@ -24,6 +25,12 @@ pub(super) struct Table<'d> {
     pub(super) place: Range<usize>,
     entries: &'d DeTable<'d>,
     known: Vec<&'static str>,
+}
+
+/// An item of a list that holds names and tables.
+pub(super) enum Item<'d> {
+    Name(At<&'d str>),
+    Table(Table<'d>),
 }
 
 impl<'d> Table<'d> {
@@ -94,21 +101,23 @@ impl<'d> Table<'d> {
         range: RangeInclusive<N>,
     ) -> Option<At<N>> {
         let value = self.get(key)?;
-        let DeValue::Integer(digits) = value.get_ref() else {
-            return self.wrong_type(&format!("`{key}`"), "a whole number", value);
+        self.whole(key, range, value)
+    }
+
+    /// A table of whole numbers of that range, each with its name.
+    pub(super) fn numbers<N: Copy + Display + PartialOrd + TryFrom<u64>>(
+        &mut self,
+        key: &'static str,
+        range: &RangeInclusive<N>,
+    ) -> Vec<(At<&'d str>, At<N>)> {
+        let Some(table) = self.table(key, self.qualified(key)) else { return Vec::new() };
+        let named = |(name, value): (&'d Spanned<_>, _)| {
+            let place = name.span();
+            let name: &'d std::borrow::Cow<'_, str> = name.get_ref();
+            let number = table.whole(name, range.clone(), value)?;
+            Some((At { value: name.as_ref(), place }, number))
         };
-        let number = u64::from_str_radix(digits.as_str(), digits.radix()).ok();
-        match number.and_then(|number| N::try_from(number).ok()) {
-            Some(number) if range.contains(&number) => {
-                Some(At { value: number, place: value.span() })
-            }
-            _ => {
-                let (least, most) = range.into_inner();
-                let message = format!("`{key}` is {digits}, which is not from {least} to {most}");
-                self.fault(&value.span(), message, None);
-                None
-            }
-        }
+        table.entries.iter().filter_map(named).collect()
     }
 
     /// One of a few words, each with what it means.
@@ -261,6 +270,24 @@ impl<'d> Table<'d> {
             .collect()
     }
 
+    /// A list of names and tables; a table is called `noun` and its number until it tells its name.
+    pub(super) fn names_and_tables(&mut self, key: &'static str, noun: &str) -> Vec<Item<'d>> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            let what = format!("`{key}`");
+            return self.wrong_type(&what, "a list of names or tables", value).unwrap_or_default();
+        };
+        let what = format!("`{key}`");
+        let item = |(index, item): (usize, &'d Spanned<DeValue<'d>>)| {
+            if item.get_ref().is_str() {
+                return self.text(&what, item).map(Item::Name);
+            }
+            let name = self.qualified(&format!("{noun} {}", index + 1));
+            self.below(&what, name, item).map(Item::Table)
+        };
+        items.iter().enumerate().filter_map(item).collect()
+    }
+
     /// One table, or a list of them.
     pub(super) fn table_or_tables(&mut self, key: &'static str, noun: &str) -> Vec<Table<'d>> {
         match self.get(key).map(Spanned::get_ref) {
@@ -312,6 +339,29 @@ impl<'d> Table<'d> {
         let message = format!("{what} must be {wanted}, not {article} {found}");
         self.fault(&value.span(), message, None);
         None
+    }
+
+    fn whole<N: Copy + Display + PartialOrd + TryFrom<u64>>(
+        &self,
+        key: &str,
+        range: RangeInclusive<N>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<At<N>> {
+        let DeValue::Integer(digits) = value.get_ref() else {
+            return self.wrong_type(&format!("`{key}`"), "a whole number", value);
+        };
+        let number = u64::from_str_radix(digits.as_str(), digits.radix()).ok();
+        match number.and_then(|number| N::try_from(number).ok()) {
+            Some(number) if range.contains(&number) => {
+                Some(At { value: number, place: value.span() })
+            }
+            _ => {
+                let (least, most) = range.into_inner();
+                let message = format!("`{key}` is {digits}, which is not from {least} to {most}");
+                self.fault(&value.span(), message, None);
+                None
+            }
+        }
     }
 
     fn text(&self, what: &str, value: &'d Spanned<DeValue<'d>>) -> Option<At<&'d str>> {

@@ -304,7 +304,9 @@ fn single_faults_of_a_suite() {
                 "xtask.toml:5: suite `s`: test: `timeout` of 2m is longer than the suite's timeout",
             ),
             ("images = ['a']", "`images` names `a`, which is not among the images"),
-            ("steps = {}", "suite `s`: `steps` must be a list of tables, not a table"),
+            ("steps = {}", "suite `s`: `steps` must be a list of names or tables, not a table"),
+            ("steps = [1]", "suite `s`: `steps` must be a table, not an integer"),
+            ("steps = ['a']", "`steps` names `a`, which is not among the shared steps"),
             ("[suites.'a b']\ncluster = 'c'", "suite `a b`: not a name a log file can have"),
         ],
     );
@@ -500,6 +502,104 @@ fn ports_of_different_clusters_may_be_the_same() {
         let expected = "xtask.toml:5: port `b`: host port 1 is that of port `a` (line 4)";
         assert!(message.contains(expected), "{message}");
     }
+}
+
+#[test]
+fn a_port_has_another_host_port_in_each_cluster() {
+    let clusters = "[clusters.c]\n[clusters.d]\n[suites.s]\ncluster = 'd'\n[ports]\n";
+    let config =
+        read(&format!("{clusters}a = {{ host = {{ c = 1, d = 2 }}, node = 30000 }}")).unwrap();
+    let open = config.suite_ports(&config.suites["s"]);
+    assert_eq!(open.iter().map(|port| (port.host, port.node)).collect::<Vec<_>>(), [(2, 30000)]);
+    assert_faults(
+        clusters,
+        &[
+            ("a = { host = {}, node = 30000 }", "`host` is empty"),
+            ("a = { host = { e = 1 }, node = 30000 }", "`host` names `e`, which is not among"),
+            ("a = { host = { c = 0 }, node = 30000 }", "port `a`: host: `c` is 0, which is not"),
+            ("a = { host = { c = 1 }, node = 30000, cluster = 'c' }", "leave `cluster` out"),
+            (
+                "a = { host = { c = 1, d = 2 }, node = 30000 }\n\
+                 b = { host = 2, node = 30001 }",
+                "port `b`: host port 2 is that of port `a` (line 6)",
+            ),
+        ],
+    );
+}
+
+/// Two clusters, a port of each, an image, and two steps that suites may share.
+const SHARED: &str = "[images.redis]\n[clusters.c]\n[clusters.d]\n[ports]\n\
+    far = { host = 1, node = 30000, cluster = 'd' }\n\
+    [steps.base]\nrun = ['a']\nimages = ['redis']\n\
+    [steps.top]\nrun = ['a']\nneeds = ['base']\nwait = { job = 'j', timeout = '10m' }\n\
+    [steps.far]\nrun = ['a']\nwait = { http = '{far}/' }\n";
+
+#[test]
+fn suites_share_steps_by_name() {
+    let own = "{ name = 'own', run = ['b'], needs = ['top'] }";
+    let config = read(&format!(
+        "{SHARED}[suites.one]\ncluster = 'c'\nimages = ['redis']\nsteps = ['base', 'top', {own}]\n\
+         [suites.two]\ncluster = 'd'\nimages = ['redis']\nsteps = ['far', 'base']\n"
+    ))
+    .unwrap_or_else(|faults| panic!("{faults}"));
+    let names = |suite: &str| {
+        let steps = config.suites[suite].steps.iter();
+        steps.map(|step| step.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("one"), ["base", "top", "own"]);
+    assert_eq!(names("two"), ["far", "base"]);
+    let base = |suite: &str, at: usize| format!("{:?}", config.suites[suite].steps[at]);
+    assert_eq!(base("one", 0), base("two", 1));
+}
+
+#[test]
+fn a_suite_lists_all_that_its_shared_steps_need() {
+    let suite = format!("{SHARED}[suites.s]\ncluster = 'c'\n");
+    assert_faults(
+        &suite,
+        &[
+            (
+                "images = ['redis']\nsteps = ['top']",
+                "suite `s`: step `top` needs `base`, which the suite does not list\n\
+                 hint: add \"base\" to its `steps`",
+            ),
+            (
+                "steps = ['base']",
+                "step `base` needs image `redis`, which the suite does not list\n\
+                 hint: add \"redis\" to its `images`",
+            ),
+            ("steps = ['bsae']", "`steps` names `bsae`, which is not among the shared steps\nhint"),
+            ("images = ['redis']\nsteps = ['base', 'base']", "two steps are called `base`"),
+            ("steps = ['far']", "step `far`: wait: port `far` is cluster `d`'s"),
+            (
+                "images = ['redis']\nsteps = ['base', 'top']\ntimeout = '5m'",
+                "step `top`: wait: `timeout` of 10m is longer than suite `s`'s timeout of 5m",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_fault_of_a_shared_step_is_told_once_whoever_lists_it() {
+    let step = "[clusters.c]\n[steps.a]\napply = 'k9s'\n";
+    let suite = |name: &str| format!("[suites.{name}]\ncluster = 'c'\nsteps = ['a']\n");
+    for suites in [String::new(), suite("s"), suite("s") + &suite("t")] {
+        let expected = "xtask.toml:3: step `a`: `apply`: there is no file or folder `k9s`";
+        assert_faults(step, &[(&suites, expected)]);
+    }
+    for (text, expected) in [
+        ("nmae = 1\nrun = ['a']", "step `a`: unknown key `nmae`"),
+        ("name = 'a'\nrun = ['a']", "step `a`: unknown key `name`"),
+        ("run = ['a']\nneeds = ['b']", "`needs` names `b`, which is not among the steps"),
+        ("run = ['a']\nimages = ['b']", "`images` names `b`, which is not among the images of"),
+        ("run = ['a']\nwait = { http = '{b}' }", "`b` is not among the ports"),
+    ] {
+        assert_faults("[clusters.c]\n[steps.a]\n", &[(text, expected)]);
+    }
+    let circle = "[steps.a]\nrun = ['a']\nneeds = ['b']\n[steps.b]\nrun = ['a']\nneeds = ['a']\n";
+    let message =
+        message(&format!("{circle}[clusters.c]\n[suites.s]\ncluster = 'c'\nsteps = ['b', 'a']\n"));
+    assert!(message.contains("xtask.toml:10: suite `s`: steps that need each other"), "{message}");
 }
 
 /// A folder in which `defaults.toml` is valid.

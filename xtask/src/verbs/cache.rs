@@ -18,7 +18,7 @@ use crate::config::{self, CacheMode};
 use crate::context::record;
 use crate::engine::registry::{Fetched, Wanted};
 use crate::process::Failure;
-use crate::schedule::{Node, NodeId};
+use crate::schedule::Node;
 
 /// Seconds a push is taken to need.
 const PUSH_SECONDS: f64 = 5.0;
@@ -106,10 +106,9 @@ impl Cache {
 
     /// The push of an image as a node of the run, if images may be put into the cache: a job that weighs nothing
     /// beside builds, and that nothing needs.
-    pub(super) fn push_node(&self, name: &str, build: NodeId) -> Option<Node> {
+    pub(super) fn push_node(&self, name: &str) -> Option<Node> {
         (self.settings.mode == CacheMode::ReadWrite).then(|| Node {
             name: format!("push {name}"),
-            needs: vec![build],
             is_job: true,
             seconds: PUSH_SECONDS,
             ..Node::default()

@@ -63,7 +63,7 @@ impl Wants {
             bases,
             node_images,
             clusters: config.clusters.values().map(|cluster| cluster.name.clone()).collect(),
-            ports: config.ports.values().map(|port| port.host).collect(),
+            ports: config.ports.iter().map(|port| port.host).collect(),
         })
     }
 

@@ -14,7 +14,7 @@ use crate::event::{Event, Summary, seconds};
 use crate::exit::{self, Exit};
 use crate::plan::Action;
 use crate::process::stop;
-use crate::schedule::{self, Graph, Habit, NodeId, Outcome, Permit, State};
+use crate::schedule::{self, Graph, Habit, Node, NodeId, Outcome, Permit, State};
 use crate::ui;
 
 pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
@@ -107,8 +107,8 @@ fn lay_out(common: Common<'_>) -> (Graph, Vec<Work<'_>>) {
     for one in common.survey.images.iter().filter(|one| one.planned.action == Action::Build) {
         let build = graph.add(builds::node(one, common.cache));
         work.push(Work::Build(one));
-        if let Some(push) = common.cache.and_then(|cache| cache.push_node(&one.image.name, build)) {
-            graph.add(push);
+        if let Some(push) = common.cache.and_then(|cache| cache.push_node(&one.image.name)) {
+            graph.add(Node { needs: vec![build], ..push });
             work.push(Work::Push(one));
         }
     }

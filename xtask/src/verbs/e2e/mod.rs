@@ -1,0 +1,95 @@
+//! `cargo xtask e2e SUITE`: the whole run as one graph.
+//!
+//! [`layout`] says what needs what, [`run`] does it, [`step`] applies and waits.
+
+mod layout;
+mod render;
+mod run;
+mod step;
+
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+
+use self::run::E2e;
+use super::builds::{self, Common};
+use super::cache::Cache;
+use super::memory::Memory;
+use super::survey::{self, Survey};
+use super::{Session, opening};
+use crate::cli;
+use crate::config::{Config, Step, Suite};
+use crate::event::{Event, Summary};
+use crate::exit::{Exit, WithExit as _};
+use crate::plan::{self, Action};
+use crate::ui;
+
+pub(super) fn run(session: &Session, args: &cli::E2e) -> Result<Exit> {
+    if args.bootstrap {
+        let exit = super::doctor::run(session, true)?;
+        if exit != Exit::Done {
+            return Ok(exit);
+        }
+    }
+    whole(session, args).map(|(exit, _)| exit)
+}
+
+/// The run, and what it came to.
+pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary)> {
+    let started = Instant::now();
+    let workspace = session.workspace()?;
+    let suite = suite(&workspace.config, &args.suite)?.clone();
+    let again = || survey::survey(&workspace, &suite.images, args.build.force);
+    let survey = again()?;
+    if args.require_prebuilt {
+        require_prebuilt(&survey)?;
+    }
+    let wanted = workspace.config.clusters.get(&suite.cluster);
+    let memory = Memory::look(&workspace, args.build.jobs, wanted)?;
+    let cache = Cache::of(&workspace, args.build);
+    if cache.is_none() {
+        memory.refuse_all(&survey)?;
+    }
+    let run = session.begin(&workspace.paths)?;
+    let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
+    opening::open(&workspace, &run, &survey)?;
+    let cache = cache.as_ref();
+    let (workspace, run, survey, memory) = (&workspace, &run, &survey, &memory);
+    let common = Common { workspace, run, survey, memory, cache };
+    let e2e = E2e::new(common, &suite, args)?;
+    let summary = e2e.run(started)?;
+    let exit = if summary.ok { Exit::Done } else { e2e.exit() };
+    run.events.emit(Event::Summary(summary.clone()));
+    Ok((exit, summary))
+}
+
+/// The suite called `name`.
+pub(super) fn suite<'a>(config: &'a Config, name: &str) -> Result<&'a Suite> {
+    config.suites.get(name).ok_or_else(|| {
+        let known: Vec<&str> = config.suites.keys().map(String::as_str).collect();
+        let message = format!("there is no suite `{name}` in `{}`", config.file.display());
+        anyhow!("{message}\nhint: it has {}", known.join(", ")).exit(Exit::Usage)
+    })
+}
+
+/// The steps of a suite as a plan shows them.
+pub(super) fn planned_steps(suite: &Suite) -> Vec<plan::Step> {
+    let step = |step: &Step| plan::Step {
+        name: step.name.clone(),
+        needs: step.needs.clone(),
+        seconds: None,
+    };
+    suite.steps.iter().map(step).collect()
+}
+
+fn require_prebuilt(survey: &Survey) -> Result<()> {
+    let stale = survey.images.iter().filter(|one| one.planned.action == Action::Build);
+    let lines: Vec<String> = stale
+        .map(|one| format!("  {}: {}", one.planned.name, ui::text::some(&one.planned.reasons, 20)))
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let what = format!("failed to find every image prebuilt; to be built:\n{}", lines.join("\n"));
+    Err(anyhow!("{what}\nhint: cargo xtask images --prebuild")).exit(Exit::Failed)
+}

@@ -1,0 +1,329 @@
+//! What the nodes of a run do, and what they share.
+//!
+//! A failed step ends the run at once, with diagnostics written before anything is taken down.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow};
+
+use super::layout::{Layout, Piece, Work};
+use super::render::render_all;
+use crate::cli;
+use crate::cluster::{self, Cluster};
+use crate::config::{self, Suite};
+use crate::deploy::{self, Kept, Looks, Rendered};
+use crate::event::{Event, Summary, seconds};
+use crate::exit::Exit;
+use crate::plan::Action;
+use crate::process::stop;
+use crate::schedule::{self, Habit, NodeId, Outcome, Permit, State};
+use crate::suite;
+use crate::ui;
+use crate::verbs::builds::{self, Common, Made, Origin, Ready, Shelf};
+use crate::verbs::cache::Cache;
+use crate::verbs::memory::{self, Memory};
+use crate::verbs::survey::Survey;
+use crate::verbs::{Run, Workspace};
+
+/// Everything the nodes of the run share.
+pub(super) struct E2e<'a> {
+    pub(super) workspace: &'a Workspace,
+    pub(super) run: &'a Run,
+    pub(super) survey: &'a Survey,
+    memory: &'a Memory,
+    cache: Option<&'a Cache>,
+    pub(super) suite: &'a Suite,
+    args: &'a cli::E2e,
+    wanted: &'a config::Cluster,
+    layout: Layout,
+    /// By step, with the planned tags.
+    pub(super) rendered: Vec<Option<Rendered>>,
+    pub(super) shelf: Shelf,
+    up: OnceLock<Up>,
+    pub(super) tally: Mutex<Tally>,
+}
+
+/// A cluster that is up, and what it is known to hold.
+pub(super) struct Up {
+    pub(super) cluster: Cluster,
+    pub(super) kept: Kept,
+    pub(super) looks: Looks,
+}
+
+#[derive(Default)]
+pub(super) struct Tally {
+    loaded: usize,
+    passed: u64,
+    failed: u64,
+    /// Steps that changed something on the cluster.
+    pub(super) changed: BTreeSet<String>,
+    /// Steps that have ended well.
+    pub(super) ended: BTreeSet<String>,
+    exit: Option<Exit>,
+}
+
+impl<'a> E2e<'a> {
+    pub(super) fn new(common: Common<'a>, suite: &'a Suite, args: &'a cli::E2e) -> Result<Self> {
+        let Common { workspace, run, survey, memory, cache } = common;
+        let wanted = workspace.config.clusters.get(&suite.cluster);
+        let wanted = wanted.with_context(|| format!("there is no cluster `{}`", suite.cluster))?;
+        let shelf = Shelf::default();
+        for one in &survey.images {
+            let id = one.held.as_ref().map(|held| held.id.clone()).unwrap_or_default();
+            shelf.put(
+                &one.image.name,
+                Ready { tag: one.planned.tag.clone(), id, origin: Origin::Kept },
+            );
+        }
+        let rendered = render_all(suite, &shelf.tags(), &run.paths.folder().join("manifests"))?;
+        let pieces = survey.images.iter().map(|one| Piece {
+            name: &one.image.name,
+            build: (one.planned.action == Action::Build).then(|| builds::node(one, cache)),
+            push: cache.and_then(|cache| cache.push_node(&one.image.name)),
+        });
+        let named = |rendered: &Option<Rendered>| {
+            rendered.as_ref().map(|rendered| rendered.images.clone()).unwrap_or_default()
+        };
+        let named: Vec<Vec<String>> = rendered.iter().map(named).collect();
+        let tests = suite.test.is_some() && !args.no_test;
+        let layout = Layout::new(suite, pieces.collect(), &named, tests);
+        Ok(Self {
+            workspace,
+            run,
+            survey,
+            memory,
+            cache,
+            suite,
+            args,
+            wanted,
+            layout,
+            rendered,
+            shelf,
+            up: OnceLock::new(),
+            tally: Mutex::default(),
+        })
+    }
+
+    pub(super) fn run(&self, started: Instant) -> Result<Summary> {
+        self.announce();
+        let _lease = cluster::hold(&self.wanted.name, &self.workspace.paths, &self.run.events)?;
+        self.memory.begin(self.workspace, self.run, self.survey);
+        let take = |name: &str, bytes| self.memory.take(name, bytes);
+        let fail_fast = self.args.build.fail_fast;
+        let habit = Habit { fail_fast, stopped: &stop::requested, take: &take };
+        let work = |node, permit: &Permit| self.do_one(node, permit);
+        let waiting = memory::tell_waiting(self.run, &self.layout.graph);
+        let ended = schedule::run(&self.layout.graph, self.memory.limits, &habit, work, waiting)?;
+        let ok = ended.states.iter().all(|state| *state == State::Done);
+        self.take_down();
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let to_build = self.survey.images.iter().filter(|one| one.planned.action == Action::Build);
+        Ok(Summary {
+            ok,
+            built: self.shelf.count(Origin::Built),
+            skipped: self.survey.images.len() - to_build.count(),
+            fetched: self.shelf.count(Origin::Fetched),
+            pushed: self.cache.map_or(0, Cache::pushed),
+            loaded: tally.loaded,
+            passed: tally.passed,
+            failed: tally.failed,
+            seconds: seconds(started.elapsed()),
+        })
+    }
+
+    fn announce(&self) {
+        let images = self.survey.images.iter().map(|one| builds::told(&one.planned)).collect();
+        let steps = self.suite.steps.iter().map(|step| step.name.clone()).collect();
+        self.run.events.emit(Event::Plan {
+            images,
+            steps,
+            budget: Some(self.memory.budget.to_string()),
+        });
+    }
+
+    /// What the first failure leads to.
+    pub(super) fn exit(&self) -> Exit {
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.exit.unwrap_or(Exit::Failed)
+    }
+
+    fn do_one(&self, node: NodeId, permit: &Permit) -> Outcome<()> {
+        let name = &self.layout.graph.nodes[node].name;
+        let result = match &self.layout.work[node] {
+            Work::Build(at) => match self.build(*at, permit) {
+                Ok(Made::Again(memory)) => return Outcome::Again(memory),
+                Ok(Made::Missed) => return Outcome::GoOn,
+                made => made.map(drop),
+            },
+            Work::Push(at) => self.push(*at),
+            Work::Cluster => self.step_events(name, || self.cluster()),
+            Work::Load(images) => self.load(images),
+            Work::Step(at) => self.step_events(name, || self.step(*at)),
+            Work::Test => self.test(),
+        };
+        match result {
+            Ok(()) => Outcome::Done,
+            Err(error) => {
+                self.failed(&self.layout.work[node], &error);
+                Outcome::Failed(())
+            }
+        }
+    }
+
+    /// Says what went wrong while it is fresh. Siblings of a failed build go on, since what they make
+    /// counts; after any other failure nothing else of the run does.
+    fn failed(&self, work: &Work, error: &anyhow::Error) {
+        if stop::requested() && is_echo(error) {
+            return;
+        }
+        ui::error(error);
+        {
+            let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+            tally.exit.get_or_insert(crate::exit::code(error));
+        }
+        if !matches!(work, Work::Build(_)) {
+            stop::cancel();
+        }
+        self.diagnose();
+    }
+
+    fn diagnose(&self) {
+        let Some(up) = self.up.get() else { return };
+        let folder = self.run.paths.diagnostics();
+        let engine = self.workspace.engine.tool();
+        deploy::diagnose(&up.looks, &engine, &up.cluster.nodes, &folder);
+        self.run.events.note(format!("diagnostics are in {}", folder.display()));
+    }
+
+    fn step_events(&self, step: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let started = Instant::now();
+        self.run.events.emit(Event::StepStarted { step: step.to_owned() });
+        let result = work();
+        self.run.events.emit(Event::StepFinished {
+            step: step.to_owned(),
+            ok: result.is_ok(),
+            seconds: seconds(started.elapsed()),
+            error: result.as_ref().err().map(builds::first_line),
+        });
+        result
+    }
+
+    fn build(&self, at: usize, permit: &Permit) -> Result<Made> {
+        let one = &self.survey.images[at];
+        let made = builds::make(self.common(), one, permit)?;
+        if let Made::Ready(ready) = &made {
+            self.shelf.put(&one.image.name, ready.clone());
+        }
+        Ok(made)
+    }
+
+    fn push(&self, at: usize) -> Result<()> {
+        let name = &self.survey.images[at].image.name;
+        let ready = self.shelf.get(name)?;
+        if let Some(cache) = self.cache {
+            cache.push(self.common(), name, &ready);
+        }
+        Ok(())
+    }
+
+    fn common(&self) -> Common<'a> {
+        let Self { workspace, run, survey, memory, cache, .. } = *self;
+        Common { workspace, run, survey, memory, cache }
+    }
+
+    fn cluster(&self) -> Result<()> {
+        let ports = self.workspace.config.suite_ports(self.suite);
+        let log = self.run.paths.log("cluster");
+        let provider = self.workspace.engine.name();
+        let paths = &self.workspace.paths;
+        let cluster = cluster::up(self.wanted, &ports, provider, paths, &log, &self.run.events)?;
+        let mut kept = Kept::open(&paths.applied(&self.wanted.name));
+        if !cluster.made {
+            kept.look(&cluster.kubectl());
+            let rendered: Vec<&Rendered> = self.rendered.iter().flatten().collect();
+            kept.reset(&rendered, &cluster.kubectl(), &log)?;
+        }
+        let looks = Looks::new(cluster.kubectl(), &self.run.paths.diagnostics());
+        // Only this node sets it, once.
+        self.up.set(Up { cluster, kept, looks }).map_err(|_| anyhow!("the cluster came up twice"))
+    }
+
+    pub(super) fn up(&self) -> Result<&Up> {
+        self.up.get().context("the cluster is not up")
+    }
+
+    fn load(&self, images: &[usize]) -> Result<()> {
+        let mut wanted = Vec::new();
+        for at in images {
+            let Ready { tag, id, .. } = self.shelf.get(&self.survey.images[*at].image.name)?;
+            wanted.push(cluster::Image { tag, id });
+        }
+        let engine = &self.workspace.engine;
+        let save = |tags: &[String]| engine.save(tags);
+        let log = self.run.paths.log("load");
+        let cluster = &self.up()?.cluster;
+        let loaded = cluster::load(cluster, &wanted, &engine.tool(), save, &log, &self.run.events)?;
+        self.count(|tally| tally.loaded += loaded.sent.len());
+        Ok(())
+    }
+
+    fn test(&self) -> Result<()> {
+        let Some(test) = &self.suite.test else { return Ok(()) };
+        let ports = self.workspace.config.suite_ports(self.suite);
+        let log = self.run.paths.log("test");
+        let given = suite::Given {
+            suite: &self.suite.name,
+            test,
+            root: &self.workspace.config.root,
+            kubeconfig: &self.up()?.cluster.kubeconfig,
+            artifacts: &self.run.paths.artifacts(),
+            ports: &ports,
+            args: &self.args.args,
+            log: &log,
+        };
+        let outcome = suite::run(&given, &self.run.events)?;
+        self.count(|tally| {
+            tally.passed = outcome.counts.passed;
+            tally.failed = outcome.counts.failed;
+        });
+        match outcome.failure {
+            None => Ok(()),
+            Some(failure) => {
+                Err(failure).with_context(|| format!("suite `{}` failed", self.suite.name))
+            }
+        }
+    }
+
+    /// Takes the cluster down unless it is to be kept: only ever one that is ours.
+    fn take_down(&self) {
+        if self.args.keep {
+            return;
+        }
+        let log = self.run.paths.log("cluster");
+        let provider = self.workspace.engine.name();
+        let down = cluster::down(&self.wanted.name, provider, &self.workspace.paths, &log);
+        if let Err(error) = down {
+            self.run.events.warn(format!("{error:#}"), None);
+        }
+    }
+
+    pub(super) fn count(&self, change: impl FnOnce(&mut Tally)) {
+        change(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Whether an error only says that the run was being stopped.
+fn is_echo(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<stop::Stopped>()
+            || cause
+                .downcast_ref::<crate::process::Failure>()
+                .is_some_and(crate::process::Failure::stopped)
+            || matches!(
+                cause.downcast_ref::<crate::engine::BuildError>(),
+                Some(crate::engine::BuildError::Stopped)
+            )
+    })
+}
