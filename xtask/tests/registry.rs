@@ -1,6 +1,6 @@
 //! The shared cache with real parts: Debian's `docker-registry` on a free port of the loopback, and podman. Fails
 //! where either is missing, so that a CI that lost them is noticed. `XTASK_UNIT_ONLY=1` leaves these tests out.
-#![expect(clippy::unwrap_used, reason = "all of this is a test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "all of this is a test")]
 #![expect(clippy::disallowed_methods, reason = "a test's own children, not ones of the tool's")]
 
 mod support;
@@ -51,7 +51,7 @@ impl Registry {
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("apt-get install docker-registry: {error}"));
+            .expect("these tests need `docker-registry`: apt-get install docker-registry");
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(started.elapsed() < PATIENCE, "the registry does not come up");
@@ -117,25 +117,21 @@ impl Team {
 
     /// A checkout of its own path with nothing remembered.
     fn checkout(&self) -> Case {
-        let mut config = format!(
+        let header = format!(
             "[engine]\nname = 'podman'\n[cache]\nregistry = '127.0.0.1:{}/team'\n\
              insecure = true\n{}\n",
             self.port, self.settings
         );
-        let mut case = Case::with_real_engine();
+        let image =
+            |image: &String| format!("[images.{image}]\ndockerfile = '{image}/Dockerfile'\n");
+        let images: String = self.images.iter().map(image).collect();
+        let mut case = Case::with_real_engine().config(&(header + &images));
         for image in &self.images {
-            config.push_str(&format!("[images.{image}]\ndockerfile = '{image}/Dockerfile'\n"));
             case = case
                 .file(&format!("{image}/Dockerfile"), &format!("FROM scratch\nCOPY {image} /\n"))
                 .file(&format!("{image}/content"), &format!("of {image}"));
         }
-        case.config(&config)
-    }
-
-    /// `NAME:KEY` of the first image.
-    fn tag(&self, case: &Case) -> String {
-        let plan = case.plan();
-        plan["images"][0]["tag"].as_str().unwrap().strip_prefix("localhost/").unwrap().to_owned()
+        case
     }
 
     fn reference(&self, tag: &str) -> String {
@@ -243,8 +239,8 @@ fn another_image_under_the_tag_is_refused_and_built() {
     let registry = Registry::start(false);
     let Some(team) = Team::of(1, registry.port, READ_WRITE) else { return };
     let case = team.checkout();
-    let tag = team.tag(&case);
     let plan = case.plan();
+    let tag = plan["images"][0]["tag"].as_str().unwrap().replace("localhost/", "");
     let key = format!("dev.xtask.key={}", plan["images"][0]["key"].as_str().unwrap());
     let image = format!("dev.xtask.image={}", team.images[0]);
     let other_key = format!("dev.xtask.key={}", "0".repeat(64));

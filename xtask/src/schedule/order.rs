@@ -70,7 +70,6 @@ impl<'a> Order<'a> {
     }
 
     /// An order that expects every node to be run whole.
-
     pub(super) fn ranked(graph: &'a Graph, limits: Limits, ranking: Ranking) -> Self {
         let count = graph.nodes.len();
         Self {
