@@ -12,7 +12,7 @@
 )]
 #![allow(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
 
-use xtask::schedule::{Graph, Limits, Node, NodeId, Order};
+use xtask::schedule::{Graph, Limits, Node, lower_bound, simulate};
 
 const GIB: f64 = 1024.0;
 
@@ -59,10 +59,10 @@ fn line(name: &str, graph: &Graph, memory: u64) {
     let wide = Limits { memory: u64::MAX, jobs: usize::MAX };
     let needed: u64 = graph.nodes.iter().map(|node| node.memory).sum();
     let killed = if needed > memory { "killed" } else { "" };
-    let one = makespan(graph, Limits { jobs: 1, ..wide });
-    let all = makespan(graph, wide);
-    let ours = makespan(graph, Limits { memory, jobs: usize::MAX });
-    let bound = bound(graph, memory);
+    let limits = Limits { memory, ..wide };
+    let makespan = |limits| simulate(graph, limits).makespan();
+    let (one, all, ours) = (makespan(Limits { jobs: 1, ..wide }), makespan(wide), makespan(limits));
+    let bound = lower_bound(graph, limits);
     println!("{name:<42} {one:>8.0} s {killed:>6} {all:>3.0} s {ours:>5.0} s {bound:>5.0} s");
 }
 
@@ -83,28 +83,4 @@ fn graph(builds: &[Build]) -> Graph {
 )]
 fn mib(value: f64) -> u64 {
     (value as u64) << 20
-}
-
-fn makespan(graph: &Graph, limits: Limits) -> f64 {
-    let mut order = Order::new(graph, limits);
-    let mut running: Vec<(f64, NodeId)> = Vec::new();
-    let mut now = 0.0;
-    loop {
-        while let Some(node) = order.next(true) {
-            order.begin(node);
-            running.push((now + graph.nodes[node].seconds, node));
-        }
-        running.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let Some((end, node)) = running.pop() else { return now };
-        now = end;
-        order.end(node, true);
-    }
-}
-
-/// The longest build, or all byte-seconds through the budget.
-fn bound(graph: &Graph, memory: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
-    let part = |bytes: u64| bytes.min(memory) as f64 / memory as f64;
-    let area = graph.nodes.iter().map(|node| node.seconds * part(node.memory)).sum();
-    graph.nodes.iter().map(|node| node.seconds).fold(area, f64::max)
 }

@@ -7,22 +7,26 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Something that happened in a run.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
-    /// What the run is going to do; always first.
-    Plan { images: Vec<PlannedImage>, steps: Vec<String>, budget: Option<String> },
+    /// What the run is going to do, before any of it is begun.
+    Plan(PlannedRun),
     /// A build has its memory and its child has been started.
     BuildStarted { image: String, tag: String, reasons: Vec<String>, memory: u64 },
+    /// What a running build holds just now, in bytes of anonymous memory; every [`MEMORY_PACE`].
+    BuildMemory { image: String, bytes: u64 },
     /// One line of a build's output.
     BuildLine { image: String, line: String },
     /// A build has ended; `error` holds the one-line reason of a failure.
     BuildFinished {
         image: String,
+        /// `rebuild` where nothing but files had changed, else `build`.
+        action: &'static str,
         ok: bool,
         seconds: f64,
         peak_memory: Option<u64>,
@@ -47,7 +51,16 @@ pub enum Event {
     /// What a running step, build or load is waiting for just now.
     StepWaiting { step: String, waiting_for: String },
     /// A step has ended.
-    StepFinished { step: String, ok: bool, seconds: f64, error: Option<String> },
+    StepFinished {
+        step: String,
+        /// How it was done, where there is more than one way: `make` or `reuse` (a cluster), `apply`
+        /// or `unchanged`, `run`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        action: Option<&'static str>,
+        ok: bool,
+        seconds: f64,
+        error: Option<String>,
+    },
     /// The suite's test command has been started.
     TestStarted { suite: String, command: String },
     /// One line of the test command's output.
@@ -60,6 +73,63 @@ pub enum Event {
     Warning { text: String, hint: Option<String> },
     /// The run is over; always last.
     Summary(Summary),
+}
+
+/// Between two [`Event::BuildMemory`] of a build.
+pub const MEMORY_PACE: Duration = Duration::from_secs(2);
+
+/// What a run is going to do, with what, and where.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PlannedRun {
+    pub images: Vec<PlannedImage>,
+    pub steps: Vec<String>,
+    /// The budget of memory with its arithmetic.
+    pub budget: Option<String>,
+    /// The same in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suite: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+    /// The graph; each node stands after all it needs.
+    pub nodes: Vec<PlannedNode>,
+}
+
+/// What times depend on: figures of different machines are not compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// `podman`, `docker`.
+    pub engine: String,
+    /// Of the machine that builds.
+    pub cpus: usize,
+    /// Of the machine that builds, in bytes.
+    pub memory: u64,
+}
+
+/// A node of the run's graph.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedNode {
+    /// `build gateway`, `cluster`, `load gateway`, the name of a step, `test`.
+    pub name: String,
+    pub kind: Kind,
+    /// Names of nodes.
+    pub needs: Vec<String>,
+    /// From past runs; none if there was none like it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+/// What happens in a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Build,
+    Cluster,
+    Load,
+    Step,
+    Test,
+    Push,
 }
 
 /// One image of [`Event::Plan`].

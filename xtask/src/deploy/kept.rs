@@ -90,6 +90,12 @@ impl Kept {
             && applied.objects.iter().all(|proof| self.confirms(proof))
     }
 
+    /// Whether a step was last applied just so; whether it still is there is not asked.
+    pub fn is_recorded(&self, rendered: &Rendered) -> bool {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.get(&rendered.step).is_some_and(|applied| applied.manifest == manifest(rendered))
+    }
+
     /// Whether the look already showed that a wait is over.
     pub fn is_ready(&self, wait: &WaitFor, namespace: &str) -> bool {
         let here = |object: &&Value| object["metadata"]["namespace"] == namespace;

@@ -94,7 +94,7 @@ impl Hand<'_> {
         let end = self.all(&mend.steps).with_context(|| format!("failed to mend: {what}"));
         let error = end.as_ref().err().map(one_line);
         let seconds = seconds(started.elapsed());
-        events.emit(Event::StepFinished { step, ok: end.is_ok(), seconds, error });
+        events.emit(Event::StepFinished { step, action: None, ok: end.is_ok(), seconds, error });
         end
     }
 

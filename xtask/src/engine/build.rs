@@ -25,7 +25,7 @@ use super::cgroup::Cgroup;
 use super::kernel_log::{KernelLog, Kill};
 use super::oom::{self, Evidence};
 
-use super::watch::{Limits, Seen};
+use super::watch::{Limits, Seen, Watched};
 use super::{ANSWER, Engine, Facts, Held, Kind, Order, command, leftovers, watch};
 
 /// Last lines of a build's output that are searched for signs of a kill.
@@ -174,7 +174,11 @@ impl Engine {
         let kernel = Kernel::from_now(facts.remote);
         let mut said = Said::default();
         let limits = Limits::from_now(order.timeout, order.silence);
-        let (end, seen) = run(&tool, cgroup.as_ref(), &limits, local, |line| {
+        let tell = |bytes| {
+            events.emit(Event::BuildMemory { image: order.image.to_owned(), bytes });
+        };
+        let watched = local.then_some(Watched { cgroup: cgroup.as_ref(), tell: &tell });
+        let (end, seen) = run(&tool, watched, &limits, |line| {
             limits.heard();
             let line = said.hear(line);
             events.emit(Event::BuildLine { image: order.image.to_owned(), line });
@@ -340,9 +344,8 @@ fn id_in(file: &Path) -> Option<String> {
 /// Runs the command, measuring it where it runs on this machine.
 fn run(
     tool: &Tool,
-    cgroup: Option<&Cgroup>,
+    watched: Option<Watched>,
     limits: &Limits,
-    local: bool,
     mut on_line: impl FnMut(&[u8]),
 ) -> (Result<Output, Failure>, Seen) {
     let mut child = match tool.start() {
@@ -353,7 +356,7 @@ fn run(
         let (running, done) = channel();
         let id = child.id();
         let watcher = scope.spawn(move || {
-            if local { watch::watch(id, cgroup, limits, &done) } else { Seen::default() }
+            watched.map(|watched| watch::watch(id, watched, limits, &done)).unwrap_or_default()
         });
         let end = child.wait(|_, line| on_line(line));
         drop(running);

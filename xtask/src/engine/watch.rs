@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::event::MEMORY_PACE;
 use crate::process::{Ending, GRACE, stop};
 
 use super::cgroup::Cgroup;
@@ -73,17 +74,28 @@ impl Limits {
     }
 }
 
+/// Where a build is looked at, and who hears what it holds.
+#[derive(Clone, Copy)]
+pub(super) struct Watched<'a> {
+    pub cgroup: Option<&'a Cgroup>,
+    /// Told bytes, every [`MEMORY_PACE`].
+    pub tell: &'a (dyn Fn(u64) + Sync),
+}
+
 /// Watches until the sender of `done` is dropped. With a control group, ends the build at its limits.
-pub(super) fn watch(
-    program: u32,
-    cgroup: Option<&Cgroup>,
-    limits: &Limits,
-    done: &Receiver<()>,
-) -> Seen {
+pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Receiver<()>) -> Seen {
+    let Watched { cgroup, tell } = watched;
     let mut seen = Seen::default();
     let mut ousted_at = None;
+    let mut told_at: Option<Instant> = None;
     loop {
-        sample(program, cgroup, &mut seen);
+        let bytes = sample(program, cgroup, &mut seen);
+        if let Some(bytes) = bytes
+            && told_at.is_none_or(|at| at.elapsed() >= MEMORY_PACE)
+        {
+            told_at = Some(Instant::now());
+            tell(bytes);
+        }
         if let Some(cgroup) = cgroup {
             if seen.ousted.is_none() {
                 seen.ousted = limits.reached();
@@ -113,7 +125,8 @@ fn oust(program: u32, cgroup: &Cgroup, since: Instant) {
     }
 }
 
-fn sample(program: u32, cgroup: Option<&Cgroup>, seen: &mut Seen) {
+/// Gives back the bytes there are now, if they can be measured.
+fn sample(program: u32, cgroup: Option<&Cgroup>, seen: &mut Seen) -> Option<u64> {
     let inside: BTreeSet<i32> =
         cgroup.map(Cgroup::processes).unwrap_or_default().into_iter().collect();
     let group = cgroup.and_then(Cgroup::anonymous);
@@ -129,10 +142,10 @@ fn sample(program: u32, cgroup: Option<&Cgroup>, seen: &mut Seen) {
             bytes += own.unwrap_or(0);
         }
     }
-    if measured {
-        seen.peak = seen.peak.max(Some(bytes));
-    }
+    let measured = measured.then_some(bytes);
+    seen.peak = seen.peak.max(measured);
     seen.kills = seen.kills.max(cgroup.map_or(0, Cgroup::kills));
+    measured
 }
 
 /// A process and all below it.

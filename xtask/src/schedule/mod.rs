@@ -5,7 +5,10 @@ mod graph; //      what needs what, what it weighs, how long it takes
 mod order; //      what may start, given what has ended: the pure core
 mod rank; //       who goes first among those that may start
 mod run; //        one coordinator, many workers
+mod simulate; //   the order played through on paper
 
 pub use graph::{Graph, Node, NodeId};
 pub use order::{Limits, Order, State};
+pub use rank::lower_bound;
 pub use run::{Ended, Habit, Outcome, Permit, Share, run};
+pub use simulate::{Timeline, simulate};

@@ -10,6 +10,7 @@
 
 use super::graph::{Graph, Node, NodeId};
 use super::order::{Limits, Order};
+use super::simulate::play;
 
 /// Most orders that are played through of each kind.
 const TRIES: usize = 200;
@@ -117,26 +118,12 @@ fn pairs(graph: &Graph) -> Vec<(NodeId, NodeId)> {
 /// Seconds the whole graph takes if every node takes what it is expected to; infinite if nodes are held
 /// back in a circle.
 fn makespan(graph: &Graph, limits: Limits, ranking: &Ranking) -> f64 {
-    let mut order = Order::ranked(graph, limits, ranking.clone());
-    let mut running: Vec<(f64, NodeId)> = Vec::new();
-    let mut now = 0.0;
-    loop {
-        while let Some(node) = order.next(true) {
-            order.begin(node);
-            running.push((now + graph.nodes[node].seconds, node));
-        }
-        let first = running.iter().enumerate().min_by(|a, b| a.1.0.total_cmp(&b.1.0));
-        let Some((at, _)) = first else {
-            return if order.is_over() { now } else { f64::INFINITY };
-        };
-        let (end, node) = running.swap_remove(at);
-        now = end;
-        order.end(node, true);
-    }
+    let (timeline, is_over) = play(graph, Order::ranked(graph, limits, ranking.clone()));
+    if is_over { timeline.makespan() } else { f64::INFINITY }
 }
 
 /// No schedule is shorter than the longest path, nor than all byte-seconds through the budget.
-pub(super) fn lower_bound(graph: &Graph, limits: Limits) -> f64 {
+pub fn lower_bound(graph: &Graph, limits: Limits) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a ratio")]
     let part = |memory: u64| memory.min(limits.memory) as f64 / limits.memory.max(1) as f64;
     let area = graph.nodes.iter().map(|node| node.seconds * part(node.memory)).sum();

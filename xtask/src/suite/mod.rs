@@ -63,8 +63,8 @@ pub fn run(given: &Given<'_>, events: &Events) -> anyhow::Result<Outcome> {
     fs_err::create_dir_all(given.artifacts)?;
     let tool = command(given);
     let suite = given.suite.to_owned();
-    let words: Vec<&str> = given.test.run.iter().chain(given.args).map(String::as_str).collect();
-    events.emit(Event::TestStarted { suite: suite.clone(), command: words.join(" ") });
+    let command = command_line(given.test, given.args);
+    events.emit(Event::TestStarted { suite: suite.clone(), command });
     let begun = Instant::now();
     let mut counts = counts::Reader::default();
     let result = tool.stream(|_, line| {
@@ -82,6 +82,11 @@ pub fn run(given: &Given<'_>, events: &Events) -> anyhow::Result<Outcome> {
         }
         result => Ok(Outcome { counts, failure: result.err() }),
     }
+}
+
+/// The test command as it is told and recorded.
+pub fn command_line(test: &Test, args: &[String]) -> String {
+    test.run.iter().chain(args).map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
 fn command(given: &Given<'_>) -> Tool {

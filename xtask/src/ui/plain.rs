@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::text::{BOLD, DIM, GREEN, OFF, RED, YELLOW, bytes, plural, seconds, some};
 use super::{Verbosity, say};
-use crate::event::{Event, Sink, Stamped, Summary};
+use crate::event::{Event, PlannedRun, Sink, Stamped, Summary};
 
 pub(super) struct Plain {
     verbosity: Verbosity,
@@ -52,7 +52,7 @@ fn level(event: &Event) -> Verbosity {
 
 fn words(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Plan { images, budget, .. } => {
+        Event::Plan(PlannedRun { images, budget, .. }) => {
             let mut text = String::new();
             for image in images {
                 let reasons = some(&image.reasons, 3);
@@ -66,8 +66,9 @@ fn words(event: &Event) -> Option<String> {
         Event::BuildStarted { image, memory, .. } => {
             format!("build {image} {DIM}started, {} reserved{OFF}", bytes(*memory))
         }
+        Event::BuildMemory { .. } => return None,
         Event::BuildLine { image, line } => format!("{DIM}{image} |{OFF} {line}"),
-        Event::BuildFinished { image, ok, seconds: time, peak_memory, error } => {
+        Event::BuildFinished { image, ok, seconds: time, peak_memory, error, .. } => {
             let peak = peak_memory.map(|peak| format!(", peak {}", bytes(peak)));
             let rest = error.clone().or(peak).unwrap_or_default();
             outcome("build", image, *ok, *time, &rest)
@@ -90,7 +91,7 @@ fn words(event: &Event) -> Option<String> {
         Event::StepWaiting { step, waiting_for } => {
             format!("{DIM}{step} waits for {waiting_for}{OFF}")
         }
-        Event::StepFinished { step, ok, seconds: time, error } => {
+        Event::StepFinished { step, ok, seconds: time, error, .. } => {
             outcome("step", step, *ok, *time, error.as_deref().unwrap_or_default())
         }
         Event::TestStarted { command, .. } => format!("test  {DIM}{command}{OFF}"),

@@ -11,19 +11,15 @@ use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
 use super::{Run, Workspace, missing};
 use crate::context::{Context, Key, record};
-use crate::engine::registry::CARRIER;
 use crate::engine::{BuildError, Built, Order, learn};
 use crate::event::{Event, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
-use crate::plan::{Action, KEY_LABEL, Planned, Reason};
-use crate::schedule::{Node, Permit};
+use crate::plan::{Action, KEY_LABEL, Planned};
+use crate::schedule::Permit;
 use crate::ui::text::bytes;
 
 /// How long a registry may take over one base image.
 const FETCH: Duration = Duration::from_mins(10);
-
-/// Seconds a build is taken to need before one was seen.
-const UNKNOWN: f64 = 60.0;
 
 /// An image that is there, under the tag that says what is in it.
 #[derive(Clone, Debug)]
@@ -81,6 +77,7 @@ pub(super) fn fetch_bases(
         let pulled = pull.limit(FETCH).log(run.paths.log("fetch")).run();
         run.events.emit(Event::StepFinished {
             step,
+            action: None,
             ok: pulled.is_ok(),
             seconds: seconds(started.elapsed()),
             error: pulled.as_ref().err().map(|failure| failure.ending.to_string()),
@@ -138,6 +135,7 @@ fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
     let built = staged_build(common, one, common.memory.cpus(permit));
     run.events.emit(Event::BuildFinished {
         image: one.image.name.clone(),
+        action: one.planned.how(),
         ok: built.is_ok(),
         seconds: seconds(started.elapsed()),
         peak_memory: match &built {
@@ -293,18 +291,5 @@ impl Shelf {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<String, Ready>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-/// A build as a node of the run.
-pub(super) fn node(one: &Surveyed, cache: Option<&Cache>) -> Node {
-    let forced = one.planned.reasons == [Reason::Forced];
-    Node {
-        name: format!("build {}", one.image.name),
-        needs: Vec::new(),
-        memory: one.planned.memory,
-        prelude: cache.filter(|_| !forced).map(|_| CARRIER),
-        is_job: true,
-        seconds: one.planned.seconds.unwrap_or(UNKNOWN),
     }
 }

@@ -12,16 +12,14 @@ use anyhow::{Result, anyhow};
 
 use super::Workspace;
 use super::builds::{self, Common, Origin, Ready};
-use super::survey::Surveyed;
+use super::layout::Layout;
+use super::survey::{Survey, Surveyed};
 use crate::cli;
 use crate::config::{self, CacheMode};
 use crate::context::record;
-use crate::engine::registry::{Fetched, Wanted};
+use crate::engine::registry::{CARRIER, Fetched, Wanted};
+use crate::plan::Reason;
 use crate::process::Failure;
-use crate::schedule::Node;
-
-/// Seconds a push is taken to need.
-const PUSH_SECONDS: f64 = 5.0;
 
 /// The cache as this run may use it.
 pub(super) struct Cache {
@@ -104,15 +102,14 @@ impl Cache {
         }
     }
 
-    /// The push of an image as a node of the run, if images may be put into the cache: a job that weighs nothing
-    /// beside builds, and that nothing needs.
-    pub(super) fn push_node(&self, name: &str) -> Option<Node> {
-        (self.settings.mode == CacheMode::ReadWrite).then(|| Node {
-            name: format!("push {name}"),
-            is_job: true,
-            seconds: PUSH_SECONDS,
-            ..Node::default()
-        })
+    /// Has the run look here before it builds, and push what it built if it may. What is built by force is not
+    /// looked for.
+    pub(super) fn join(&self, layout: &mut Layout, survey: &Survey) {
+        let forced = |at: usize| survey.images[at].planned.reasons == [Reason::Forced];
+        layout.look_first(|at| (!forced(at)).then_some(CARRIER));
+        if self.settings.mode == CacheMode::ReadWrite {
+            layout.push_builds();
+        }
     }
 
     /// Says once that the registry is not asked again.

@@ -6,15 +6,17 @@ use anyhow::Result;
 
 use super::builds::{self, Common, Made, Origin, Shelf};
 use super::cache::Cache;
+use super::forecast::Forecast;
+use super::layout::{self, Layout, Work};
 use super::memory::{self, Memory};
-use super::survey::{self, Surveyed};
+use super::survey;
 use super::{Session, Workspace};
 use crate::cli;
-use crate::event::{Event, Summary, seconds};
+use crate::event::{Event, PlannedRun, Summary, seconds};
 use crate::exit::{self, Exit};
 use crate::plan::Action;
 use crate::process::stop;
-use crate::schedule::{self, Graph, Habit, Node, NodeId, Outcome, Permit, State};
+use crate::schedule::{self, Habit, NodeId, Outcome, Permit, State};
 use crate::ui;
 
 pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
@@ -67,17 +69,19 @@ fn check(survey: &survey::Survey) -> Exit {
 
 fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Summary, Exit)> {
     let Common { run, survey, memory, .. } = common;
-    let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
-    let budget = Some(memory.budget.to_string());
-    run.events.emit(Event::Plan { images, steps: Vec::new(), budget });
     memory.begin(common.workspace, run, survey);
-    let (graph, work) = lay_out(common);
+    let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
+    let mut layout = Layout::of_builds(&layout::pieces(survey));
+    common.cache.inspect(|cache| cache.join(&mut layout, survey));
+    Forecast::read(common.workspace, &memory.machine()).of_builds(&mut layout, survey);
+    let nodes = layout.told();
+    run.events.emit(Event::Plan(PlannedRun { images, nodes, ..memory.told() }));
     let shelf = Shelf::default();
     let take = |name: &str, bytes| memory.take(name, bytes);
     let habit = Habit { fail_fast: habit.fail_fast, stopped: &stop::requested, take: &take };
-    let work = |node: NodeId, permit: &Permit| do_one(common, &work[node], permit, &shelf);
-    let waiting = memory::tell_waiting(run, &graph);
-    let ended = schedule::run(&graph, memory.limits, &habit, work, waiting)?;
+    let work = |node: NodeId, permit: &Permit| do_one(common, &layout.work[node], permit, &shelf);
+    let waiting = memory::tell_waiting(run, &layout.graph);
+    let ended = schedule::run(&layout.graph, memory.limits, &habit, work, waiting)?;
     for (_, error) in &ended.errors {
         ui::error(error);
     }
@@ -96,39 +100,27 @@ fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Sum
     Ok((summary, if ok { Exit::Done } else { first }))
 }
 
-/// One piece of work of the run, for one image.
-enum Work<'a> {
-    Build(&'a Surveyed),
-    Push(&'a Surveyed),
-}
-
-fn lay_out(common: Common<'_>) -> (Graph, Vec<Work<'_>>) {
-    let (mut graph, mut work) = (Graph::default(), Vec::new());
-    for one in common.survey.images.iter().filter(|one| one.planned.action == Action::Build) {
-        let build = graph.add(builds::node(one, common.cache));
-        work.push(Work::Build(one));
-        if let Some(push) = common.cache.and_then(|cache| cache.push_node(&one.image.name)) {
-            graph.add(Node { needs: vec![build], ..push });
-            work.push(Work::Push(one));
-        }
-    }
-    (graph, work)
-}
-
 fn do_one(common: Common, work: &Work, permit: &Permit, shelf: &Shelf) -> Outcome<anyhow::Error> {
     let done = match work {
-        Work::Build(one) => match builds::make(common, one, permit) {
-            Ok(Made::Again(memory)) => return Outcome::Again(memory),
-            Ok(Made::Missed) => return Outcome::GoOn,
-            Ok(Made::Ready(ready)) => {
-                shelf.put(&one.image.name, ready);
-                Ok(())
+        Work::Build(at) => {
+            let one = &common.survey.images[*at];
+            match builds::make(common, one, permit) {
+                Ok(Made::Again(memory)) => return Outcome::Again(memory),
+                Ok(Made::Missed) => return Outcome::GoOn,
+                Ok(Made::Ready(ready)) => {
+                    shelf.put(&one.image.name, ready);
+                    Ok(())
+                }
+                Err(error) => Err(error),
             }
-            Err(error) => Err(error),
-        },
-        Work::Push(one) => shelf.get(&one.image.name).map(|ready| {
-            common.cache.inspect(|cache| cache.push(common, &one.image.name, &ready));
-        }),
+        }
+        Work::Push(at) => {
+            let name = &common.survey.images[*at].image.name;
+            let push = |ready| common.cache.map(|cache| cache.push(common, name, &ready));
+            shelf.get(name).map(push).map(drop)
+        }
+        // Only a suite has other work.
+        _ => Ok(()),
     };
     done.map_or_else(Outcome::Failed, |()| Outcome::Done)
 }

@@ -11,6 +11,7 @@ use super::{Run, Workspace};
 use crate::config;
 use crate::engine::ledger::{self, Ledger};
 use crate::engine::{Engine, Facts, machine};
+use crate::event::{self, PlannedRun};
 use crate::exit::{Exit, WithExit as _};
 use crate::paths;
 use crate::plan::Action;
@@ -25,7 +26,7 @@ const JOBS_PER_CPU: usize = 2;
 pub(super) struct Memory {
     pub(super) budget: Budget,
     pub(super) limits: Limits,
-    machine: Machine,
+    read: Machine,
     engine: Engine,
     facts: Facts,
     /// Other runs held what a build of ours wants when we last looked.
@@ -50,7 +51,7 @@ impl Memory {
         Ok(Self {
             budget,
             limits,
-            machine,
+            read: machine,
             engine: workspace.engine.clone(),
             facts,
             waited: AtomicBool::new(false),
@@ -108,10 +109,29 @@ impl Memory {
         part(self.facts.cpus, permit.jobs, permit.again)
     }
 
+    /// What the plan event says of it.
+    pub(super) fn told(&self) -> PlannedRun {
+        PlannedRun {
+            budget: Some(self.budget.to_string()),
+            budget_bytes: Some(self.budget.bytes),
+            machine: Some(self.machine()),
+            ..PlannedRun::default()
+        }
+    }
+
+    /// The machine that builds, as records name it.
+    pub(super) fn machine(&self) -> event::Machine {
+        event::Machine {
+            engine: self.read.engine.to_owned(),
+            cpus: self.facts.cpus,
+            memory: self.read.total,
+        }
+    }
+
     /// The command that would make room for `need`.
     fn mend(&self, need: u64) -> Option<String> {
         let (wanted, term) = self.budget.wanted(need)?;
-        Some(machine::mend(&self.machine, term, wanted))
+        Some(machine::mend(&self.read, term, wanted))
     }
 
     /// Ways out, a line each, where `need` does not fit.

@@ -6,7 +6,9 @@ mod cluster;
 mod context;
 mod doctor;
 mod e2e;
+mod forecast;
 mod images;
+mod layout;
 mod memory;
 mod missing;
 mod opening;
@@ -28,7 +30,7 @@ use crate::engine::{self, Engine};
 use crate::event::{Events, Sink};
 use crate::exit::Exit;
 use crate::paths::{Paths, RunPaths};
-use crate::report::Recorder;
+use crate::report::{self, Recorder};
 use crate::ui::{self, Verbosity};
 
 /// How results are printed.
@@ -123,6 +125,8 @@ impl Session {
 
     /// Begins a run: a folder for it, and readers for its events.
     fn begin(&self, paths: &Paths) -> Result<Run> {
+        // One of them is about to be this run's.
+        report::prune(&paths.runs(), report::KEPT - 1);
         let paths = RunPaths::new(paths, run_id());
         let recorder: Box<dyn Sink> = Box::new(Recorder::new(&paths.events())?);
         let shown = match self.format {

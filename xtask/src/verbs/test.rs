@@ -95,7 +95,8 @@ fn timed(run: &Run, name: &str, step: impl FnOnce() -> Result<Outcome>) -> Count
     };
     let error = error.and_then(|text| text.lines().next().map(str::to_owned));
     let seconds = seconds(begun.elapsed());
-    run.events.emit(Event::StepFinished { step: name.to_owned(), ok, seconds, error });
+    let step = name.to_owned();
+    run.events.emit(Event::StepFinished { step, action: None, ok, seconds, error });
     one(name, result)
 }
 
@@ -137,6 +138,7 @@ fn gateway(session: &Session) -> Result<Outcome> {
         require_prebuilt: false,
         bootstrap: false,
         build,
+        phases: false,
         args: Vec::new(),
     };
     let (exit, summary) = super::e2e::whole(session, &args)?;

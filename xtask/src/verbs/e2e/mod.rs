@@ -1,8 +1,7 @@
 //! `cargo xtask e2e SUITE`: the whole run as one graph.
 //!
-//! [`layout`] says what needs what, [`run`] does it, [`step`] applies and waits.
+//! The graph is in [`super::layout`]; [`run`] does it, [`step`] applies and waits.
 
-mod layout;
 mod render;
 mod run;
 mod step;

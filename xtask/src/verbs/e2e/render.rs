@@ -41,3 +41,9 @@ pub(super) fn render(
 ) -> Result<Rendered> {
     deploy::render(&step.name, manifests, tags, &Tool::new("kubectl"), folder)
 }
+
+/// By step, the images its manifests name.
+pub(super) fn named(rendered: &[Option<Rendered>]) -> Vec<Vec<String>> {
+    let named = |one: &Option<Rendered>| one.as_ref().map(|one| one.images.clone());
+    rendered.iter().map(|one| named(one).unwrap_or_default()).collect()
+}

@@ -8,13 +8,12 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::layout::{Layout, Piece, Work};
-use super::render::render_all;
+use super::render::{self, render_all};
 use crate::cli;
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Suite};
 use crate::deploy::{self, Kept, Looks, Rendered};
-use crate::event::{Event, Summary, seconds};
+use crate::event::{Event, PlannedRun, Summary, seconds};
 use crate::exit::Exit;
 use crate::plan::Action;
 use crate::process::stop;
@@ -23,6 +22,8 @@ use crate::suite;
 use crate::ui;
 use crate::verbs::builds::{self, Common, Made, Origin, Ready, Shelf};
 use crate::verbs::cache::Cache;
+use crate::verbs::forecast::{self, Coming, Forecast};
+use crate::verbs::layout::{self, Layout, Work};
 use crate::verbs::memory::{self, Memory};
 use crate::verbs::survey::Survey;
 use crate::verbs::{Run, Workspace};
@@ -78,17 +79,15 @@ impl<'a> E2e<'a> {
             );
         }
         let rendered = render_all(suite, &shelf.tags(), &run.paths.folder().join("manifests"))?;
-        let pieces = survey.images.iter().map(|one| Piece {
-            name: &one.image.name,
-            build: (one.planned.action == Action::Build).then(|| builds::node(one, cache)),
-            push: cache.and_then(|cache| cache.push_node(&one.image.name)),
-        });
-        let named = |rendered: &Option<Rendered>| {
-            rendered.as_ref().map(|rendered| rendered.images.clone()).unwrap_or_default()
-        };
-        let named: Vec<Vec<String>> = rendered.iter().map(named).collect();
         let tests = suite.test.is_some() && !args.no_test;
-        let layout = Layout::new(suite, pieces.collect(), &named, tests);
+        let mut layout =
+            Layout::of_suite(suite, &layout::pieces(survey), &render::named(&rendered), tests);
+        if args.phases {
+            layout = layout.in_phases();
+        }
+        cache.inspect(|cache| cache.join(&mut layout, survey));
+        let coming = Coming { suite, survey, rendered: &rendered, args: &args.args };
+        Forecast::read(workspace, &memory.machine()).of_suite(&mut layout, workspace, coming);
         Ok(Self {
             workspace,
             run,
@@ -136,11 +135,13 @@ impl<'a> E2e<'a> {
     fn announce(&self) {
         let images = self.survey.images.iter().map(|one| builds::told(&one.planned)).collect();
         let steps = self.suite.steps.iter().map(|step| step.name.clone()).collect();
-        self.run.events.emit(Event::Plan {
+        self.run.events.emit(Event::Plan(PlannedRun {
             images,
             steps,
-            budget: Some(self.memory.budget.to_string()),
-        });
+            suite: Some(self.suite.name.clone()),
+            nodes: self.layout.told(),
+            ..self.memory.told()
+        }));
     }
 
     /// What the first failure leads to.
@@ -197,17 +198,19 @@ impl<'a> E2e<'a> {
         self.run.events.note(format!("diagnostics are in {}", folder.display()));
     }
 
-    fn step_events(&self, step: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Runs a step with its events; `work` gives back how it was done.
+    fn step_events(&self, step: &str, work: impl FnOnce() -> Result<&'static str>) -> Result<()> {
         let started = Instant::now();
         self.run.events.emit(Event::StepStarted { step: step.to_owned() });
         let result = work();
         self.run.events.emit(Event::StepFinished {
             step: step.to_owned(),
+            action: result.as_ref().ok().copied(),
             ok: result.is_ok(),
             seconds: seconds(started.elapsed()),
             error: result.as_ref().err().map(builds::first_line),
         });
-        result
+        result.map(drop)
     }
 
     fn build(&self, at: usize, permit: &Permit) -> Result<Made> {
@@ -233,7 +236,7 @@ impl<'a> E2e<'a> {
         Common { workspace, run, survey, memory, cache }
     }
 
-    fn cluster(&self) -> Result<()> {
+    fn cluster(&self) -> Result<&'static str> {
         let ports = self.workspace.config.suite_ports(self.suite);
         let log = self.run.paths.log("cluster");
         let provider = self.workspace.engine.name();
@@ -246,8 +249,10 @@ impl<'a> E2e<'a> {
             kept.reset(&rendered, &cluster.kubectl(), &log)?;
         }
         let looks = Looks::new(cluster.kubectl(), &self.run.paths.diagnostics());
+        let how = if cluster.made { forecast::MAKE } else { forecast::REUSE };
         // Only this node sets it, once.
-        self.up.set(Up { cluster, kept, looks }).map_err(|_| anyhow!("the cluster came up twice"))
+        let set = self.up.set(Up { cluster, kept, looks });
+        set.map(|()| how).map_err(|_| anyhow!("the cluster came up twice"))
     }
 
     pub(super) fn up(&self) -> Result<&Up> {

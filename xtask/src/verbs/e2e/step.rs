@@ -6,25 +6,27 @@ use std::sync::PoisonError;
 
 use anyhow::{Context as _, Result};
 
-use super::layout::in_order;
 use super::render::render;
 use super::run::{E2e, Up};
 use crate::config::{Action, Step, WaitFor};
 use crate::deploy::{self, Rendered};
 use crate::process::Tool;
+use crate::verbs::forecast;
+use crate::verbs::layout::in_order;
 use crate::verbs::survey::Surveyed;
 
 impl E2e<'_> {
-    pub(super) fn step(&self, at: usize) -> Result<()> {
+    /// Gives back how it was done.
+    pub(super) fn step(&self, at: usize) -> Result<&'static str> {
         let step = &self.suite.steps[at];
-        match &step.action {
+        let how = match &step.action {
             Action::Apply(manifests) => self.apply(at, step, manifests),
             Action::Run(command) => self.run_command(step, command),
         }?;
         self.count(|tally| {
             tally.ended.insert(step.name.clone());
         });
-        Ok(())
+        Ok(how)
     }
 
     /// Whether a step that does not itself wait for this one has yet to end.
@@ -41,7 +43,7 @@ impl E2e<'_> {
         steps.any(|name| !after.contains(name) && !tally.ended.contains(name))
     }
 
-    fn apply(&self, at: usize, step: &Step, manifests: &Path) -> Result<()> {
+    fn apply(&self, at: usize, step: &Step, manifests: &Path) -> Result<&'static str> {
         let Up { cluster, kept, looks } = self.up()?;
         let rendered = self.rendered_now(at, step, manifests)?;
         let log = self.run.paths.log(&format!("step-{}", step.name));
@@ -72,7 +74,7 @@ impl E2e<'_> {
             };
             deploy::wait(&target, looks, &self.run.events)?;
         }
-        Ok(())
+        Ok(if unchanged { forecast::UNCHANGED } else { forecast::APPLY })
     }
 
     /// The step's manifests with the tags of the images as they are now: a build whose files changed
@@ -93,7 +95,7 @@ impl E2e<'_> {
         step.needs.iter().any(|need| tally.changed.contains(need))
     }
 
-    fn run_command(&self, step: &Step, command: &[String]) -> Result<()> {
+    fn run_command(&self, step: &Step, command: &[String]) -> Result<&'static str> {
         let (program, args) = command.split_first().context("the command is empty")?;
         let mut tool = Tool::new(program)
             .args(args)
@@ -105,7 +107,7 @@ impl E2e<'_> {
             tool = tool.env(format!("{}_IMAGE", name.to_uppercase().replace('-', "_")), tag);
         }
         tool.run().with_context(|| format!("failed to run step `{}`", step.name))?;
-        Ok(())
+        Ok(forecast::RUN)
     }
 
     pub(super) fn addresses(&self) -> BTreeMap<String, String> {

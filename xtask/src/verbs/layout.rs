@@ -1,0 +1,261 @@
+//! The graph of a run: an edge only where something is really needed.
+//!
+//! ```text
+//! build(image) ──► load(image) ──► step ──► step ──► test
+//! cluster ─────────┘  images already there are loaded in one stream
+//! ```
+//!
+//! Builds and the cluster start together. An image is loaded as soon as it and the cluster are there; a
+//! step is applied when the steps it names are done and the images in its manifests are loaded. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::survey::{Survey, Surveyed};
+use crate::config::{Step, Suite};
+use crate::event::{Kind, PlannedNode};
+use crate::plan::Action;
+use crate::schedule::{Graph, Node, NodeId};
+
+/// Seconds a node is taken to need before one was seen.
+const BUILD_SECONDS: f64 = 60.0;
+const CLUSTER_SECONDS: f64 = 25.0;
+const LOAD_SECONDS: f64 = 3.0;
+const STEP_SECONDS: f64 = 6.0;
+const PUSH_SECONDS: f64 = 5.0;
+
+/// The graph of a run, and what each of its nodes does.
+#[derive(Debug, Default)]
+pub(super) struct Layout {
+    pub(super) graph: Graph,
+    /// By node.
+    pub(super) work: Vec<Work>,
+    /// By node: seconds it took in past runs; none if it never ran like this.
+    pub(super) expected: Vec<Option<f64>>,
+}
+
+/// One piece of work of the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Index into the survey's images.
+    Build(usize),
+    /// Of what was built into the shared cache. Nothing needs it.
+    Push(usize),
+    Cluster,
+    /// Indices into the survey's images, sent in one stream.
+    Load(Vec<usize>),
+    /// Index into the suite's steps.
+    Step(usize),
+    Test,
+}
+
+/// An image of the run.
+pub(super) struct Piece {
+    pub(super) name: String,
+    /// Bytes its build reserves; none if it is up to date.
+    pub(super) build: Option<u64>,
+}
+
+/// The images of a survey.
+pub(super) fn pieces(survey: &Survey) -> Vec<Piece> {
+    let piece = |one: &Surveyed| Piece {
+        name: one.image.name.clone(),
+        build: (one.planned.action == Action::Build).then_some(one.planned.memory),
+    };
+    survey.images.iter().map(piece).collect()
+}
+
+impl Layout {
+    /// Builds and nothing else.
+    pub(super) fn of_builds(images: &[Piece]) -> Self {
+        let mut layout = Self::default();
+        for (at, Piece { name, build }) in images.iter().enumerate() {
+            if let Some(memory) = build {
+                layout.add(Work::Build(at), builds(name, *memory));
+            }
+        }
+        layout
+    }
+
+    /// A whole suite. `named` has, by step, the images that its manifests name.
+    pub(super) fn of_suite(
+        suite: &Suite,
+        images: &[Piece],
+        named: &[Vec<String>],
+        tests: bool,
+    ) -> Self {
+        let mut layout = Self::default();
+        let cluster = layout.add(Work::Cluster, waits("cluster", CLUSTER_SECONDS));
+        let loads = layout.add_images(cluster, images);
+        let steps = layout.add_steps(suite, cluster, &loads, named);
+        if tests {
+            let needs = steps.into_iter().chain([cluster]).collect();
+            layout.add(Work::Test, Node { needs, ..waits("test", 0.0) });
+        }
+        layout
+    }
+
+    /// Builds and loads; gives back the load of each image.
+    fn add_images(&mut self, cluster: NodeId, images: &[Piece]) -> BTreeMap<String, NodeId> {
+        let mut loads = BTreeMap::new();
+        let mut there = Vec::new();
+        for (at, Piece { name, build }) in images.iter().enumerate() {
+            let Some(memory) = build else {
+                there.push(at);
+                continue;
+            };
+            let build = self.add(Work::Build(at), builds(name, *memory));
+            loads.insert(name.clone(), self.add_load(images, vec![at], vec![cluster, build]));
+        }
+        if !there.is_empty() {
+            let load = self.add_load(images, there.clone(), vec![cluster]);
+            loads.extend(there.into_iter().map(|at| (images[at].name.clone(), load)));
+        }
+        loads
+    }
+
+    fn add_load(&mut self, images: &[Piece], sent: Vec<usize>, needs: Vec<NodeId>) -> NodeId {
+        let name = match sent[..] {
+            [at] => format!("load {}", images[at].name),
+            _ => "load".to_owned(),
+        };
+        self.add(Work::Load(sent), Node { needs, ..waits(&name, LOAD_SECONDS) })
+    }
+
+    fn add_steps(
+        &mut self,
+        suite: &Suite,
+        cluster: NodeId,
+        loads: &BTreeMap<String, NodeId>,
+        named: &[Vec<String>],
+    ) -> Vec<NodeId> {
+        let mut nodes: BTreeMap<&str, NodeId> = BTreeMap::new();
+        for at in in_order(&suite.steps) {
+            let step = &suite.steps[at];
+            let images = named[at].iter().chain(&step.images).filter_map(|name| loads.get(name));
+            let before = step.needs.iter().filter_map(|need| nodes.get(&**need));
+            let mut needs: Vec<NodeId> = images.chain(before).copied().chain([cluster]).collect();
+            needs.sort_unstable();
+            needs.dedup();
+            let node = self.add(Work::Step(at), Node { needs, ..waits(&step.name, STEP_SECONDS) });
+            nodes.insert(&step.name, node);
+        }
+        nodes.into_values().collect()
+    }
+
+    fn add(&mut self, work: Work, node: Node) -> NodeId {
+        self.work.push(work);
+        self.expected.push(None);
+        self.graph.add(node)
+    }
+
+    /// The same work in phases, as scripts do it: all builds, then the cluster, then all loads, then one step after
+    /// the other, then the tests. What our edges gain is measured against it.
+    pub(super) fn in_phases(&self) -> Self {
+        let mut order: Vec<NodeId> = (0..self.work.len()).collect();
+        order.sort_by_key(|id| self.work[*id].kind());
+        let mut phased = Self::default();
+        for (place, id) in order.iter().enumerate() {
+            let kind = self.work[*id].kind();
+            let is_before = |other: &NodeId| match self.work[*other].kind() {
+                Kind::Step if kind == Kind::Step => true,
+                other => other < kind,
+            };
+            let needs = (0..place).filter(|before| is_before(&order[*before])).collect();
+            let node = Node { needs, ..self.graph.nodes[*id].clone() };
+            phased.add(self.work[*id].clone(), node);
+            phased.expected[place] = self.expected[*id];
+        }
+        phased
+    }
+
+    /// Has a build begin with a prelude of so many bytes, where `prelude` says so for its image.
+    pub(super) fn look_first(&mut self, prelude: impl Fn(usize) -> Option<u64>) {
+        for (node, work) in self.graph.nodes.iter_mut().zip(&self.work) {
+            if let Work::Build(at) = work {
+                node.prelude = prelude(*at);
+            }
+        }
+    }
+
+    /// Has every build followed by a push: a job that weighs nothing beside builds, and that nothing needs.
+    pub(super) fn push_builds(&mut self) {
+        for build in 0..self.work.len() {
+            if let Work::Build(at) = self.work[build] {
+                let name = self.graph.nodes[build].name.replacen("build", "push", 1);
+                let node = waits(&name, PUSH_SECONDS);
+                self.add(Work::Push(at), Node { needs: vec![build], is_job: true, ..node });
+            }
+        }
+    }
+
+    /// Notes what each node is expected to take, in seconds.
+    pub(super) fn expect(&mut self, seconds: impl Fn(NodeId, &Work) -> Option<f64>) {
+        for (id, work) in self.work.iter().enumerate() {
+            self.expected[id] = seconds(id, work);
+            let node = &mut self.graph.nodes[id];
+            node.seconds = self.expected[id].unwrap_or(node.seconds);
+        }
+    }
+
+    /// The nodes as events tell them.
+    pub(super) fn told(&self) -> Vec<PlannedNode> {
+        let nodes = self.graph.nodes.iter().zip(&self.work).zip(&self.expected);
+        let told = nodes.map(|((node, work), seconds)| PlannedNode {
+            name: node.name.clone(),
+            kind: work.kind(),
+            needs: node.needs.iter().map(|need| self.graph.nodes[*need].name.clone()).collect(),
+            seconds: *seconds,
+        });
+        told.collect()
+    }
+}
+
+impl Work {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Work::Build(_) => Kind::Build,
+            Work::Cluster => Kind::Cluster,
+            Work::Load(_) => Kind::Load,
+            Work::Step(_) => Kind::Step,
+            Work::Test => Kind::Test,
+            Work::Push(_) => Kind::Push,
+        }
+    }
+}
+
+/// A node that computes.
+fn builds(image: &str, memory: u64) -> Node {
+    let name = format!("build {image}");
+    Node {
+        name,
+        needs: Vec::new(),
+        memory,
+        is_job: true,
+        seconds: BUILD_SECONDS,
+        ..Node::default()
+    }
+}
+
+/// A node that waits rather than computes.
+fn waits(name: &str, seconds: f64) -> Node {
+    Node { name: name.to_owned(), seconds, ..Node::default() }
+}
+
+/// The steps so that each stands after what it needs (the configuration has no cycles).
+pub(super) fn in_order(steps: &[Step]) -> Vec<usize> {
+    let mut order: Vec<usize> = Vec::new();
+    while order.len() < steps.len() {
+        let placed: BTreeSet<&str> = order.iter().map(|at| &*steps[*at].name).collect();
+        let free = |at: &usize| {
+            !order.contains(at) && steps[*at].needs.iter().all(|need| placed.contains(&**need))
+        };
+        match (0..steps.len()).find(free) {
+            Some(at) => order.push(at),
+            None => break,
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod calibration;
