@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::suite::Shard;
+
 /// Builds container images that changed, within the memory there is, and runs end-to-end suites on
 /// kind.
 #[derive(Debug, Parser)]
@@ -78,6 +80,8 @@ pub enum Verb {
 #[command(after_help = "Examples:
   cargo xtask e2e gateway                      the whole run
   cargo xtask e2e gateway --keep               keep the cluster; the next run uses it again
+  cargo xtask e2e gateway --keep-on-failure    the same, but only of a run that fails
+  cargo xtask e2e gateway --shard 1/3          a third of the tests
   cargo xtask e2e gateway --bootstrap          install what is missing first
   cargo xtask e2e gateway -- --nocapture cors  arguments for the test command")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -87,6 +91,12 @@ pub struct E2e {
     /// Keep the cluster when the run is over
     #[arg(long)]
     pub keep: bool,
+    /// Keep the cluster if the run fails, to look into it
+    #[arg(long)]
+    pub keep_on_failure: bool,
+    /// Run one part of the tests, as the suite's `shard` says
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    pub shard: Option<Shard>,
     /// Stop before the tests
     #[arg(long)]
     pub no_test: bool,
@@ -104,6 +114,14 @@ pub struct E2e {
     /// Arguments for the test command
     #[arg(last = true)]
     pub args: Vec<String>,
+}
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    match parts {
+        Some((index, total)) if (1..=total).contains(&index) => Ok(Shard { index, total }),
+        _ => Err("write it like 1/3: which part, of how many".to_owned()),
+    }
 }
 
 /// How builds are done, wherever there are any.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use xtask::cluster::{self, Cluster, Image, Status};
 use xtask::config::{self, Port, Reuse, Wait, WaitFor};
-use xtask::deploy::{self, Kept, Looks, Rendered, Target};
+use xtask::deploy::{self, How, Kept, Looks, Pods, Rendered, Target};
 use xtask::event::Events;
 use xtask::exit::{Exit, code};
 use xtask::paths::Paths;
@@ -37,7 +37,7 @@ fn on_a_real_cluster() {
     assert!(cluster.made);
     assert_eq!(world.status(), Status::Running);
     a_kept_cluster_is_used_again(&world);
-    somebody_elses_cluster_is_refused();
+    somebody_elses_cluster_is_refused(&world);
     let images = only_what_is_missing_is_sent(&world, &cluster);
     a_moved_tag_is_sent_again(&world, &cluster, &images);
     a_crd_and_its_object_are_applied_together(&world, &cluster);
@@ -65,6 +65,8 @@ impl World {
             node_image: NODE_IMAGE.to_owned(),
             reuse: Reuse::IfUnchanged,
             config: None,
+            nodes: None,
+            existing: None,
             memory: 1 << 30,
             timeout: Duration::from_mins(5),
         };
@@ -103,8 +105,8 @@ impl World {
     }
 
     fn apply(&self, cluster: &Cluster, rendered: &Rendered) -> Vec<serde_json::Value> {
-        let limit = Duration::from_mins(1);
-        deploy::apply(rendered, false, &cluster.kubectl(), limit, &self.log()).unwrap()
+        let how = How { rerun_jobs: false, shared: false, limit: Duration::from_mins(1) };
+        deploy::apply(rendered, how, &cluster.kubectl(), &self.log()).unwrap()
     }
 
     /// Waits in the namespace that the manifest begins with.
@@ -125,7 +127,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        cluster::down(NAME, "podman", &self.paths, &self.log()).unwrap();
+        cluster::down(&self.wanted, "podman", &self.paths, &self.log()).unwrap();
         podman(&["rmi", "--force", "localhost/xtask-deploy-a:1", "localhost/xtask-deploy-b:1"])
             .run()
             .unwrap();
@@ -179,10 +181,11 @@ fn a_kept_cluster_is_used_again(world: &World) {
     assert!(matches!(status, Status::Outdated(_)), "{status:?}");
 }
 
-fn somebody_elses_cluster_is_refused() {
+fn somebody_elses_cluster_is_refused(world: &World) {
     let folder = tempfile::tempdir().unwrap();
     let paths = Paths::of(folder.path());
-    let error = cluster::down(NAME, "podman", &paths, &folder.path().join("log")).unwrap_err();
+    let log = folder.path().join("log");
+    let error = cluster::down(&world.wanted, "podman", &paths, &log).unwrap_err();
     assert_eq!(code(&error), Exit::Environment);
     let text = error.to_string();
     assert!(text.contains("another workspace") && text.contains("kind delete cluster"), "{text}");
@@ -244,7 +247,7 @@ fn an_unchanged_step_is_proven(world: &World, cluster: &Cluster) {
     assert_eq!(rendered.images, ["worker"]);
     let file = world.paths.applied(NAME);
     let objects = timed("applied", || world.apply(cluster, &rendered));
-    Kept::open(&file).remember(&rendered, &objects).unwrap();
+    Kept::open(&file).remember(&rendered, &objects, Pods::new()).unwrap();
     let rollout = WaitFor::Rollout("deployment/sleeper".to_owned());
     timed("rolled out", || world.wait(cluster, &rendered, rollout.clone()).unwrap());
     world.wait(cluster, &rendered, WaitFor::Endpoint("sleeper".to_owned())).unwrap();

@@ -66,7 +66,7 @@ impl<'a> Site<'a> {
     ) -> anyhow::Result<Self> {
         let users = wanted.config.as_ref().map(fs_err::read_to_string).transpose();
         let users = users.exit(Exit::Usage)?;
-        let config = settings::text(users.as_deref(), ports, &wanted.node_image)
+        let config = settings::text(users.as_deref(), ports, wanted)
             .with_context(|| format!("failed to configure cluster `{}`", wanted.name))
             .exit(Exit::Usage)?;
         let (nodes, image_id, kind) = thread::scope(|scope| {
@@ -134,6 +134,7 @@ impl<'a> Site<'a> {
             kubeconfig: self.kubeconfig(),
             nodes: nodes.map(|node| node.name.clone()).collect(),
             made,
+            shared: false,
         }
     }
 

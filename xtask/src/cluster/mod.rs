@@ -5,6 +5,7 @@
 //! | `settings` | kind's configuration: ours merged into the user's |
 //! | `nodes` | the containers that are the nodes, as the engine shows them |
 //! | `record` | what we made: fingerprint, containers, owner; beside the kubeconfig and on the nodes |
+//! | `existing` | a cluster that others run: reached, never made or deleted |
 //! | `decide` | reuse, start, make, remake or refuse; pure |
 //! | `kind` | making, starting, taking down |
 //! | `port` | host ports, bound beforehand, and who holds a taken one |
@@ -16,6 +17,7 @@
 //! KUBECONFIG is taken out of every child's environment.
 
 mod decide;
+mod existing;
 mod held;
 mod kind;
 mod load;
@@ -47,6 +49,8 @@ pub struct Cluster {
     pub nodes: Vec<String>,
     /// Made by this run, not kept from another.
     pub made: bool,
+    /// Run by others: nothing of it but what we apply is ours.
+    pub shared: bool,
 }
 
 /// What is there under a cluster's name.
@@ -89,12 +93,31 @@ pub fn up(
     log: &Path,
     events: &Events,
 ) -> anyhow::Result<Cluster> {
-    kind::Site::of(wanted, ports, provider, paths, log)?.up(events)
+    match &wanted.existing {
+        Some(existing) => existing::reach(&wanted.name, existing, paths, events),
+        None => kind::Site::of(wanted, ports, provider, paths, log)?.up(events),
+    }
 }
 
-/// Takes the cluster down, if we made it; a cluster that is not there is down already.
-pub fn down(name: &str, provider: &str, paths: &Paths, log: &Path) -> anyhow::Result<()> {
-    kind::down(name, provider, paths, log)
+/// kubectl for a cluster that others run, if a run has used it; it works while a run is stopped.
+pub fn reached(wanted: &config::Cluster, paths: &Paths) -> Option<Tool> {
+    let kubeconfig = paths.kubeconfig(&wanted.name);
+    let used = wanted.existing.is_some() && kubeconfig.is_file();
+    used.then(|| kubectl(&kubeconfig).despite_stop())
+}
+
+/// Takes the cluster down, if we made it; a cluster that is not there is down already, and one that
+/// others run is only forgotten.
+pub fn down(
+    wanted: &config::Cluster,
+    provider: &str,
+    paths: &Paths,
+    log: &Path,
+) -> anyhow::Result<()> {
+    match wanted.existing {
+        Some(_) => record::forget(paths, &wanted.name),
+        None => kind::down(&wanted.name, provider, paths, log),
+    }
 }
 
 /// What `up` would find.
@@ -104,6 +127,10 @@ pub fn status(
     provider: &str,
     paths: &Paths,
 ) -> anyhow::Result<Status> {
+    if let Some(existing) = &wanted.existing {
+        existing::reach(&wanted.name, existing, paths, &Events::silent())?;
+        return Ok(Status::Running);
+    }
     let log = paths.cluster(&wanted.name).join("status.log");
     Ok(kind::Site::of(wanted, ports, provider, paths, &log)?.status())
 }

@@ -95,6 +95,19 @@ pub(super) fn write(paths: &Paths, cluster: &str, record: &Record) -> anyhow::Re
     Ok(())
 }
 
+/// Writes a file that only its owner may read.
+pub(super) fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+
+    use fs_err::os::unix::fs::OpenOptionsExt as _;
+    let fresh = file.with_extension("new");
+    let mut open = fs_err::OpenOptions::new();
+    open.write(true).create(true).truncate(true).mode(0o600);
+    open.open(&fresh)?.write_all(text.as_bytes())?;
+    fs_err::rename(fresh, file)?;
+    Ok(())
+}
+
 /// Forgets a cluster that is gone: everything kept for it goes too.
 pub(super) fn forget(paths: &Paths, cluster: &str) -> anyhow::Result<()> {
     match fs_err::remove_dir_all(paths.cluster(cluster)) {

@@ -11,9 +11,9 @@
 //! fingerprint.
 
 use anyhow::{Context as _, bail};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::config::Port;
+use crate::config::{Cluster, Port};
 
 /// The longest a crashed container waits before it is started again.
 const RESTART_SECONDS: u32 = 2;
@@ -22,7 +22,7 @@ const RESTART_SECONDS: u32 = 2;
 pub(super) fn text(
     users: Option<&str>,
     ports: &[&Port],
-    node_image: &str,
+    wanted: &Cluster,
 ) -> anyhow::Result<String> {
     let mut config: Value = match users {
         Some(text) => {
@@ -33,11 +33,11 @@ pub(super) fn text(
     let Some(top) = config.as_object_mut() else { bail!("kind's configuration is not a mapping") };
     top.entry("kind").or_insert_with(|| json!("Cluster"));
     top.entry("apiVersion").or_insert_with(|| json!("kind.x-k8s.io/v1alpha4"));
-    if let Some(patch) = kubelet_patch(node_image) {
+    if let Some(patch) = kubelet_patch(&wanted.node_image) {
         list(top.entry("kubeadmConfigPatches").or_insert_with(|| json!([])))?
             .insert(0, json!(patch));
     }
-    let nodes = list(top.entry("nodes").or_insert_with(|| json!([{ "role": "control-plane" }])))?;
+    let nodes = nodes(top, wanted.nodes)?;
     let first = nodes
         .iter_mut()
         .filter_map(Value::as_object_mut)
@@ -55,6 +55,18 @@ pub(super) fn text(
         })
     }));
     Ok(serde_json::to_string_pretty(&config)?)
+}
+
+/// The user's nodes, or as many as the configuration asks for; not both.
+fn nodes(top: &mut Map<String, Value>, wanted: Option<u16>) -> anyhow::Result<&mut Vec<Value>> {
+    if wanted.is_some() && top.get("nodes").is_some_and(|nodes| !nodes.is_null()) {
+        bail!(
+            "kind's configuration lists nodes, and `nodes` says how many\nhint: leave one of them out"
+        );
+    }
+    let role = |at| if at == 0 { "control-plane" } else { "worker" };
+    let made: Vec<Value> = (0..wanted.unwrap_or(1)).map(|at| json!({ "role": role(at) })).collect();
+    list(top.entry("nodes").or_insert(Value::Array(made)))
 }
 
 /// All host ports a configuration asks for.
@@ -97,6 +109,19 @@ mod tests {
         Port { name: format!("p{host}"), host, node, cluster: None }
     }
 
+    fn wanted(node_image: &str) -> Cluster {
+        Cluster {
+            name: "c".to_owned(),
+            node_image: node_image.to_owned(),
+            reuse: crate::config::Reuse::IfUnchanged,
+            config: None,
+            nodes: None,
+            existing: None,
+            memory: 0,
+            timeout: std::time::Duration::from_mins(1),
+        }
+    }
+
     fn read(text: &str) -> Value {
         serde_json::from_str(text).unwrap()
     }
@@ -104,8 +129,8 @@ mod tests {
     #[test]
     fn ports_are_mapped_on_the_loopback_address_in_one_order() {
         let (a, b) = (port(30081, 30081), port(8080, 30080));
-        let text_ab = text(None, &[&a, &b], "node:v1.34.4").unwrap();
-        assert_eq!(text_ab, text(None, &[&b, &a], "node:v1.34.4").unwrap());
+        let text_ab = text(None, &[&a, &b], &wanted("node:v1.34.4")).unwrap();
+        assert_eq!(text_ab, text(None, &[&b, &a], &wanted("node:v1.34.4")).unwrap());
         let mappings = &read(&text_ab)["nodes"][0]["extraPortMappings"];
         assert_eq!(
             mappings[0],
@@ -123,7 +148,7 @@ mod tests {
                      nodes:\n- role: worker\n- role: control-plane\n  extraPortMappings:\n  \
                      - {containerPort: 1, hostPort: 2}\n";
         let port = port(30080, 30080);
-        let config = read(&text(Some(users), &[&port], "node:v1.34.4@sha256:00").unwrap());
+        let config = read(&text(Some(users), &[&port], &wanted("node:v1.34.4@sha256:00")).unwrap());
         assert_eq!(config["networking"]["ipFamily"], "ipv4");
         assert_eq!(config["nodes"][0].get("extraPortMappings"), None);
         assert_eq!(config["nodes"][1]["extraPortMappings"][0]["hostPort"], 2);
@@ -144,9 +169,19 @@ mod tests {
     }
 
     #[test]
+    fn the_first_of_several_nodes_is_the_control_plane() {
+        let three = Cluster { nodes: Some(3), ..wanted("node") };
+        let config = read(&text(None, &[], &three).unwrap());
+        let roles: Vec<_> =
+            config["nodes"].as_array().unwrap().iter().map(|n| &n["role"]).collect();
+        assert_eq!(roles, ["control-plane", "worker", "worker"]);
+        assert!(text(Some("nodes: [{role: control-plane}]"), &[], &three).is_err());
+    }
+
+    #[test]
     fn what_is_no_configuration_is_refused() {
-        assert!(text(Some("- a"), &[], "node").is_err());
-        assert!(text(Some("nodes: 3"), &[], "node").is_err());
-        assert!(text(Some("nodes: [{role: worker}]"), &[], "node").is_err());
+        assert!(text(Some("- a"), &[], &wanted("node")).is_err());
+        assert!(text(Some("nodes: 3"), &[], &wanted("node")).is_err());
+        assert!(text(Some("nodes: [{role: worker}]"), &[], &wanted("node")).is_err());
     }
 }

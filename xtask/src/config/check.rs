@@ -2,6 +2,7 @@
 //! that are not there, timeouts that do not nest.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +52,14 @@ pub(super) fn plain_name(table: &Table<'_>, name: &At<&str>) {
     if !inner || !name.value.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         let hint = "letters and digits, with `-`, `_` or `.` between them".to_owned();
         table.fault(&name.place, "not a name a log file can have", Some(hint));
+    }
+}
+
+/// What Kubernetes takes as a key of a Secret or `ConfigMap`.
+pub(super) fn data_key(table: &Table<'_>, key: &str, place: &Range<usize>) {
+    if !key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) || key.is_empty() {
+        let hint = "letters and digits, with `-`, `_` or `.` between them".to_owned();
+        table.fault(place, format!("`{key}` is not a key that data can have"), Some(hint));
     }
 }
 

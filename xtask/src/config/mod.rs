@@ -4,7 +4,9 @@
 //! nest, no port is used twice. All faults of a file are reported at once, each with file, line and
 //! suggestion ([`Faults`]), and the process ends with exit code 2 before anything was touched.
 
+mod action;
 mod check;
+mod cluster;
 mod defaults;
 mod document;
 mod fault;
@@ -71,6 +73,31 @@ impl Config {
     pub fn suite_ports(&self, suite: &Suite) -> Vec<&Port> {
         let open = |port: &&Port| port.cluster.as_ref().is_none_or(|name| *name == suite.cluster);
         self.ports.iter().filter(open).collect()
+    }
+
+    /// Where each of these ports is reached from here: `127.0.0.1:30080`.
+    pub fn addresses(&self, suite: &Suite) -> BTreeMap<String, Address> {
+        let existing = self.clusters.get(&suite.cluster).and_then(|one| one.existing.as_ref());
+        let outside = existing.and_then(|existing| existing.address.as_ref());
+        let address = |port: &Port| match outside {
+            Some(host) => Address { host: host.clone(), port: port.node },
+            None => Address { host: "127.0.0.1".to_owned(), port: port.host },
+        };
+        let ports = self.suite_ports(suite).into_iter();
+        ports.map(|port| (port.name.clone(), address(port))).collect()
+    }
+}
+
+/// Where a port is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    pub host: String,
+    pub port: u16,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
     }
 }
 
@@ -180,10 +207,25 @@ pub struct Cluster {
     pub reuse: Reuse,
     /// The user's own kind configuration that ours is merged into.
     pub config: Option<PathBuf>,
+    /// How many nodes; the first is the control plane. None: as `config` says, else one.
+    pub nodes: Option<u16>,
+    /// One that others run: used, never made, loaded or deleted.
+    pub existing: Option<Existing>,
     /// Bytes the nodes and what runs on them take.
     pub memory: u64,
     /// How long making it may take.
     pub timeout: Duration,
+}
+
+/// `[clusters.NAME]` with `kubeconfig`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Existing {
+    /// Absolute.
+    pub kubeconfig: PathBuf,
+    /// Named, so that whoever moves the file's current context does not move us.
+    pub context: String,
+    /// Where its node ports are reached; none: at 127.0.0.1, on the ports' own `host`.
+    pub address: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,8 +282,42 @@ pub struct Step {
 pub enum Action {
     /// Server-side apply of a folder (with or without a kustomization) or a file; absolute.
     Apply(PathBuf),
+    /// The same, of what a Helm chart renders to.
+    Helm(Chart),
+    /// A Secret or `ConfigMap` made of files.
+    FromFiles(FromFiles),
     /// A command, with KUBECONFIG, image references and URLs in its environment.
     Run(Vec<String>),
+}
+
+/// `helm = { chart, release, namespace, values }`.
+#[derive(Clone, Debug)]
+pub struct Chart {
+    /// A chart's folder or archive; absolute.
+    pub path: PathBuf,
+    pub release: String,
+    pub namespace: String,
+    /// Files with values; absolute, later ones win.
+    pub values: Vec<PathBuf>,
+}
+
+/// `secret = { … }` or `configmap = { … }`.
+#[derive(Clone, Debug)]
+pub struct FromFiles {
+    pub kind: FilesKind,
+    pub name: String,
+    pub namespace: String,
+    /// Key → file, absolute; it may be made by a step before this one.
+    pub files: BTreeMap<String, PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilesKind {
+    /// Of this type; none: `Opaque`.
+    Secret {
+        kind: Option<String>,
+    },
+    ConfigMap,
 }
 
 /// What must be true before a step counts as done.
@@ -259,17 +335,30 @@ pub enum WaitFor {
     Job(String),
     /// `NAME`: the Service has a ready endpoint.
     Endpoint(String),
-    /// A URL answers with this status; `{gateway}` stands for that port's host address.
-    Http { url: String, status: u16 },
+    /// A URL answers with this status; `{gateway}` stands for that port's address.
+    Http { url: String, status: u16, trust: Option<Trust> },
     /// `HOST:PORT` accepts a connection.
     Tcp(String),
-    /// `KIND/NAME` has this condition with status True.
-    Condition { object: String, condition: String },
+    /// `KIND/NAME` has this condition with this status (`True`).
+    Condition { object: String, condition: String, status: String },
 }
 
-/// `test = { run, timeout }`.
+/// Whose certificate an https wait accepts; there is no default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// One that these certificates (PEM) vouch for. The file may be made by a step before.
+    Ca(PathBuf),
+    /// Any at all.
+    Any,
+}
+
+/// `test = { run, shard, junit, timeout }`.
 #[derive(Clone, Debug)]
 pub struct Test {
     pub run: Vec<String>,
+    /// Arguments that pick a shard, with `{index}` and `{total}` in them; none: it cannot be sharded.
+    pub shard: Option<Vec<String>>,
+    /// Where the command leaves its `JUnit` report; absolute.
+    pub junit: Option<PathBuf>,
     pub timeout: Duration,
 }

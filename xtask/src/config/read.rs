@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::document::{At, Document};
+use super::document::Document;
 use super::fault::Faults;
 use super::table::Table;
-use super::{Cluster, Config, Engine, EngineName, Policy, Reuse};
-use super::{check, defaults, image, port, remote, shared, suite};
+use super::{Config, Engine, EngineName, Policy};
+use super::{cluster, defaults, image, port, remote, shared, suite};
 
 /// Reads and checks a whole text; `file` names it in messages, and its folder is where paths start.
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
@@ -16,17 +16,12 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
     let engine = engine(&mut outermost);
     let images = image::images(&mut outermost);
     let policy = policy(&mut outermost);
-    let clusters = clusters(&mut outermost);
+    let clusters = cluster::clusters(&mut outermost);
     let ports = port::ports(&mut outermost, &keys(&clusters));
     let steps = shared::steps(&mut outermost, &keys(&images), &ports);
     let suites = suite::suites(
         &mut outermost,
-        &suite::Known {
-            images: &keys(&images),
-            clusters: &keys(&clusters),
-            ports: &ports,
-            steps: &steps,
-        },
+        &suite::Known { images: &keys(&images), clusters: &clusters, ports: &ports, steps: &steps },
     );
     let cache = remote::cache(&mut outermost);
     outermost.end();
@@ -81,41 +76,4 @@ fn policy(outermost: &mut Table<'_>) -> Policy {
         .collect();
     table.end();
     Policy { registries }
-}
-
-fn clusters(outermost: &mut Table<'_>) -> BTreeMap<String, Cluster> {
-    let mut clusters = BTreeMap::new();
-    let mut names: Vec<(At<String>, String)> = Vec::new();
-    for (key, mut table) in outermost.named("clusters", "cluster") {
-        let name = table
-            .string("name")
-            .map_or_else(|| key.clone().map(str::to_owned), |name| name.map(str::to_owned));
-        check::cluster_name(&table, &name);
-        if let Some((_, other)) = names.iter().find(|(taken, _)| taken.value == name.value) {
-            let message = format!("`{}` is what cluster `{other}` is called too", name.value);
-            table.fault(&name.place, message, None);
-        }
-        names.push((name.clone(), key.value.to_owned()));
-        clusters.insert(key.value.to_owned(), cluster(&mut table, name.value));
-        table.end();
-    }
-    clusters
-}
-
-fn cluster(table: &mut Table<'_>, name: String) -> Cluster {
-    let reuse = [("if-unchanged", Reuse::IfUnchanged), ("never", Reuse::Never)];
-    let node_image = table.string("node-image").map_or(defaults::NODE_IMAGE, |image| image.value);
-    Cluster {
-        name,
-        node_image: node_image.to_owned(),
-        reuse: table.choice("reuse", &reuse).unwrap_or(defaults::CLUSTER_REUSE),
-        config: table
-            .path("config")
-            .inspect(|config| check::is_file(table, "config", config))
-            .map(|config| config.value),
-        memory: table.size("memory").unwrap_or(defaults::CLUSTER_MEMORY),
-        timeout: table
-            .duration("timeout")
-            .map_or(defaults::CLUSTER_TIMEOUT, |timeout| timeout.value),
-    }
 }

@@ -7,12 +7,12 @@ use super::document::At;
 use super::near;
 use super::shared::{self, Shared};
 use super::table::{Item, Table};
-use super::{Action, Port, Step, Suite, Test, check, defaults, wait};
+use super::{Cluster, Port, Step, Suite, Test, action, check, defaults, wait};
 
 /// The names a suite may use.
 pub(super) struct Known<'k> {
     pub(super) images: &'k [&'k str],
-    pub(super) clusters: &'k [&'k str],
+    pub(super) clusters: &'k BTreeMap<String, Cluster>,
     pub(super) ports: &'k [Port],
     pub(super) steps: &'k Shared<'k>,
 }
@@ -45,11 +45,18 @@ pub(super) fn suites(outermost: &mut Table<'_>, known: &Known<'_>) -> BTreeMap<S
 fn suite(table: &mut Table<'_>, name: &str, known: &Known<'_>) -> Suite {
     let cluster = table.required("cluster");
     if let Some(cluster) = &cluster {
-        table.known_name("cluster", cluster, "clusters", known.clusters);
+        let names: Vec<&str> = known.clusters.keys().map(String::as_str).collect();
+        table.known_name("cluster", cluster, "clusters", &names);
     }
     let cluster = cluster.map(|cluster| cluster.value);
     let limit = table.duration("timeout").map_or(defaults::SUITE_TIMEOUT, |timeout| timeout.value);
     let images = table.names("images", "images", known.images);
+    let existing = cluster.and_then(|name| known.clusters.get(name)?.existing.as_ref());
+    if existing.is_some() && !images.is_empty() {
+        let hint = "nothing is loaded onto nodes that are not ours: name images in the manifests that \
+                    they can pull";
+        table.missing("a suite on a cluster that is there has no `images`", Some(hint.to_owned()));
+    }
     let suite = "the suite".to_owned();
     let scope = Scope { ports: known.ports, cluster, limit, images, suite };
     Suite {
@@ -68,10 +75,26 @@ fn test(table: &mut Table<'_>, scope: &Scope<'_>) -> Option<Test> {
     if !inner.has("run") {
         inner.missing("missing key `run`", None);
     }
-    let run = command(&mut inner).unwrap_or_default();
+    let run = action::command(&mut inner, "run").unwrap_or_default();
+    let shard = inner.strings("shard").map(|words| shard(&inner, &words));
+    let junit = inner.path("junit").map(|path| path.value);
     let timeout = within(&mut inner, scope, defaults::TEST_TIMEOUT);
     inner.end();
-    Some(Test { run, timeout })
+    Some(Test { run, shard, junit, timeout })
+}
+
+/// Arguments for `--shard`; some that name no shard would run everything in each.
+fn shard(table: &Table<'_>, words: &[At<&str>]) -> Vec<String> {
+    let named = |word: &At<&str>| word.value.contains("{index}") || word.value.contains("{total}");
+    if let Some(first) = words.first()
+        && !words.iter().any(named)
+    {
+        let hint = "write it like [\"--partition\", \"count:{index}/{total}\"]; [] if the command \
+                    reads XTASK_SHARD_INDEX and XTASK_SHARD_TOTAL itself"
+            .to_owned();
+        table.fault(&first.place, "`shard` says nothing of {index} or {total}", Some(hint));
+    }
+    words.iter().map(|word| word.value.to_owned()).collect()
 }
 
 fn steps(table: &mut Table<'_>, scope: &Scope<'_>, known: &Known<'_>) -> Vec<Step> {
@@ -157,34 +180,13 @@ pub(super) fn read(
     let timeout = within(step, scope, defaults::STEP_TIMEOUT);
     Step {
         name: name.map(|name| name.value.to_owned()).unwrap_or_default(),
-        action: action(step),
+        action: action::action(step),
         needs: step.names("needs", "steps", all),
         waits: wait::waits(step, scope),
         images: step.names("images", &format!("images of {}", scope.suite), &images),
         namespace: step.string("namespace").map(|namespace| namespace.value.to_owned()),
         timeout,
     }
-}
-
-fn action(step: &mut Table<'_>) -> Action {
-    let apply = step.path("apply");
-    let run = command(step);
-    if step.has("apply") == step.has("run") {
-        let hint = "`apply` names manifests, `run` a command".to_owned();
-        step.missing("exactly one of `apply` and `run` is needed", Some(hint));
-    }
-    match apply {
-        Some(path) => {
-            check::exists(step, "apply", &path);
-            Action::Apply(path.value)
-        }
-        None => Action::Run(run.unwrap_or_default()),
-    }
-}
-
-fn command(table: &mut Table<'_>) -> Option<Vec<String>> {
-    let words = table.filled("run", "write it like [\"cargo\", \"test\"]")?;
-    Some(words.into_iter().map(|word| word.value.to_owned()).collect())
 }
 
 /// The table's `timeout`, which must not be longer than the suite's; a default yields to it.

@@ -217,8 +217,8 @@ fn all_faults_are_told_at_once_in_the_order_of_the_file() {
     xtask.toml:48: suite `gateway`: step `b`: wait 2: `wbe` is not among the ports
     hint: did you mean `web`?
     xtask.toml:48: suite `gateway`: step `b`: wait 2: `timeout` of 40m is longer than the suite's timeout of 30m
-    xtask.toml:50: suite `gateway`: step `a`: exactly one of `apply` and `run` is needed
-    hint: `apply` names manifests, `run` a command
+    xtask.toml:50: suite `gateway`: step `a`: exactly one of `apply`, `helm`, `secret`, `configmap`, `run` is needed
+    hint: `apply` names manifests, `helm` a chart, `run` a command; `secret` and `configmap` are made of files
     xtask.toml:51: suite `gateway`: two steps are called `a` (the other: line 40)
     xtask.toml:52: suite `gateway`: step `a`: unknown key `image`
     hint: did you mean `images`?
@@ -246,6 +246,16 @@ fn single_faults_of_the_file() {
             ("[clusters.A]", "`A` is not a name a kind cluster can have"),
             ("[clusters.a]\n[clusters.b]\nname = 'a'", "`a` is what cluster `a` is called too"),
             ("[clusters.a]\nconfig = 'kind.yaml'", "`config`: there is no file `kind.yaml`"),
+            ("[clusters.a]\ncontext = 'c'", "`context` and `address` belong to `kubeconfig`"),
+            ("[clusters.a]\nnodes = 0", "`nodes` is 0, which is not from 1 to 9"),
+            (
+                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'",
+                "xtask.toml:1: cluster `a`: a cluster that is there needs its `context` named",
+            ),
+            (
+                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'\nnodes = 2",
+                "`nodes` belongs to a cluster that is made, not to one that is there",
+            ),
             ("[ports]\na = { host = 1 }", "xtask.toml:2: port `a`: missing key `node`"),
             ("[ports]\na = { host = 70000, node = 30000 }", "`host` is 70000, which is not from"),
             ("[ports]\na = { host = 1, node = 40000 }", "port 40000 is not from 30000 to 32767"),
@@ -303,6 +313,10 @@ fn single_faults_of_a_suite() {
                 "test = { run = ['a'], timeout = '2m' }",
                 "xtask.toml:5: suite `s`: test: `timeout` of 2m is longer than the suite's timeout",
             ),
+            (
+                "test = { run = ['a'], shard = ['--half'] }",
+                "suite `s`: test: `shard` says nothing of {index} or {total}",
+            ),
             ("images = ['a']", "`images` names `a`, which is not among the images"),
             ("steps = {}", "suite `s`: `steps` must be a list of names or tables, not a table"),
             ("steps = [1]", "suite `s`: `steps` must be a table, not an integer"),
@@ -340,12 +354,32 @@ fn single_faults_of_a_step() {
         "[clusters.c]\n[suites.s]\ncluster = 'c'\n[[suites.s.steps]]\n",
         &[
             ("apply = 'k8s'", "xtask.toml:4: suite `s`: step 1: missing key `name`"),
-            ("name = 'a'", "step `a`: exactly one of `apply` and `run` is needed"),
-            ("name = 'a'\napply = 'k8s'\nrun = ['a']", "exactly one of `apply` and `run`"),
+            ("name = 'a'", "step `a`: exactly one of `apply`, `helm`, `secret`, `config"),
+            ("name = 'a'\napply = 'k8s'\nrun = ['a']", "exactly one of `apply`, `helm`,"),
             ("name = 'a'\napply = 'k9s'", "`apply`: there is no file or folder `k9s`"),
             ("name = 'a'\nrun = []", "xtask.toml:6: suite `s`: step `a`: `run` is empty"),
             ("name = 'a'\nrun = ['']", "`run` is an empty string"),
             ("name = 'a b'\nrun = ['a']", "not a name a log file can have"),
+            (
+                "name = 'a'\nsecret = { name = 's', namespace = 'n' }",
+                "xtask.toml:6: suite `s`: step `a`: secret: missing key `files`",
+            ),
+            (
+                "name = 'a'\nsecret = { name = 's', files = { k = 'f' } }",
+                "step `a`: secret: missing key `namespace`",
+            ),
+            (
+                "name = 'a'\nsecret = { name = 's', namespace = 'n', files = { 'a/b' = 'f' } }",
+                "`a/b` is not a key that data can have",
+            ),
+            (
+                "name = 'a'\nconfigmap = { name = 'm', namespace = 'n', type = 't', files = {} }",
+                "step `a`: configmap: unknown key `type`",
+            ),
+            (
+                "name = 'a'\nhelm = { chart = 'k8z', release = 'r', namespace = 'n' }",
+                "helm: `chart`: there is no file or folder `k8z`\nhint: did you mean `k8s`?",
+            ),
         ],
     );
     assert_faults(
@@ -380,6 +414,10 @@ fn single_faults_of_a_wait() {
             ("{ http = '{web' }", "`{web`: a `{` is not closed"),
             ("{ http = '{wbe}/' }", "`wbe` is not among the ports\nhint: did you mean `web`?"),
             ("{ http = '{far}/' }", "port `far` is cluster `d`'s"),
+            ("{ http = 'https://{web}' }", "wait: https needs one of `ca` and `insecure = true`"),
+            ("{ http = 'https://{web}', ca = 'a', insecure = true }", "https needs one of `ca`"),
+            ("{ http = '{web}', insecure = true }", "`ca` and `insecure` belong to https"),
+            ("{ condition = 'pod/x=Ready=no' }", "`pod/x=Ready=no` is not a condition"),
             ("{ tcp = 'web' }", "`web` is not an address"),
             ("{ tcp = 'web:0' }", "`web:0` is not an address"),
         ],
@@ -436,23 +474,51 @@ fn waits(wait: &str) -> Vec<WaitFor> {
 
 #[test]
 fn every_form_of_wait() {
-    let http = |url: &str, status| WaitFor::Http { url: url.to_owned(), status };
+    let http = |url: &str, status| WaitFor::Http { url: url.to_owned(), status, trust: None };
+    let https = |status, trust| WaitFor::Http {
+        url: "https://{web}/".to_owned(),
+        status,
+        trust: Some(trust),
+    };
+    let condition = |status: &str| WaitFor::Condition {
+        object: "pod/x".to_owned(),
+        condition: "Ready".to_owned(),
+        status: status.to_owned(),
+    };
     for (text, expected) in [
         ("{ rollout = \"daemonset/x\" }", WaitFor::Rollout("daemonset/x".to_owned())),
         ("{ job = \"x\" }", WaitFor::Job("x".to_owned())),
         ("{ endpoint = \"x\" }", WaitFor::Endpoint("x".to_owned())),
         ("{ http = \"{web}/healthz\" }", http("{web}/healthz", 200)),
-        ("{ http = \"https://{web}/\", status = 404 }", http("https://{web}/", 404)),
+        ("{ http = \"https://{web}/\", status = 404, insecure = true }", https(404, Trust::Any)),
+        (
+            "{ http = \"https://{web}/\", ca = \"/k/ca.crt\" }",
+            https(200, Trust::Ca("/k/ca.crt".into())),
+        ),
         ("{ tcp = \"{web}\" }", WaitFor::Tcp("{web}".to_owned())),
         ("{ tcp = \"localhost:80\" }", WaitFor::Tcp("localhost:80".to_owned())),
-        (
-            "{ condition = \"pod/x=Ready\" }",
-            WaitFor::Condition { object: "pod/x".to_owned(), condition: "Ready".to_owned() },
-        ),
+        ("{ condition = \"pod/x=Ready\" }", condition("True")),
+        ("{ condition = \"pod/x=Ready=False\" }", condition("False")),
     ] {
         assert_eq!(waits(text), [expected], "{text}");
     }
     assert_eq!(waits("[{ job = \"x\" }, { endpoint = \"y\" }]").len(), 2);
+}
+
+#[test]
+fn a_cluster_that_is_there_is_used_as_it_is() {
+    let text = |images: &str| {
+        format!(
+            "[clusters.lab]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'lab'\n\
+             address = '10.0.0.7'\n[ports]\nweb = {{ host = 1, node = 30001 }}\n[images.redis]\n\
+             [suites.s]\ncluster = 'lab'\nimages = [{images}]"
+        )
+    };
+    let config = read(&text("")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.clusters["lab"].memory, 0);
+    assert_eq!(config.addresses(&config.suites["s"])["web"].to_string(), "10.0.0.7:30001");
+    let message = message(&text("'redis'"));
+    assert!(message.contains("a suite on a cluster that is there has no `images`"), "{message}");
 }
 
 #[test]

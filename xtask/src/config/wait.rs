@@ -5,16 +5,16 @@
 //! | `rollout` | `deployment/NAME`, `statefulset/NAME`, `daemonset/NAME` |
 //! | `job` | name of a Job |
 //! | `endpoint` | name of a Service |
-//! | `http` | URL, or `{PORT}/path`; with `status` (200) |
+//! | `http` | URL, or `{PORT}/path`; with `status` (200); https with `ca` (PEM file) or `insecure = true` |
 //! | `tcp` | `HOST:PORT` or `{PORT}` |
-//! | `condition` | `KIND/NAME=CONDITION` |
+//! | `condition` | `KIND/NAME=CONDITION`, or with its status, `KIND/NAME=CONDITION=False` |
 //!
 //! `{NAME}` is the address of that entry of `[ports]`.
 
 use super::document::At;
 use super::suite::{Scope, within};
 use super::table::Table;
-use super::{Wait, WaitFor, defaults};
+use super::{Trust, Wait, WaitFor, defaults};
 
 const FORMS: [&str; 6] = ["rollout", "job", "endpoint", "http", "tcp", "condition"];
 const ROLLOUTS: [&str; 3] = ["deployment", "statefulset", "daemonset"];
@@ -40,13 +40,14 @@ fn wait(mut table: Table<'_>, scope: &Scope<'_>) -> Option<Wait> {
     if let (Some(status), false) = (&status, table.has("http")) {
         table.fault(&status.place, "`status` belongs to `http`", None);
     }
+    let trust = trust(&mut table, http.as_ref());
     let timeout = within(&mut table, scope, defaults::WAIT_TIMEOUT);
     let status = status.map_or(defaults::HTTP_STATUS, |status| status.value);
     let on = rollout
         .and_then(|object| self::rollout(&table, &object))
         .or(job.map(|name| WaitFor::Job(name.value.to_owned())))
         .or(endpoint.map(|name| WaitFor::Endpoint(name.value.to_owned())))
-        .or_else(|| Some(self::http(&table, &http?, status, scope)))
+        .or_else(|| Some(self::http(&table, &http?, status, trust, scope)))
         .or_else(|| self::tcp(&table, &tcp?, scope))
         .or_else(|| self::condition(&table, &condition?));
     table.end();
@@ -68,14 +69,36 @@ fn rollout(table: &Table<'_>, object: &At<&str>) -> Option<WaitFor> {
     }
 }
 
-fn http(table: &Table<'_>, url: &At<&str>, status: u16, scope: &Scope<'_>) -> WaitFor {
+/// Whose certificate is accepted: to be said for https, and for nothing else.
+fn trust(table: &mut Table<'_>, http: Option<&At<&str>>) -> Option<Trust> {
+    let ca = table.path("ca").map(|file| Trust::Ca(file.value));
+    let any = table.boolean("insecure").unwrap_or(false).then_some(Trust::Any);
+    let https = http.is_some_and(|url| url.value.starts_with("https://"));
+    let said = usize::from(table.has("ca")) + usize::from(any.is_some());
+    if https && said != 1 {
+        let hint = "`ca` names a file of certificates; `insecure = true` accepts any".to_owned();
+        table.missing("https needs one of `ca` and `insecure = true`", Some(hint));
+    } else if !https && (table.has("ca") || table.has("insecure")) {
+        let hint = "write it like \"https://{gateway}/healthz\"".to_owned();
+        table.missing("`ca` and `insecure` belong to https", Some(hint));
+    }
+    ca.or(any)
+}
+
+fn http(
+    table: &Table<'_>,
+    url: &At<&str>,
+    status: u16,
+    trust: Option<Trust>,
+    scope: &Scope<'_>,
+) -> WaitFor {
     let addressed = ["http://", "https://", "{"].iter().any(|start| url.value.starts_with(start));
     if !addressed {
         let hint = "write it like \"{gateway}/healthz\", with a name of [ports]".to_owned();
         table.fault(&url.place, format!("`{}` is not a URL", url.value), Some(hint));
     }
     placeholders(table, url, scope);
-    WaitFor::Http { url: url.value.to_owned(), status }
+    WaitFor::Http { url: url.value.to_owned(), status, trust }
 }
 
 fn tcp(table: &Table<'_>, address: &At<&str>, scope: &Scope<'_>) -> Option<WaitFor> {
@@ -94,16 +117,19 @@ fn tcp(table: &Table<'_>, address: &At<&str>, scope: &Scope<'_>) -> Option<WaitF
 }
 
 fn condition(table: &Table<'_>, text: &At<&str>) -> Option<WaitFor> {
-    let parts = text.value.split_once('=').filter(|(object, condition)| {
-        let named = object.split_once('/').is_some_and(|(k, n)| !k.is_empty() && !n.is_empty());
-        named && !condition.is_empty()
-    });
-    let Some((object, condition)) = parts else {
-        let hint = "write it like \"pod/NAME=Ready\"".to_owned();
+    let (object, rest) = text.value.split_once('=').unwrap_or((text.value, ""));
+    let (condition, status) = rest.split_once('=').unwrap_or((rest, "True"));
+    let named = object.split_once('/').is_some_and(|(k, n)| !k.is_empty() && !n.is_empty());
+    if !named || condition.is_empty() || !["True", "False", "Unknown"].contains(&status) {
+        let hint = "write it like \"pod/NAME=Ready\" or \"pod/NAME=Ready=False\"".to_owned();
         table.fault(&text.place, format!("`{}` is not a condition", text.value), Some(hint));
         return None;
-    };
-    Some(WaitFor::Condition { object: object.to_owned(), condition: condition.to_owned() })
+    }
+    Some(WaitFor::Condition {
+        object: object.to_owned(),
+        condition: condition.to_owned(),
+        status: status.to_owned(),
+    })
 }
 
 /// Checks each `{NAME}`.

@@ -6,6 +6,7 @@
 //! | a custom resource beside its CRD: "no matches for kind" | CRDs go first and are waited for until they are Established *and* in the API's discovery |
 //! | the pod template of a Job cannot be changed | the Job is deleted and made anew |
 //! | a webhook that is still starting, a server that is busy | tried again for [`PATIENCE`] |
+//! | a cluster that is not ours | nothing is forced, and what somebody else made is refused: objects, and objects in their namespaces |
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use serde_json::Value;
 
 use super::object::ObjectRef;
 use super::render::{Document, Rendered, join};
-use super::{FIELD_MANAGER, verdict};
+use super::{FIELD_MANAGER, others, verdict};
 use crate::process::{Failure, Tool, stop};
 
 /// How long a fault that passes is borne.
@@ -32,22 +33,30 @@ const PASSING: [&str; 5] = [
     "connect: connection refused",
 ];
 
-/// Applies a step's objects and gives them back as the API serves them. With `rerun_jobs`, Jobs
-/// that have run are run again: what they worked on may be gone.
+/// How a step is applied.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// Jobs that have run are run again: what they worked on may be gone.
+    pub rerun_jobs: bool,
+    /// The cluster is one that others run, too.
+    pub shared: bool,
+    pub limit: Duration,
+}
+
+/// Applies a step's objects and gives them back as the API serves them.
 pub fn apply(
     rendered: &Rendered,
-    rerun_jobs: bool,
+    how: How,
     kubectl: &Tool,
-    limit: Duration,
     log: &Path,
 ) -> anyhow::Result<Vec<Value>> {
-    let call = Call { kubectl, limit, log };
+    let call = Call { kubectl, how, log };
     let (crds, others): (Vec<&Document>, Vec<&Document>) = rendered
         .documents
         .iter()
         .partition(|document| document.object.kind == "CustomResourceDefinition");
     let what = || format!("failed to apply step `{}`", rendered.step);
-    if rerun_jobs {
+    if how.rerun_jobs {
         call.delete(others.iter().map(|one| &one.object).filter(|object| object.kind == "Job"))
             .with_context(what)?;
     }
@@ -64,13 +73,16 @@ pub fn apply(
 
 struct Call<'a> {
     kubectl: &'a Tool,
-    limit: Duration,
+    how: How,
     log: &'a Path,
 }
 
 impl Call<'_> {
     fn apply(&self, documents: &[&Document]) -> anyhow::Result<Vec<Value>> {
         let manifest = join(documents);
+        if self.how.shared {
+            others::refuse(self.kubectl, documents, &manifest)?;
+        }
         let begun = Instant::now();
         loop {
             let failure = match self.apply_once(&manifest) {
@@ -96,10 +108,11 @@ impl Call<'_> {
         let text = self
             .kubectl
             .clone()
-            .args(["apply", "--server-side", "--force-conflicts", "-o", "json"])
+            .args(["apply", "--server-side", "-o", "json"])
+            .args((!self.how.shared).then_some("--force-conflicts"))
             .args(["--field-manager", FIELD_MANAGER, "-f", "-"])
             .input(manifest)
-            .limit(self.limit)
+            .limit(self.how.limit)
             .read()?;
         Ok(items(&text))
     }
@@ -113,7 +126,7 @@ impl Call<'_> {
                 .arg(&object.name)
                 .args(object.namespace.iter().flat_map(|name| ["--namespace", name]))
                 .log(self.log)
-                .limit(self.limit)
+                .limit(self.how.limit)
                 .run()?;
         }
         Ok(())
@@ -127,8 +140,8 @@ impl Call<'_> {
             let name = crd["metadata"]["name"].as_str().unwrap_or_default();
             if self.is_served(crd)? {
                 left.remove(0);
-            } else if begun.elapsed() > self.limit {
-                bail!("`{name}` was not Established within {} s", self.limit.as_secs());
+            } else if begun.elapsed() > self.how.limit {
+                bail!("`{name}` was not Established within {} s", self.how.limit.as_secs());
             } else {
                 stop::pause(PAUSE)?;
             }
@@ -142,7 +155,7 @@ impl Call<'_> {
             .kubectl
             .clone()
             .args(["get", "customresourcedefinition", name, "-o", "json"])
-            .limit(self.limit)
+            .limit(self.how.limit)
             .read()?;
         if !verdict::established(&serde_json::from_str(&text)?)? {
             return Ok(false);
@@ -154,7 +167,8 @@ impl Call<'_> {
                 group.as_str().unwrap_or_default(),
                 version["name"].as_str().unwrap_or_default()
             );
-            let asked = self.kubectl.clone().args(["get", "--raw", &path]).limit(self.limit).read();
+            let asked =
+                self.kubectl.clone().args(["get", "--raw", &path]).limit(self.how.limit).read();
             let list: Value = serde_json::from_str(&asked.unwrap_or_default()).unwrap_or_default();
             let mut resources = list["resources"].as_array().into_iter().flatten();
             if version["served"] == true && !resources.any(|one| one["name"] == *plural) {

@@ -1,35 +1,53 @@
-//! One HTTP/1.1 GET and a TCP connection, as waits need them: no TLS, no redirects, only the
-//! status.
+//! One HTTP/1.1 GET and a TCP connection, as waits need them: no redirects, only the status.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use super::tls;
+use crate::config::Trust;
+
 /// How long an answer may take before it counts as none.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// The status of a GET on `http://HOST[:PORT][/PATH]`.
-pub(super) fn get(url: &str) -> anyhow::Result<u16> {
-    let Some(rest) = url.strip_prefix("http://") else {
-        bail!("`{url}` is not of the form http://HOST:PORT/PATH");
+/// The status of a GET on `http[s]://HOST[:PORT][/PATH]`. `trust` says whose certificate https
+/// accepts.
+pub(super) fn get(url: &str, trust: Option<&Trust>) -> anyhow::Result<u16> {
+    let (secure, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+        (Some(rest), _) => (false, rest),
+        (_, Some(rest)) => (true, rest),
+        _ => bail!("`{url}` is not of the form http://HOST:PORT/PATH"),
     };
     let (host, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
         None => (rest, "/"),
     };
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let mut stream = connect(&address)?;
-    write!(
-        stream,
+    let port = if secure { 443 } else { 80 };
+    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:{port}") };
+    let stream = connect(&address)?;
+    let head = match trust {
+        Some(trust) if secure => {
+            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+            ask(tls::over(stream, name, trust)?, host, path)?
+        }
+        None if secure => bail!("nothing says whose certificate `{url}` may have"),
+        _ => ask(stream, host, path)?,
+    };
+    status(&head).with_context(|| format!("what answered at {address} does not speak HTTP"))
+}
+
+/// The first bytes of the answer.
+fn ask(mut stream: impl Read + Write, host: &str, path: &str) -> anyhow::Result<[u8; 12]> {
+    let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: xtask\r\nAccept: */*\r\n\
          Connection: close\r\n\r\n"
-    )
-    .context("the connection was closed")?;
+    );
+    stream.write_all(request.as_bytes()).context("the connection was closed")?;
     let mut head = [0; 12];
     stream.read_exact(&mut head).context("the connection was closed without an answer")?;
-    status(&head).with_context(|| format!("what answered at {address} does not speak HTTP"))
+    Ok(head)
 }
 
 /// A connection to `HOST:PORT`.
@@ -83,15 +101,15 @@ mod tests {
     #[test]
     fn the_status_is_read_and_the_path_is_asked() {
         let (address, thread) = serve("HTTP/1.1 503 Service Unavailable\r\n\r\n");
-        assert_eq!(get(&format!("http://{address}/readyz?x=1")).unwrap(), 503);
+        assert_eq!(get(&format!("http://{address}/readyz?x=1"), None).unwrap(), 503);
         assert_eq!(thread.join().unwrap(), "GET /readyz?x=1 HTTP/1.1");
     }
 
     #[test]
     fn what_is_not_http_is_an_error() {
         let (address, _) = serve("SSH-2.0-OpenSSH_9.2 and more\r\n");
-        assert!(get(&format!("http://{address}")).unwrap_err().to_string().contains("HTTP"));
-        assert!(get("https://a").is_err());
+        assert!(get(&format!("http://{address}"), None).unwrap_err().to_string().contains("HTTP"));
+        assert!(get("https://a", None).is_err());
     }
 
     #[test]

@@ -5,6 +5,11 @@
 //! `generation`, which counts changes of the spec, or for kinds without one the `resourceVersion`.
 //! The file alone proves nothing: it is believed only as far as one look at the cluster confirms
 //! it. That same look also answers rollout, job and endpoint waits of unchanged steps.
+//!
+//! Two kinds of step need more. A Secret made of files is compared with the cluster's own copy, in
+//! memory, so that no trace of its values is kept here. A Job has worked on what ran at the time: with
+//! it are recorded the pods of the steps it needs, and how often each was started again; a database
+//! whose pod was replaced since may be empty, and its migrations run again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -38,10 +43,16 @@ pub struct Kept {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Applied {
-    /// SHA-256 of the rendered manifest.
+    /// SHA-256 of the rendered manifest, without secrets' values.
     manifest: String,
     objects: Vec<Proof>,
+    /// Of a step with a Job: what ran in the steps it needs when it was applied.
+    #[serde(default)]
+    before: Pods,
 }
+
+/// Pods by uid, and how often their containers were started again.
+pub type Pods = BTreeMap<String, u64>;
 
 /// One object as the API served it after it was applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +83,8 @@ impl Kept {
         }
         kinds.insert("EndpointSlice.v1.discovery.k8s.io".to_owned());
         kinds.insert("Namespace.v1.".to_owned());
+        kinds.insert("Pod.v1.".to_owned());
+        kinds.insert("ReplicaSet.v1.apps".to_owned());
         let kinds: Vec<String> = kinds.into_iter().collect();
         let asked = kubectl
             .clone()
@@ -87,7 +100,14 @@ impl Kept {
         let Some(applied) = steps.get(&rendered.step) else { return false };
         applied.manifest == manifest(rendered)
             && applied.objects.len() == rendered.documents.len()
-            && applied.objects.iter().all(|proof| self.confirms(proof))
+            && applied.objects.iter().all(|proof| self.confirms(proof, rendered))
+    }
+
+    /// Whether what ran in the steps a Job needs (`before`) is not what it once worked on.
+    pub fn is_replaced(&self, rendered: &Rendered, before: &[&Rendered]) -> bool {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let then = steps.get(&rendered.step).map(|applied| &applied.before);
+        then.is_some_and(|then| *then != running(before, &self.live))
     }
 
     /// Whether a step was last applied just so; whether it still is there is not asked.
@@ -103,11 +123,17 @@ impl Kept {
         verdict::judge(wait, &objects) == Verdict::Ready
     }
 
-    /// Records what a step's apply gave back.
-    pub fn remember(&self, rendered: &Rendered, objects: &[Value]) -> anyhow::Result<()> {
+    /// Records what a step's apply gave back, and what ran before it.
+    pub fn remember(
+        &self,
+        rendered: &Rendered,
+        objects: &[Value],
+        before: Pods,
+    ) -> anyhow::Result<()> {
         let applied = Applied {
             manifest: manifest(rendered),
             objects: objects.iter().filter_map(Proof::of).collect(),
+            before,
         };
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         steps.insert(rendered.step.clone(), applied);
@@ -161,10 +187,16 @@ impl Kept {
         self.live(proof).is_some()
     }
 
-    fn confirms(&self, proof: &Proof) -> bool {
+    fn confirms(&self, proof: &Proof, rendered: &Rendered) -> bool {
+        let mut documents = rendered.documents.iter();
+        let document =
+            documents.find(|document| identity(&document.object) == identity(&proof.object));
+        let private = document.and_then(|document| document.private.as_ref());
         self.live(proof).is_some_and(|object| {
             let failed = object["kind"] == "Job" && verdict::is_true(object, "Failed");
-            !failed && version(object) == proof.version
+            !failed
+                && version(object) == proof.version
+                && private.is_none_or(|private| private.is_in(object))
         })
     }
 }
@@ -198,14 +230,39 @@ fn version(object: &Value) -> String {
 }
 
 fn manifest(rendered: &Rendered) -> String {
-    hex::encode(Sha256::digest(rendered.text()))
+    let shown = rendered.documents.iter().map(|document| match &document.private {
+        Some(private) => private.outline.as_str(),
+        None => document.text.as_str(),
+    });
+    hex::encode(Sha256::digest(shown.collect::<Vec<_>>().join("---\n")))
+}
+
+/// The pods of these steps among all objects. A Job's own do not count: it has run.
+pub(super) fn running(steps: &[&Rendered], objects: &[Value]) -> Pods {
+    let workloads = steps.iter().flat_map(|step| step.workloads());
+    let found = workloads.filter(|one| one.kind != "Job").filter_map(|one| {
+        objects.iter().find(|object| {
+            object["kind"] == one.kind
+                && object["metadata"]["name"] == one.name
+                && object["metadata"]["namespace"] == one.namespace.as_deref().unwrap_or("default")
+        })
+    });
+    let pods = found.flat_map(|object| verdict::pods_of(object, objects));
+    pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .map(|pod| {
+            let statuses = pod["status"]["containerStatuses"].as_array();
+            let starts =
+                statuses.into_iter().flatten().filter_map(|one| one["restartCount"].as_u64());
+            (verdict::text(&pod["metadata"]["uid"]).to_owned(), starts.sum())
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::super::render::Document;
+    use super::super::render::{Document, Private};
     use super::*;
 
     fn served(kind: &str, uid: &str, generation: Option<u64>, version: &str) -> Value {
@@ -223,7 +280,7 @@ mod tests {
         let object = ObjectRef::of(object).unwrap();
         Rendered {
             step: "s".to_owned(),
-            documents: vec![Document { object, text: text.to_owned() }],
+            documents: vec![Document { object, text: text.to_owned(), private: None }],
             images: vec![],
             foreign_images: vec![],
         }
@@ -253,7 +310,9 @@ mod tests {
         ] {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("applied.json");
-            Kept::open(&file).remember(&rendered("a", was), std::slice::from_ref(was)).unwrap();
+            Kept::open(&file)
+                .remember(&rendered("a", was), std::slice::from_ref(was), Pods::new())
+                .unwrap();
             let mut kept = Kept::open(&file);
             kept.live = now.cloned().into_iter().collect();
             assert_eq!(kept.is_applied(&rendered(text, was)), applied, "{why}");
@@ -266,9 +325,60 @@ mod tests {
         let file = folder.path().join("applied.json");
         let object = served("ConfigMap", "u1", None, "100");
         let kept = Kept::open(&file);
-        kept.remember(&rendered("a", &object), std::slice::from_ref(&object)).unwrap();
+        kept.remember(&rendered("a", &object), std::slice::from_ref(&object), Pods::new()).unwrap();
         assert!(!kept.is_applied(&rendered("a", &object)));
         fs_err::write(&file, "{ not json").unwrap();
         assert!(!Kept::open(&file).is_applied(&rendered("a", &object)));
+    }
+
+    #[test]
+    fn a_secret_is_compared_with_the_clusters_own_and_never_written_down() {
+        let mut secret = served("Secret", "u1", None, "100");
+        secret["data"] = json!({ "password": "aHVudGVyMg==" });
+        let private = |data: Value| {
+            let document = Document {
+                object: ObjectRef::of(&secret).unwrap(),
+                text: data.to_string(),
+                private: Some(Private { outline: "outline".to_owned(), data }),
+            };
+            Rendered { documents: vec![document], ..Rendered::nothing("s") }
+        };
+        let same = private(secret["data"].clone());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("applied.json");
+        let recorded = Kept::open(&file);
+        recorded.remember(&same, std::slice::from_ref(&secret), Pods::new()).unwrap();
+        let written = fs_err::read_to_string(&file).unwrap();
+        let digest = hex::encode(Sha256::digest(&same.documents[0].text));
+        assert!(!written.contains("aHVudGVyMg==") && !written.contains(&digest), "{written}");
+        let mut kept = Kept::open(&file);
+        kept.live = vec![secret.clone()];
+        assert!(kept.is_applied(&same));
+        assert!(!kept.is_applied(&private(json!({ "password": "b3RoZXI=" }))));
+    }
+
+    #[test]
+    fn a_job_is_due_again_when_a_pod_it_worked_on_was_replaced() {
+        let database = served("StatefulSet", "db", Some(1), "100");
+        let pod = |uid: &str, restarts: u64| {
+            json!({"kind": "Pod", "metadata": {"uid": uid, "name": uid, "namespace": "n",
+                   "ownerReferences": [{"uid": "db", "controller": true}]},
+                   "status": {"containerStatuses": [{"restartCount": restarts}]}})
+        };
+        let needed = rendered("database", &database);
+        let job = rendered("job", &served("Job", "j", Some(1), "100"));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("applied.json");
+        let then = running(&[&needed], &[database.clone(), pod("p1", 0)]);
+        Kept::open(&file).remember(&job, &[], then).unwrap();
+        for (why, now, due) in [
+            ("the same pod", pod("p1", 0), false),
+            ("its container was started again", pod("p1", 1), true),
+            ("another pod", pod("p2", 0), true),
+        ] {
+            let mut kept = Kept::open(&file);
+            kept.live = vec![database.clone(), now];
+            assert_eq!(kept.is_replaced(&job, &[&needed]), due, "{why}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! older than [`FRESH`] takes the next, the others wait for it. Each is also written to the
 //! diagnostics folder, so that a run that is killed leaves what it saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::api::Api;
+use super::kept::{self, Pods};
+use super::render::Rendered;
 use crate::process::Tool;
 
 /// How old a look may be for another wait to go by it.
@@ -88,6 +90,18 @@ impl Looks {
             .limit(Duration::from_secs(15))
             .read();
         serde_json::from_str(&text.ok()?).ok()
+    }
+
+    /// What runs just now in these steps, for [`super::Kept`].
+    pub fn running(&self, steps: &[&Rendered]) -> anyhow::Result<Pods> {
+        let workloads = steps.iter().flat_map(|step| step.workloads());
+        let namespaces: BTreeSet<String> =
+            workloads.map(|object| object.namespace.unwrap_or("default".to_owned())).collect();
+        let mut objects = Vec::new();
+        for namespace in &namespaces {
+            objects.extend(self.at(namespace)?.iter().cloned());
+        }
+        Ok(kept::running(steps, &objects))
     }
 
     fn write(&self, namespace: &str, objects: &[Value]) {

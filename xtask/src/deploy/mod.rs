@@ -4,12 +4,14 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `render` | a step's manifests with the run's image tags in them, through `kubectl kustomize` |
+//! | `files` | a Secret or `ConfigMap` made of files; a secret's values are written nowhere |
 //! | `apply` | server-side apply; CRDs first, and waited for; Jobs that cannot be changed are replaced |
+//! | `others` | what somebody else made on a cluster that is not ours |
 //! | `kept` | what earlier runs applied, and whether it is still there unchanged |
 //! | `api` | the Kubernetes API through `kubectl proxy`, for questions asked many times a second |
 //! | `look` | the cluster's objects as they are just now, shared by all that wait |
 //! | `verdict` | objects → ready, waiting, hopeless; pure |
-//! | `wait` | the loop around it, and http and tcp waits |
+//! | `wait`, `http`, `tls` | the loop around it, and waits from outside |
 //! | `explain` | a hopeless pod's events and last log lines |
 //! | `diagnose` | everything about the cluster, into a folder |
 //!
@@ -23,20 +25,24 @@ mod api;
 mod apply;
 mod diagnose;
 mod explain;
+mod files;
 mod http;
 mod kept;
 mod look;
 mod object;
+mod others;
 mod render;
+mod tls;
 mod verdict;
 mod wait;
 
-pub use apply::apply;
+pub use apply::{How, apply};
 pub use diagnose::diagnose;
-pub use kept::Kept;
+pub use files::{from_files, outline};
+pub use kept::{Kept, Pods};
 pub use look::Looks;
 pub use object::ObjectRef;
-pub use render::{Document, Rendered, render};
+pub use render::{Document, Rendered, render, render_chart};
 pub use wait::{Target, wait};
 
 /// Who applies, in the objects' `managedFields`.

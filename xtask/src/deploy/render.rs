@@ -9,6 +9,7 @@
 //! as for `kubectl apply -f FOLDER`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -16,8 +17,12 @@ use anyhow::{Context as _, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::object::ObjectRef;
+use crate::config::Chart;
 use crate::exit::{Exit, WithExit as _};
 use crate::process::Tool;
+
+/// How long rendering may take.
+const RENDERING: Duration = Duration::from_mins(1);
 
 /// What a step applies.
 #[derive(Clone, Debug)]
@@ -32,13 +37,37 @@ pub struct Rendered {
 }
 
 /// One object of a manifest.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Document {
     pub object: ObjectRef,
     pub text: String,
+    /// Of a Secret made of files: what of it may be written down, and what not.
+    pub(super) private: Option<Private>,
+}
+
+/// A Secret in its parts.
+#[derive(Clone)]
+pub(super) struct Private {
+    /// The object without its data.
+    pub(super) outline: String,
+    /// Key → value in base64.
+    pub(super) data: Value,
+}
+
+/// A text may hold a secret's values, so that it is not shown.
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.object)
+    }
 }
 
 impl Rendered {
+    /// Of a step that applies nothing itself.
+    pub fn nothing(step: &str) -> Self {
+        let step = step.to_owned();
+        Self { step, documents: Vec::new(), images: Vec::new(), foreign_images: Vec::new() }
+    }
+
     /// The whole manifest.
     pub fn text(&self) -> String {
         join(&self.documents.iter().collect::<Vec<_>>())
@@ -58,6 +87,11 @@ impl Rendered {
             .filter_map(|document| document.object.namespace.as_deref())
             .collect();
         if all.len() == 1 { all.first().copied() } else { None }
+    }
+
+    /// Whether it runs something to its end.
+    pub fn has_job(&self) -> bool {
+        self.documents.iter().any(|document| document.object.kind == "Job")
     }
 
     /// The objects that make pods.
@@ -84,18 +118,60 @@ pub fn render(
     let folder = workdir.join(step);
     fs_err::create_dir_all(&folder)?;
     let overlay = overlay(&resources(manifests, &folder).exit(Exit::Usage)?, images);
-    fs_err::write(folder.join("kustomization.yaml"), serde_json::to_vec_pretty(&overlay)?)?;
+    kustomize(step, &overlay, images, kubectl, &folder)
+        .with_context(|| format!("failed to render `{}`", manifests.display()))
+        .exit(Exit::Usage)
+}
+
+/// Renders a Helm chart, and then the same as any manifests. `--include-crds` since `helm template`
+/// leaves them out; `--skip-tests` since ours is the suite. What names no namespace is in the
+/// release's.
+pub fn render_chart(
+    step: &str,
+    chart: &Chart,
+    images: &BTreeMap<String, String>,
+    kubectl: &Tool,
+    workdir: &Path,
+) -> anyhow::Result<Rendered> {
+    let folder = workdir.join(step);
+    fs_err::create_dir_all(&folder)?;
+    let what = || format!("failed to render chart `{}`", chart.path.display());
+    let text = Tool::new("helm")
+        .args(["template", &chart.release])
+        .arg(&chart.path)
+        .args(["--namespace", &chart.namespace, "--include-crds", "--skip-tests"])
+        .args(chart.values.iter().flat_map(|file| ["--values".into(), file.clone()]))
+        .limit(RENDERING)
+        .read()
+        .with_context(what)
+        .exit(Exit::Usage)?;
+    fs_err::write(folder.join("chart.yaml"), text)?;
+    let mut overlay = overlay(&["chart.yaml".into()], images);
+    let transformer = json!({
+        "apiVersion": "builtin",
+        "kind": "NamespaceTransformer",
+        "metadata": { "name": "release", "namespace": chart.namespace },
+        "unsetOnly": true,
+    });
+    overlay["transformers"] = json!([transformer.to_string()]);
+    kustomize(step, &overlay, images, kubectl, &folder).with_context(what).exit(Exit::Usage)
+}
+
+fn kustomize(
+    step: &str,
+    overlay: &Value,
+    images: &BTreeMap<String, String>,
+    kubectl: &Tool,
+    folder: &Path,
+) -> anyhow::Result<Rendered> {
+    fs_err::write(folder.join("kustomization.yaml"), serde_json::to_vec_pretty(overlay)?)?;
     let text = kubectl
         .clone()
         .args(["kustomize", "--load-restrictor", "LoadRestrictionsNone"])
-        .arg(&folder)
-        .limit(Duration::from_mins(1))
-        .read()
-        .with_context(|| format!("failed to render `{}`", manifests.display()))
-        .exit(Exit::Usage)?;
-    read(step, &text, images)
-        .with_context(|| format!("failed to read the manifests of `{}`", manifests.display()))
-        .exit(Exit::Usage)
+        .arg(folder)
+        .limit(RENDERING)
+        .read()?;
+    read(step, &text, images).context("failed to read the manifests")
 }
 
 /// The overlay. Namespaces and CRDs come first (`legacy`), whatever the files are called.
@@ -169,7 +245,7 @@ fn read(step: &str, text: &str, images: &BTreeMap<String, String>) -> anyhow::Re
             Some(&name) => drop(used.insert(name.to_owned())),
             None => drop(foreign.insert(image.to_owned())),
         });
-        documents.push(Document { object, text });
+        documents.push(Document { object, text, private: None });
     }
     Ok(Rendered {
         step: step.to_owned(),

@@ -382,7 +382,7 @@ fn worst(verdicts: impl Iterator<Item = Option<Verdict>>) -> Option<Verdict> {
 }
 
 /// The pods that must become ready for an object to be.
-fn pods_of<'a>(object: &Value, objects: &'a [Value]) -> Vec<&'a Value> {
+pub(super) fn pods_of<'a>(object: &Value, objects: &'a [Value]) -> Vec<&'a Value> {
     let uid = match text(&object["kind"]) {
         "Deployment" => match newest_replica_set(object, objects) {
             Some(set) => &set["metadata"]["uid"],
@@ -452,7 +452,7 @@ fn waiting(object: &Value, what: &str) -> Verdict {
     Verdict::Waiting(format!("{kind}/{}: {what}", name(object)))
 }
 
-fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+pub(super) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     list(&object["status"]["conditions"]).iter().find(|condition| condition["type"] == kind)
 }
 

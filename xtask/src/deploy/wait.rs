@@ -15,7 +15,7 @@ use super::look::Looks;
 use super::object::ObjectRef;
 use super::verdict::{self, Fault, Verdict};
 use super::{explain, http};
-use crate::config::{Wait, WaitFor};
+use crate::config::{Address, Wait, WaitFor};
 use crate::event::Events;
 use crate::process::stop;
 
@@ -39,7 +39,7 @@ pub struct Target<'a> {
     /// What the step applied that makes pods: [`super::Rendered::workloads`].
     pub workloads: &'a [ObjectRef],
     /// Port names → `127.0.0.1:30080`, for `{NAME}` in addresses.
-    pub addresses: &'a BTreeMap<String, String>,
+    pub addresses: &'a BTreeMap<String, Address>,
     /// Whether a step that does not come after this one has yet to end. A container that crashes
     /// may lack what that step brings, and is given three restarts (about 45 s); else two crashes
     /// settle it.
@@ -91,8 +91,8 @@ fn round(target: &Target<'_>, looks: &Looks, patience: &mut Patience) -> anyhow:
     let objects = looks.at(target.namespace)?;
     patience.answered();
     let own = match &target.wait.on {
-        WaitFor::Condition { object, condition } => {
-            conditional(object, condition, target, looks, &objects)
+        WaitFor::Condition { object, condition, status } => {
+            conditional(object, (condition, status), target, looks, &objects)
         }
         on => verdict::judge(on, &objects),
     };
@@ -105,9 +105,9 @@ fn round(target: &Target<'_>, looks: &Looks, patience: &mut Patience) -> anyhow:
 /// What needs no question to the API.
 fn outside(target: &Target<'_>) -> Option<Verdict> {
     match &target.wait.on {
-        WaitFor::Http { url, status } => {
+        WaitFor::Http { url, status, trust } => {
             let url = absolute(&expand(url, target.addresses));
-            Some(match http::get(&url) {
+            Some(match http::get(&url, trust.as_ref()) {
                 Ok(got) if got == *status => Verdict::Ready,
                 Ok(got) => Verdict::Waiting(format!("{url}: {got} instead of {status}")),
                 Err(error) => Verdict::Waiting(format!("{url}: {error:#}")),
@@ -126,7 +126,7 @@ fn outside(target: &Target<'_>) -> Option<Verdict> {
 
 fn conditional(
     object: &str,
-    condition: &str,
+    (condition, status): (&str, &str),
     target: &Target<'_>,
     looks: &Looks,
     objects: &[Value],
@@ -136,10 +136,20 @@ fn conditional(
         .and_then(|(kind, name)| verdict::find(objects, kind, name).cloned())
         .or_else(|| looks.one(target.namespace, object));
     match seen {
-        Some(object) if verdict::is_true(&object, condition) => Verdict::Ready,
-        Some(_) => Verdict::Waiting(format!("{object}: condition {condition}")),
+        Some(found) => match verdict::condition(&found, condition) {
+            Some(now) if now["status"] == *status => Verdict::Ready,
+            now => Verdict::Waiting(told(object, condition, now)),
+        },
         None => Verdict::Waiting(format!("{object} to be there")),
     }
+}
+
+/// What a condition says instead of what it is waited to say.
+fn told(object: &str, condition: &str, now: Option<&Value>) -> String {
+    let Some(now) = now else { return format!("{object}: no condition {condition} yet") };
+    let [status, reason, message] =
+        ["status", "reason", "message"].map(|key| verdict::text(&now[key]));
+    format!("{object}: {condition} is {status}: {reason}: {message}")
 }
 
 /// What speaks against any of the step's own workloads.
@@ -184,9 +194,11 @@ fn display(on: &WaitFor) -> String {
         WaitFor::Rollout(target) => target.clone(),
         WaitFor::Job(name) => format!("job/{name}"),
         WaitFor::Endpoint(name) => format!("an endpoint of service/{name}"),
-        WaitFor::Http { url, status } => format!("{url} to answer {status}"),
+        WaitFor::Http { url, status, .. } => format!("{url} to answer {status}"),
         WaitFor::Tcp(address) => format!("{address} to accept a connection"),
-        WaitFor::Condition { object, condition } => format!("{condition} of {object}"),
+        WaitFor::Condition { object, condition, status } => {
+            format!("{condition} of {object} to be {status}")
+        }
     }
 }
 
@@ -196,9 +208,9 @@ fn absolute(url: &str) -> String {
 }
 
 /// Puts addresses for port names: `http://{gateway}/healthz`.
-fn expand(text: &str, addresses: &BTreeMap<String, String>) -> String {
+fn expand(text: &str, addresses: &BTreeMap<String, Address>) -> String {
     addresses.iter().fold(text.to_owned(), |text, (name, address)| {
-        text.replace(&format!("{{{name}}}"), address)
+        text.replace(&format!("{{{name}}}"), &address.to_string())
     })
 }
 
@@ -293,7 +305,10 @@ mod tests {
 
     #[test]
     fn port_names_become_addresses() {
-        let addresses = BTreeMap::from([("gateway".to_owned(), "127.0.0.1:30080".to_owned())]);
+        let addresses = BTreeMap::from([(
+            "gateway".to_owned(),
+            Address { host: "127.0.0.1".to_owned(), port: 30080 },
+        )]);
         assert_eq!(
             expand("http://{gateway}/healthz", &addresses),
             "http://127.0.0.1:30080/healthz"

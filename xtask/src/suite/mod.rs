@@ -1,41 +1,48 @@
 //! Stage 8: the suite, any command at all.
 //!
-//! It learns of the cluster by its environment alone, so that no address is ever typed into a test:
-//!
-//! | variable | value |
+//! | module | what it holds |
 //! | --- | --- |
-//! | `KUBECONFIG` | the cluster's private kubeconfig |
-//! | `XTASK_SUITE` | the suite's name |
-//! | `XTASK_ARTIFACTS` | a folder for what it wants kept (`JUnit` files, traces) |
-//! | `NAME_URL`, `NAME_HOST`, `NAME_PORT` | one set for each port, its name in capitals, `-` as `_` |
+//! | `environment` | what a command is told of the run |
+//! | `hook` | a step that is a command |
+//! | `counts` | the closing lines of the test runners, for people |
+//! | `junit` | the report a runner leaves |
 //!
 //! Its output goes live to the events and whole to a log. What it came to is its exit code; the
-//! counts are read off the closing lines of the test runners (`counts`), for people.
+//! counts come from its `JUnit` report or, without one, from its closing lines.
 
 mod counts;
+mod environment;
+mod hook;
+mod junit;
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use crate::config::{Port, Test};
+use crate::config::Test;
 use crate::event::{Event, Events, seconds};
 use crate::process::{Ending, Failure, Tool};
 
 pub use counts::{Counts, Reader};
+pub use environment::Environment;
+pub use hook::hook;
 
 /// What a suite is run with.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
-    pub suite: &'a str,
     pub test: &'a Test,
-    /// Where the command runs: the folder of the config.
-    pub root: &'a Path,
-    pub kubeconfig: &'a Path,
-    pub artifacts: &'a Path,
-    pub ports: &'a [&'a Port],
+    pub environment: Environment<'a>,
+    pub shard: Option<Shard>,
     /// Appended to the command.
     pub args: &'a [String],
     pub log: &'a Path,
+}
+
+/// One part of a suite's tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// From 1.
+    pub index: u32,
+    pub total: u32,
 }
 
 /// What a suite came to.
@@ -60,19 +67,19 @@ impl Outcome {
 /// Runs the suite to its end. Tests that fail are an [`Outcome`]; an error is a command that could
 /// not be run.
 pub fn run(given: &Given<'_>, events: &Events) -> anyhow::Result<Outcome> {
-    fs_err::create_dir_all(given.artifacts)?;
-    let tool = command(given);
-    let suite = given.suite.to_owned();
-    let command = command_line(given.test, given.args);
+    let words = words(given.test, given.shard, given.args);
+    let tool = command(given, &words)?;
+    let command = words.join(" ");
+    let suite = given.environment.suite.to_owned();
     events.emit(Event::TestStarted { suite: suite.clone(), command });
-    let begun = Instant::now();
-    let mut counts = counts::Reader::default();
+    let (begun, at) = (Instant::now(), SystemTime::now());
+    let mut reader = counts::Reader::default();
     let result = tool.stream(|_, line| {
         let line = String::from_utf8_lossy(line);
-        counts.read(&line);
+        reader.read(&line);
         events.emit(Event::TestLine { line: line.into_owned() });
     });
-    let counts = counts.counts();
+    let counts = report(given, at, events).unwrap_or_else(|| reader.counts());
     let (ok, seconds) = (result.is_ok(), seconds(begun.elapsed()));
     let Counts { passed, failed } = counts;
     events.emit(Event::TestFinished { suite, ok, passed, failed, seconds });
@@ -84,38 +91,48 @@ pub fn run(given: &Given<'_>, events: &Events) -> anyhow::Result<Outcome> {
     }
 }
 
-/// The test command as it is told and recorded.
-pub fn command_line(test: &Test, args: &[String]) -> String {
-    test.run.iter().chain(args).map(String::as_str).collect::<Vec<_>>().join(" ")
+/// The counts of the report, once it is kept; one that is not there is worth a warning: the exit
+/// code still says how the suite ended.
+fn report(given: &Given<'_>, begun: SystemTime, events: &Events) -> Option<Counts> {
+    let report = given.test.junit.as_ref()?;
+    let kept = junit::keep(report, begun, &given.environment.artifacts.join("junit.xml"));
+    kept.inspect_err(|error| events.warn(format!("{error:#}"), None)).ok()
 }
 
-fn command(given: &Given<'_>) -> Tool {
-    let program = given.test.run.first().map_or("", String::as_str);
-    let mut tool = Tool::new(program)
-        .args(given.test.run.iter().skip(1))
-        .args(given.args)
-        .folder(given.root)
-        .env("KUBECONFIG", given.kubeconfig)
-        .env("XTASK_SUITE", given.suite)
-        .env("XTASK_ARTIFACTS", given.artifacts)
-        .log(given.log)
-        .limit(given.test.timeout);
-    for port in given.ports {
-        let name = port.name.to_uppercase().replace('-', "_");
-        tool = tool
-            .env(format!("{name}_URL"), format!("http://127.0.0.1:{}", port.host))
-            .env(format!("{name}_HOST"), "127.0.0.1")
-            .env(format!("{name}_PORT"), port.host.to_string());
-    }
-    tool
+/// The test command as it is told and recorded.
+pub fn command_line(test: &Test, shard: Option<Shard>, args: &[String]) -> String {
+    words(test, shard, args).join(" ")
+}
+
+fn words(test: &Test, shard: Option<Shard>, args: &[String]) -> Vec<String> {
+    let shard = shard.iter().flat_map(|shard| {
+        let words = test.shard.iter().flatten();
+        words.map(|word| {
+            word.replace("{index}", &shard.index.to_string())
+                .replace("{total}", &shard.total.to_string())
+        })
+    });
+    test.run.iter().cloned().chain(shard).chain(args.iter().cloned()).collect()
+}
+
+fn command(given: &Given<'_>, words: &[String]) -> anyhow::Result<Tool> {
+    let tool = given.environment.command(words)?.log(given.log).limit(given.test.timeout);
+    Ok(match given.shard {
+        Some(shard) => tool
+            .env("XTASK_SHARD_INDEX", shard.index.to_string())
+            .env("XTASK_SHARD_TOTAL", shard.total.to_string()),
+        None => tool,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     use super::*;
+    use crate::config::Address;
     use crate::event::{Sink, Stamped};
 
     struct Seen(Arc<Mutex<Vec<Event>>>);
@@ -129,22 +146,33 @@ mod tests {
     /// Runs a script as a suite; gives back its outcome and the events.
     fn run_script(script: &str, args: &[&str]) -> (Outcome, Vec<Event>) {
         let folder = tempfile::tempdir().unwrap();
+        run_in(folder.path(), script, args, None)
+    }
+
+    fn run_in(
+        folder: &Path,
+        script: &str,
+        args: &[&str],
+        shard: Option<Shard>,
+    ) -> (Outcome, Vec<Event>) {
         let test = Test {
             run: ["sh", "-c", script, "suite"].map(str::to_owned).to_vec(),
+            shard: Some(vec!["count:{index}/{total}".to_owned()]),
+            junit: Some(folder.join("report.xml")),
             timeout: Duration::from_millis(1500),
         };
-        let port = Port { name: "data-storage".into(), host: 30040, node: 30040, cluster: None };
+        let address = Address { host: "127.0.0.1".to_owned(), port: 30040 };
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let given = Given {
+        let environment = Environment {
             suite: "gateway",
-            test: &test,
-            root: folder.path(),
+            root: folder,
             kubeconfig: Path::new("/k/config"),
-            artifacts: &folder.path().join("artifacts"),
-            ports: &[&port],
-            args: &args,
-            log: &folder.path().join("test.log"),
+            artifacts: &folder.join("artifacts"),
+            addresses: &BTreeMap::from([("data-storage".to_owned(), address)]),
+            images: &BTreeMap::from([("web".to_owned(), "localhost/web:1".to_owned())]),
         };
+        let log = &folder.join("test.log");
+        let given = Given { test: &test, environment, shard, args: &args, log };
         let events = Arc::new(Mutex::new(Vec::new()));
         let outcome = run(&given, &Events::to(vec![Box::new(Seen(Arc::clone(&events)))])).unwrap();
         let events = events.lock().unwrap().clone();
@@ -162,13 +190,34 @@ mod tests {
     #[test]
     fn the_environment_says_where_everything_is() {
         let script = "echo $KUBECONFIG $XTASK_SUITE $DATA_STORAGE_URL $DATA_STORAGE_HOST \
-                      $DATA_STORAGE_PORT \"$@\"; test -d \"$XTASK_ARTIFACTS\"";
+                      $DATA_STORAGE_PORT $WEB_IMAGE \"$@\"; test -d \"$XTASK_ARTIFACTS\"";
         let (outcome, events) = run_script(script, &["--filter", "a b"]);
         assert!(outcome.ok());
         assert_eq!(
             lines(&events),
-            ["/k/config gateway http://127.0.0.1:30040 127.0.0.1 30040 --filter a b"]
+            [
+                "/k/config gateway http://127.0.0.1:30040 127.0.0.1 30040 localhost/web:1 --filter a b"
+            ]
         );
+    }
+
+    #[test]
+    fn a_shard_is_named_by_arguments_and_by_the_environment() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "echo $XTASK_SHARD_INDEX $XTASK_SHARD_TOTAL \"$@\"";
+        let shard = Shard { index: 2, total: 3 };
+        let (_, events) = run_in(folder.path(), script, &["-q"], Some(shard));
+        assert_eq!(lines(&events), ["2 3 count:2/3 -q"]);
+    }
+
+    #[test]
+    fn the_report_is_kept_and_its_counts_are_the_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "echo '<testsuite tests=\"3\" failures=\"1\"/>' > report.xml; \
+                      echo 'test result: ok. 9 passed'; exit 1";
+        let (outcome, _) = run_in(folder.path(), script, &[], None);
+        assert_eq!(outcome.counts, Counts { passed: 2, failed: 1 });
+        assert!(folder.path().join("artifacts/junit.xml").exists());
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! `cargo xtask cluster`: the cluster of a suite, alone.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 
 use super::{Session, Workspace, e2e};
 use crate::cli::{self, ClusterAction};
 use crate::cluster::{self, Status};
 use crate::config;
+use crate::deploy::Kept;
 use crate::exit::Exit;
 use crate::ui;
 
@@ -42,9 +45,20 @@ fn down(session: &Session, workspace: &Workspace, wanted: &config::Cluster) -> R
     let run = session.begin(&workspace.paths)?;
     let _lease = cluster::hold(&wanted.name, &workspace.paths, &run.events)?;
     let log = run.paths.log("cluster");
-    cluster::down(&wanted.name, workspace.engine.name(), &workspace.paths, &log)?;
+    take_down(workspace, wanted, &log)?;
     run.events.note(format!("cluster `{}` is down", wanted.name));
     Ok(Exit::Done)
+}
+
+/// Takes down what is ours: the cluster or, of one that others run, what was applied to it.
+pub(super) fn take_down(workspace: &Workspace, wanted: &config::Cluster, log: &Path) -> Result<()> {
+    let paths = &workspace.paths;
+    if let Some(kubectl) = cluster::reached(wanted, paths) {
+        let mut kept = Kept::open(&paths.applied(&wanted.name));
+        kept.look(&kubectl);
+        kept.reset(&[], &kubectl, log)?;
+    }
+    cluster::down(wanted, workspace.engine.name(), paths, log)
 }
 
 fn status(workspace: &Workspace, suite: &config::Suite, wanted: &config::Cluster) -> Result<Exit> {

@@ -15,7 +15,7 @@ use crate::deploy::{Kept, Rendered};
 use crate::event::{Kind, Machine};
 use crate::plan::Planned;
 use crate::report::Past;
-use crate::suite;
+use crate::suite::{self, Shard};
 
 use super::Workspace;
 use super::layout::{Layout, Work, in_order};
@@ -44,6 +44,7 @@ pub(super) struct Coming<'a> {
     pub(super) survey: &'a Survey,
     /// By step, with the planned tags.
     pub(super) rendered: &'a [Option<Rendered>],
+    pub(super) shard: Option<Shard>,
     /// Arguments for the test command.
     pub(super) args: &'a [String],
 }
@@ -86,7 +87,7 @@ impl Forecast {
 
 /// How each node is going to be done.
 fn ways(layout: &Layout, workspace: &Workspace, coming: Coming) -> Vec<String> {
-    let Coming { suite, survey, args, .. } = coming;
+    let Coming { suite, survey, shard, args, .. } = coming;
     let is_kept = workspace.paths.cluster_record(name_of(workspace, suite)).exists();
     let unchanged = unchanged(workspace, coming, is_kept);
     let is_built = |node: usize| matches!(layout.work[node], Work::Build(_));
@@ -103,9 +104,11 @@ fn ways(layout: &Layout, workspace: &Workspace, coming: Coming) -> Vec<String> {
             (Some(_), true) => UNCHANGED.to_owned(),
             (Some(_), false) => APPLY.to_owned(),
         },
-        Work::Test => {
-            suite.test.as_ref().map(|test| suite::command_line(test, args)).unwrap_or_default()
-        }
+        Work::Test => suite
+            .test
+            .as_ref()
+            .map(|test| suite::command_line(test, shard, args))
+            .unwrap_or_default(),
     };
     layout.work.iter().enumerate().map(way).collect()
 }

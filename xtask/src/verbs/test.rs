@@ -134,6 +134,8 @@ fn gateway(session: &Session) -> Result<Outcome> {
     let args = cli::E2e {
         suite: "gateway".to_owned(),
         keep: false,
+        keep_on_failure: false,
+        shard: None,
         no_test: false,
         require_prebuilt: false,
         bootstrap: false,

@@ -38,6 +38,7 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
     let started = Instant::now();
     let workspace = session.workspace()?;
     let suite = suite(&workspace.config, &args.suite)?.clone();
+    refuse_shard(&suite, args)?;
     let again = || survey::survey(&workspace, &suite.images, args.build.force);
     let survey = again()?;
     if args.require_prebuilt {
@@ -79,6 +80,17 @@ pub(super) fn planned_steps(suite: &Suite) -> Vec<plan::Step> {
         seconds: None,
     };
     suite.steps.iter().map(step).collect()
+}
+
+/// A command that knows nothing of shards would run all tests in each.
+fn refuse_shard(suite: &Suite, args: &cli::E2e) -> Result<()> {
+    let can = suite.test.as_ref().is_some_and(|test| test.shard.is_some());
+    if args.shard.is_none() || can {
+        return Ok(());
+    }
+    let what = format!("suite `{}` does not say how its tests are sharded", suite.name);
+    let hint = "its `test` needs a `shard`, like [\"--partition\", \"count:{index}/{total}\"]";
+    Err(anyhow!("{what}\nhint: {hint}")).exit(Exit::Usage)
 }
 
 fn require_prebuilt(survey: &Survey) -> Result<()> {

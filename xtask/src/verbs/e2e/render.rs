@@ -19,12 +19,7 @@ pub(super) fn render_all(
         let threads: Vec<_> = suite
             .steps
             .iter()
-            .map(|step| {
-                scope.spawn(move || match &step.action {
-                    Action::Apply(manifests) => render(step, manifests, tags, folder).map(Some),
-                    Action::Run(_) => Ok(None),
-                })
-            })
+            .map(|step| scope.spawn(move || render(step, tags, folder)))
             .collect();
         let joined = threads
             .into_iter()
@@ -33,13 +28,20 @@ pub(super) fn render_all(
     })
 }
 
+/// What a step applies, as far as it is known before the run: the files that a Secret or `ConfigMap`
+/// is made of may not be there yet.
 pub(super) fn render(
     step: &Step,
-    manifests: &Path,
     tags: &BTreeMap<String, String>,
     folder: &Path,
-) -> Result<Rendered> {
-    deploy::render(&step.name, manifests, tags, &Tool::new("kubectl"), folder)
+) -> Result<Option<Rendered>> {
+    let (name, kubectl) = (&step.name, &Tool::new("kubectl"));
+    match &step.action {
+        Action::Apply(path) => deploy::render(name, path, tags, kubectl, folder).map(Some),
+        Action::Helm(chart) => deploy::render_chart(name, chart, tags, kubectl, folder).map(Some),
+        Action::FromFiles(made) => Ok(Some(deploy::outline(name, made))),
+        Action::Run(_) => Ok(None),
+    }
 }
 
 /// By step, the images its manifests name.

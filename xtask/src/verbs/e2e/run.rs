@@ -22,6 +22,7 @@ use crate::suite;
 use crate::ui;
 use crate::verbs::builds::{self, Common, Made, Origin, Ready, Shelf};
 use crate::verbs::cache::Cache;
+use crate::verbs::cluster::take_down;
 use crate::verbs::forecast::{self, Coming, Forecast};
 use crate::verbs::layout::{self, Layout, Work};
 use crate::verbs::memory::{self, Memory};
@@ -86,7 +87,8 @@ impl<'a> E2e<'a> {
             layout = layout.in_phases();
         }
         cache.inspect(|cache| cache.join(&mut layout, survey));
-        let coming = Coming { suite, survey, rendered: &rendered, args: &args.args };
+        let (shard, rest) = (args.shard, &args.args);
+        let coming = Coming { suite, survey, rendered: &rendered, shard, args: rest };
         Forecast::read(workspace, &memory.machine()).of_suite(&mut layout, workspace, coming);
         Ok(Self {
             workspace,
@@ -116,7 +118,7 @@ impl<'a> E2e<'a> {
         let waiting = memory::tell_waiting(self.run, &self.layout.graph);
         let ended = schedule::run(&self.layout.graph, self.memory.limits, &habit, work, waiting)?;
         let ok = ended.states.iter().all(|state| *state == State::Done);
-        self.take_down();
+        self.take_down(ok);
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let to_build = self.survey.images.iter().filter(|one| one.planned.action == Action::Build);
         Ok(Summary {
@@ -276,19 +278,13 @@ impl<'a> E2e<'a> {
 
     fn test(&self) -> Result<()> {
         let Some(test) = &self.suite.test else { return Ok(()) };
-        let ports = self.workspace.config.suite_ports(self.suite);
         let log = self.run.paths.log("test");
-        let given = suite::Given {
-            suite: &self.suite.name,
-            test,
-            root: &self.workspace.config.root,
-            kubeconfig: &self.up()?.cluster.kubeconfig,
-            artifacts: &self.run.paths.artifacts(),
-            ports: &ports,
-            args: &self.args.args,
-            log: &log,
-        };
-        let outcome = suite::run(&given, &self.run.events)?;
+        let args = &self.args.args;
+        let shard = self.args.shard;
+        let outcome = self.with_environment(|&environment| {
+            let given = suite::Given { test, environment, shard, args, log: &log };
+            suite::run(&given, &self.run.events)
+        })?;
         self.count(|tally| {
             tally.passed = outcome.counts.passed;
             tally.failed = outcome.counts.failed;
@@ -301,17 +297,28 @@ impl<'a> E2e<'a> {
         }
     }
 
-    /// Takes the cluster down unless it is to be kept: only ever one that is ours.
-    fn take_down(&self) {
-        if self.args.keep {
+    /// Takes down what the run made, unless it is to be kept; then it is said how to go on from there.
+    fn take_down(&self, ok: bool) {
+        let failed = !ok && stop::signal().is_none();
+        if self.args.keep || (self.args.keep_on_failure && failed) {
+            if failed && let Some(up) = self.up.get() {
+                self.tell_kept(&up.cluster);
+            }
             return;
         }
         let log = self.run.paths.log("cluster");
-        let provider = self.workspace.engine.name();
-        let down = cluster::down(&self.wanted.name, provider, &self.workspace.paths, &log);
-        if let Err(error) = down {
+        if let Err(error) = take_down(self.workspace, self.wanted, &log) {
             self.run.events.warn(format!("{error:#}"), None);
         }
+    }
+
+    fn tell_kept(&self, cluster: &Cluster) {
+        let (suite, kubeconfig) = (&self.suite.name, cluster.kubeconfig.display());
+        self.run.events.note(format!(
+            "cluster `{}` is kept: KUBECONFIG={kubeconfig} kubectl …; the next run uses it again, \
+             `cargo xtask cluster down {suite}` deletes it",
+            cluster.name
+        ));
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut Tally)) {

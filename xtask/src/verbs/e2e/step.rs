@@ -1,7 +1,6 @@
 //! A step of the suite: applied and waited for, or a command that is run.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use anyhow::{Context as _, Result};
@@ -9,8 +8,8 @@ use anyhow::{Context as _, Result};
 use super::render::render;
 use super::run::{E2e, Up};
 use crate::config::{Action, Step, WaitFor};
-use crate::deploy::{self, Rendered};
-use crate::process::Tool;
+use crate::deploy::{self, How, Pods, Rendered};
+use crate::suite::{self, Environment};
 use crate::verbs::forecast;
 use crate::verbs::layout::in_order;
 use crate::verbs::survey::Surveyed;
@@ -20,8 +19,8 @@ impl E2e<'_> {
     pub(super) fn step(&self, at: usize) -> Result<&'static str> {
         let step = &self.suite.steps[at];
         let how = match &step.action {
-            Action::Apply(manifests) => self.apply(at, step, manifests),
-            Action::Run(command) => self.run_command(step, command),
+            Action::Run(command) => self.hook(step, command),
+            _ => self.apply(at, step),
         }?;
         self.count(|tally| {
             tally.ended.insert(step.name.clone());
@@ -43,23 +42,46 @@ impl E2e<'_> {
         steps.any(|name| !after.contains(name) && !tally.ended.contains(name))
     }
 
-    fn apply(&self, at: usize, step: &Step, manifests: &Path) -> Result<&'static str> {
-        let Up { cluster, kept, looks } = self.up()?;
-        let rendered = self.rendered_now(at, step, manifests)?;
-        let log = self.run.paths.log(&format!("step-{}", step.name));
-        let unchanged = kept.is_applied(&rendered) && !self.changed_before(step);
+    fn apply(&self, at: usize, step: &Step) -> Result<&'static str> {
+        let Up { cluster, kept, .. } = self.up()?;
+        let rendered = self.rendered_now(at, step)?;
+        let before = self.before(step);
+        // A Job of a cluster just made has not run yet.
+        let rerun_jobs = !cluster.made
+            && (self.changed_before(step)
+                || rendered.has_job() && kept.is_replaced(&rendered, &before));
+        let unchanged = kept.is_applied(&rendered) && !self.changed_before(step) && !rerun_jobs;
         if !unchanged {
-            // A Job of a cluster just made has not run yet.
-            let rerun = !cluster.made && self.changed_before(step);
-            let applied = deploy::apply(&rendered, rerun, &cluster.kubectl(), step.timeout, &log)?;
-            kept.remember(&rendered, &applied)?;
-            self.count(|tally| {
-                tally.changed.insert(step.name.clone());
-            });
+            self.apply_now(step, &rendered, rerun_jobs, &before)?;
         }
-        let addresses = self.addresses();
+        self.wait(step, &rendered, unchanged)?;
+        Ok(if unchanged { forecast::UNCHANGED } else { forecast::APPLY })
+    }
+
+    fn apply_now(
+        &self,
+        step: &Step,
+        rendered: &Rendered,
+        rerun_jobs: bool,
+        before: &[&Rendered],
+    ) -> Result<()> {
+        let Up { cluster, kept, looks } = self.up()?;
+        let log = self.run.paths.log(&format!("step-{}", step.name));
+        let ran = if rendered.has_job() { looks.running(before)? } else { Pods::new() };
+        let how = How { rerun_jobs, shared: cluster.shared, limit: step.timeout };
+        let applied = deploy::apply(rendered, how, &cluster.kubectl(), &log)?;
+        kept.remember(rendered, &applied, ran)?;
+        self.count(|tally| {
+            tally.changed.insert(step.name.clone());
+        });
+        Ok(())
+    }
+
+    fn wait(&self, step: &Step, rendered: &Rendered, unchanged: bool) -> Result<()> {
+        let Up { kept, looks, .. } = self.up()?;
+        let addresses = self.workspace.config.addresses(self.suite);
         for wait in &step.waits {
-            let namespace = namespace(step, &rendered, &wait.on);
+            let namespace = namespace(step, rendered, &wait.on);
             if unchanged && kept.is_ready(&wait.on, namespace) {
                 continue;
             }
@@ -74,20 +96,30 @@ impl E2e<'_> {
             };
             deploy::wait(&target, looks, &self.run.events)?;
         }
-        Ok(if unchanged { forecast::UNCHANGED } else { forecast::APPLY })
+        Ok(())
     }
 
-    /// The step's manifests with the tags of the images as they are now: a build whose files changed
-    /// since the plan has made another key.
-    fn rendered_now(&self, at: usize, step: &Step, manifests: &Path) -> Result<Rendered> {
-        let tags = self.shelf.tags();
-        let moved = |one: &&Surveyed| tags.get(&one.image.name) != Some(&one.planned.tag);
-        match &self.rendered[at] {
-            Some(rendered) if !self.survey.images.iter().any(|one| moved(&one)) => {
-                Ok(rendered.clone())
-            }
-            _ => render(step, manifests, &tags, &self.run.paths.folder().join("manifests")),
+    /// What the step applies, by now: a build whose files changed since the plan has made another
+    /// key, and a step before may have made the files.
+    fn rendered_now(&self, at: usize, step: &Step) -> Result<Rendered> {
+        if let Action::FromFiles(made) = &step.action {
+            return deploy::from_files(&step.name, made);
         }
+        let tags = self.shelf.tags();
+        let moved = |one: &Surveyed| tags.get(&one.image.name) != Some(&one.planned.tag);
+        let planned = self.rendered[at].as_ref();
+        if let Some(rendered) = planned.filter(|_| !self.survey.images.iter().any(moved)) {
+            return Ok(rendered.clone());
+        }
+        let rendered = render(step, &tags, &self.run.paths.folder().join("manifests"))?;
+        rendered.with_context(|| format!("step `{}` applies nothing", step.name))
+    }
+
+    /// What the steps that this one needs apply.
+    fn before(&self, step: &Step) -> Vec<&Rendered> {
+        let steps = self.suite.steps.iter().zip(&self.rendered);
+        let needed = steps.filter(|(other, _)| step.needs.contains(&other.name));
+        needed.filter_map(|(_, rendered)| rendered.as_ref()).collect()
     }
 
     fn changed_before(&self, step: &Step) -> bool {
@@ -95,24 +127,28 @@ impl E2e<'_> {
         step.needs.iter().any(|need| tally.changed.contains(need))
     }
 
-    fn run_command(&self, step: &Step, command: &[String]) -> Result<&'static str> {
-        let (program, args) = command.split_first().context("the command is empty")?;
-        let mut tool = Tool::new(program)
-            .args(args)
-            .folder(&self.workspace.config.root)
-            .env("KUBECONFIG", &self.up()?.cluster.kubeconfig)
-            .log(self.run.paths.log(&format!("step-{}", step.name)))
-            .limit(step.timeout);
-        for (name, tag) in self.shelf.tags() {
-            tool = tool.env(format!("{}_IMAGE", name.to_uppercase().replace('-', "_")), tag);
-        }
-        tool.run().with_context(|| format!("failed to run step `{}`", step.name))?;
+    fn hook(&self, step: &Step, command: &[String]) -> Result<&'static str> {
+        let log = self.run.paths.log(&format!("step-{}", step.name));
+        self.with_environment(|environment| {
+            suite::hook(&step.name, command, environment, step.timeout, &log)
+        })?;
+        self.wait(step, &Rendered::nothing(&step.name), false)?;
         Ok(forecast::RUN)
     }
 
-    pub(super) fn addresses(&self) -> BTreeMap<String, String> {
-        let ports = self.workspace.config.suite_ports(self.suite);
-        ports.iter().map(|port| (port.name.clone(), format!("127.0.0.1:{}", port.host))).collect()
+    /// What tests and hooks are told of the run.
+    pub(super) fn with_environment<T>(
+        &self,
+        work: impl FnOnce(&Environment<'_>) -> Result<T>,
+    ) -> Result<T> {
+        work(&Environment {
+            suite: &self.suite.name,
+            root: &self.workspace.config.root,
+            kubeconfig: &self.up()?.cluster.kubeconfig,
+            artifacts: &self.run.paths.artifacts(),
+            addresses: &self.workspace.config.addresses(self.suite),
+            images: &self.shelf.tags(),
+        })
     }
 }
 

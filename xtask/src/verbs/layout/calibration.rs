@@ -85,7 +85,7 @@ fn suite(rows: &[Row]) -> Suite {
         cluster: "cluster".to_owned(),
         images: Vec::new(),
         steps: rows.iter().map(step).collect(),
-        test: Some(Test { run: Vec::new(), timeout: Duration::ZERO }),
+        test: Some(Test { run: Vec::new(), shard: None, junit: None, timeout: Duration::ZERO }),
         timeout: Duration::ZERO,
     }
 }
