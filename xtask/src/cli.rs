@@ -53,6 +53,8 @@ pub enum EngineName {
 pub enum Format {
     Human,
     Json,
+    /// `plan` only: lines for `GITHUB_OUTPUT`
+    Github,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -157,14 +159,25 @@ pub enum CacheMode {
   cargo xtask images                  all images of the configuration
   cargo xtask images gateway          one
   cargo xtask images --prebuild       all that any suite needs
-  cargo xtask images --check          exit 1 if anything would be built, for CI")]
+  cargo xtask images --check          exit 1 if anything would be built, for CI
+  cargo xtask images --prebuild --bundle images.tar    and write them to one file
+  cargo xtask images --from-bundle images.tar          load from it what is missing")]
 pub struct Images {
     /// Images of the configuration [default: all]
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// All images that any suite needs
-    #[arg(long, conflicts_with = "names")]
+    #[arg(long, conflicts_with_all = ["names", "suite"])]
     pub prebuild: bool,
+    /// All images of a suite; may be given several times
+    #[arg(long, conflicts_with = "names", value_name = "SUITE")]
+    pub suite: Vec<String>,
+    /// Write the images to one file, each layer once
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    pub bundle: Option<PathBuf>,
+    /// Build nothing; load from such a file what is missing and belongs to this checkout
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "force", "pull"])]
+    pub from_bundle: Option<PathBuf>,
     /// Build nothing; exit 1 if anything would be built
     #[arg(long)]
     pub check: bool,
@@ -177,7 +190,9 @@ pub struct Images {
 #[command(after_help = "Examples:
   cargo xtask plan                          all images
   cargo xtask plan --suite gateway          a suite: images, steps, critical path
-  cargo xtask plan gateway --format json    for scripts")]
+  cargo xtask plan gateway --format json    for scripts
+  cargo xtask plan --since origin/main      what a change touches: images, suites
+  cargo xtask plan --format github >> \"$GITHUB_OUTPUT\"    a matrix for a workflow")]
 pub struct Plan {
     /// Images of the configuration [default: all]
     #[arg(value_name = "NAME", conflicts_with = "suite")]
@@ -185,6 +200,9 @@ pub struct Plan {
     /// The images and steps of a suite
     #[arg(long)]
     pub suite: Option<String>,
+    /// The images and suites that a change since this revision touches; no engine is asked
+    #[arg(long, value_name = "REV", conflicts_with = "suite")]
+    pub since: Option<String>,
 }
 
 /// Say why an image would be built or skipped, down to the file

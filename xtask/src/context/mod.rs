@@ -65,6 +65,15 @@ pub struct Staged {
     files: BTreeMap<String, String>,
 }
 
+/// Files and folders, relative to `root`, that a package of the Cargo workspace there is built from; its
+/// manifest and lock whole.
+pub fn package_folders(root: &Path, package: &str) -> Result<Vec<String>> {
+    let closure = cargo::read(root)?.closure(package)?;
+    let made = closure.made.iter().map(|(name, _)| *name);
+    let shared = made.chain(cargo::SHARED).map(str::to_owned);
+    Ok(shared.chain(closure.folders.iter().cloned()).collect())
+}
+
 impl Context {
     /// Everything that is sent, sorted by path bytes.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {

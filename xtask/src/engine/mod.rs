@@ -21,6 +21,7 @@ use crate::exit::{Exit, WithExit as _};
 use crate::process::{self, Tool};
 
 mod build;
+mod bundle;
 mod cgroup;
 mod command;
 mod content;
@@ -38,6 +39,7 @@ mod store;
 mod watch;
 
 pub use build::{BuildError, Built};
+pub use bundle::{Bundle, List, Packed};
 pub use command::Order;
 pub use facts::Facts;
 pub use holdings::{Held, Holdings};

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ pub struct Child {
     handle: std::process::Child,
     pid: Pid,
     messages: Receiver<Message>,
+    send: Sender<Message>,
     started: Instant,
     open_streams: usize,
     log: Option<File>,
@@ -61,6 +62,16 @@ enum Message {
     Signal(Urgency),
 }
 
+/// Kills a child whose input cannot be finished.
+pub(super) struct Killer(Sender<Message>);
+
+impl Killer {
+    pub(super) fn now(&self) {
+        // A child whose owner is done with it needs no killing.
+        self.0.send(Message::Signal(Urgency::Kill)).ok();
+    }
+}
+
 /// Why we are ending a child, and when it will be killed.
 struct Ousting {
     ending: Ending,
@@ -79,6 +90,20 @@ impl Child {
             Some(stdout) => Ok((child, stdout)),
             None => {
                 Err(tool.failure(Ending::NotStarted("no standard output".into()), VecDeque::new()))
+            }
+        }
+    }
+
+    /// With its standard input open, to be written to by another thread.
+    pub(super) fn start_open(tool: &Tool) -> Result<(Self, ChildStdin, Killer), Failure> {
+        let (mut child, _) = Self::spawn(tool, Stdio::piped(), true)?;
+        match child.handle.stdin.take() {
+            Some(stdin) => {
+                let killer = Killer(child.send.clone());
+                Ok((child, stdin, killer))
+            }
+            None => {
+                Err(tool.failure(Ending::NotStarted("no standard input".into()), VecDeque::new()))
             }
         }
     }
@@ -113,12 +138,13 @@ impl Child {
         feed(tool, &mut child);
         let pid = Pid::from_child(&child);
         await_end(pid, send.clone());
-        let signals = SignalGuard(stop::send_to(send, Message::Signal));
+        let signals = SignalGuard(stop::send_to(send.clone(), Message::Signal));
         let child = Self {
             tool: tool.clone(),
             handle: child,
             pid,
             messages,
+            send,
             started: Instant::now(),
             open_streams,
             log,
@@ -339,7 +365,9 @@ fn read_lines(stream: Stream, from: impl Read + Send + 'static, to: Sender<Messa
 }
 
 fn feed(tool: &Tool, child: &mut std::process::Child) {
-    if let (Some(input), Some(mut stdin)) = (tool.input.clone(), child.stdin.take()) {
+    if let Some(input) = tool.input.clone()
+        && let Some(mut stdin) = child.stdin.take()
+    {
         std::thread::spawn(move || {
             // A child that does not read its input to the end says why by its exit.
             stdin.write_all(&input).ok();

@@ -14,8 +14,11 @@ pub mod stop;
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use anyhow::anyhow;
 
 pub use child::{Child, Stream};
 pub use display::Brief;
@@ -250,8 +253,75 @@ impl Tool {
         }
     }
 
+    /// Starts it with its standard output given to `read`, and waits for both. It ends when `read` gives
+    /// up; a stream that was cut short is the child's fault, whatever `read` makes of it.
+    pub fn read_by<T: Send>(
+        &self,
+        read: impl FnOnce(&mut dyn Read) -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        let (mut child, stdout) = Child::start_piped(self)?;
+        let (read, end) = std::thread::scope(|scope| {
+            // Moved in, so that the child is not left writing to a reader that has given up.
+            let reader = scope.spawn(move || {
+                let mut stdout = Watched { stream: stdout, ended: false };
+                read(&mut stdout).map_err(|error| (error, stdout.ended))
+            });
+            let end = child.wait(|_, _| {});
+            (reader.join(), end)
+        });
+        match (read.map_err(|_| anyhow!("the thread that reads {self} panicked"))?, end) {
+            (Err((_, true)) | Ok(_), Err(failure)) => Err(failure.into()),
+            (read, _) => read.map_err(|(error, _)| error),
+        }
+    }
+
+    /// Starts it with what `write` writes for its standard input, and waits for both. If `write` fails it
+    /// is killed before it could take what it has got for the whole.
+    pub fn written_by(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()> + Send,
+    ) -> anyhow::Result<Output> {
+        let (mut child, mut stdin, kill) = Child::start_open(self)?;
+        let (written, end) = std::thread::scope(|scope| {
+            let writer = scope.spawn(move || match write(&mut stdin) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    kill.now();
+                    // Given back open: nothing the child got must look like the end.
+                    Err((error, stdin))
+                }
+            });
+            let end = child.wait(|_, _| {});
+            (writer.join(), end)
+        });
+        let broken = |error: &anyhow::Error| {
+            let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+            io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+        };
+        match (written.map_err(|_| anyhow!("the thread that feeds {self} panicked"))?, end) {
+            (Err((error, _)), _) if !broken(&error) => Err(error),
+            (_, Err(failure)) => Err(failure.into()),
+            // It ended well without the rest.
+            (_, Ok(output)) => Ok(output),
+        }
+    }
+
     fn failure(&self, ending: Ending, tail: VecDeque<String>) -> Failure {
         Failure { command: self.to_string(), ending, tail: tail.into(), log: self.log.clone() }
+    }
+}
+
+/// A stream that remembers whether its end was seen.
+struct Watched<R> {
+    stream: R,
+    ended: bool,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.stream.read(buffer)?;
+        self.ended |= read == 0 && !buffer.is_empty();
+        Ok(read)
     }
 }
 

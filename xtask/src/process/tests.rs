@@ -113,3 +113,40 @@ fn dropping_a_child_ends_it() {
     drop(child);
     assert!(!Path::new(&format!("/proc/{id}")).exists());
 }
+
+#[test]
+fn a_stream_is_read_while_it_comes_and_a_cut_one_is_the_childs_fault() {
+    let count = |from: &mut dyn std::io::Read| {
+        let mut bytes = Vec::new();
+        Ok(from.read_to_end(&mut bytes)?)
+    };
+    assert_eq!(sh("printf 'a\\0b'").read_by(count).unwrap(), 3);
+    let short = |from: &mut dyn std::io::Read| {
+        count(from)?;
+        anyhow::bail!("the archive is cut short")
+    };
+    let error = sh("printf half; exit 3").read_by(short).map(|()| 0).unwrap_err();
+    assert_eq!(error.downcast_ref::<Failure>().unwrap().code(), Some(3));
+    // A reader that gives up ends a child that would write for ever.
+    let full = |_: &mut dyn std::io::Read| -> anyhow::Result<()> { anyhow::bail!("disk full") };
+    let error = Tool::new("yes").read_by(full).unwrap_err();
+    assert_eq!(error.to_string(), "disk full");
+}
+
+#[test]
+fn what_is_written_arrives_whole_or_its_child_never_sees_an_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("taken");
+    let take = sh("cat > \"$0.part\" && mv \"$0.part\" \"$0\"").arg(&file);
+    let half = |to: &mut dyn std::io::Write| {
+        to.write_all(b"half")?;
+        anyhow::bail!("layer is damaged")
+    };
+    assert_eq!(take.written_by(half).unwrap_err().to_string(), "layer is damaged");
+    assert!(!file.exists());
+    take.written_by(|to| Ok(to.write_all(b"whole")?)).unwrap();
+    assert_eq!(fs_err::read_to_string(&file).unwrap(), "whole");
+    let long = |to: &mut dyn std::io::Write| Ok(to.write_all(&vec![0; 1 << 20])?);
+    let error = sh("exit 7").written_by(long).unwrap_err();
+    assert_eq!(error.downcast_ref::<Failure>().unwrap().code(), Some(7));
+}

@@ -1,5 +1,6 @@
 //! `cargo xtask images`: bring images up to date.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -9,9 +10,9 @@ use super::cache::Cache;
 use super::forecast::Forecast;
 use super::layout::{self, Layout, Work};
 use super::memory::{self, Memory};
-use super::survey;
-use super::{Session, Workspace};
+use super::{Session, Workspace, bundle, survey};
 use crate::cli;
+use crate::config::Suite;
 use crate::event::{Event, PlannedRun, Summary, seconds};
 use crate::exit::{self, Exit};
 use crate::plan::Action;
@@ -22,7 +23,10 @@ use crate::ui;
 pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
     let started = Instant::now();
     let workspace = session.workspace()?;
-    let names = names(&workspace, args);
+    let names = names(&workspace, args)?;
+    if let Some(file) = &args.from_bundle {
+        return bundle::load(session, &workspace, &names, file, args.check);
+    }
     let again = || survey::survey(&workspace, &names, args.build.force);
     let survey = again()?;
     if args.check {
@@ -39,22 +43,33 @@ pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
     let cache = cache.as_ref();
     let (workspace, run, survey, memory) = (&workspace, &run, &survey, &memory);
     let common = Common { workspace, run, survey, memory, cache };
-    let (summary, exit) = build_all(common, args.build, started)?;
+    let (mut summary, exit) = build_all(common, args.build, started)?;
+    if let Some(file) = args.bundle.as_ref().filter(|_| summary.ok) {
+        bundle::write(common, &names, file)?;
+        summary.seconds = seconds(started.elapsed());
+    }
     run.events.emit(Event::Summary(summary));
     Ok(exit)
 }
 
 /// The images asked for; with `--prebuild` those that suites name.
-fn names(workspace: &Workspace, args: &cli::Images) -> Vec<String> {
-    if !args.prebuild {
-        return args.names.clone();
+fn names(workspace: &Workspace, args: &cli::Images) -> Result<Vec<String>> {
+    let config = &workspace.config;
+    let suites: Vec<&Suite> = if args.prebuild {
+        config.suites.values().collect()
+    } else {
+        let named = args.suite.iter().map(|name| super::e2e::suite(config, name));
+        named.collect::<Result<_>>()?
+    };
+    if !args.prebuild && suites.is_empty() {
+        return Ok(args.names.clone());
     }
-    let suites = workspace.config.suites.values().flat_map(|suite| suite.images.clone());
-    suites.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    let images = suites.into_iter().flat_map(|suite| suite.images.clone());
+    Ok(images.collect::<BTreeSet<_>>().into_iter().collect())
 }
 
 /// `--check`: nothing is built; what would be is named.
-fn check(survey: &survey::Survey) -> Exit {
+pub(super) fn check(survey: &survey::Survey) -> Exit {
     let stale: Vec<_> =
         survey.images.iter().filter(|one| one.planned.action == Action::Build).collect();
     for one in &stale {

@@ -1,6 +1,7 @@
 //! One short file a verb: the only code that knows more than one stage.
 
 mod builds;
+mod bundle;
 mod cache;
 mod cluster;
 mod context;
@@ -9,26 +10,28 @@ mod e2e;
 mod forecast;
 mod images;
 mod layout;
+mod matrix;
 mod memory;
 mod missing;
 mod opening;
 mod plan;
+mod since;
 mod survey;
 mod test;
 mod why;
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::CommandFactory as _;
 
 use crate::cli::{self, Cli, Verb};
 use crate::config::{self, Config, EngineName};
 use crate::engine::{self, Engine};
-use crate::event::{Events, Sink};
-use crate::exit::Exit;
+use crate::event::{Event, Events, Sink, seconds};
+use crate::exit::{Exit, WithExit as _};
 use crate::paths::{Paths, RunPaths};
 use crate::report::{self, Recorder};
 use crate::ui::{self, Verbosity};
@@ -45,6 +48,8 @@ struct Session {
     config_file: Option<PathBuf>,
     engine: Option<EngineName>,
     format: Format,
+    /// `plan` alone has a form for workflows.
+    github: bool,
     verbosity: Verbosity,
     config: OnceCell<Config>,
 }
@@ -62,9 +67,29 @@ struct Run {
     events: Events,
 }
 
+impl Run {
+    /// A piece of work that is none of the graph, with its events.
+    fn step<T>(&self, step: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let started = Instant::now();
+        self.events.emit(Event::StepStarted { step: step.to_owned() });
+        let result = work();
+        self.events.emit(Event::StepFinished {
+            step: step.to_owned(),
+            action: None,
+            ok: result.is_ok(),
+            seconds: seconds(started.elapsed()),
+            error: result.as_ref().err().map(builds::first_line),
+        });
+        result
+    }
+}
+
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
     let session = Session::of(&cli.global);
+    if session.github && !matches!(cli.verb, Verb::Plan(_)) {
+        return Err(anyhow!("`--format github` is a form of `plan` only")).exit(Exit::Usage);
+    }
     match cli.verb {
         Verb::E2e(args) => e2e::run(&session, &args),
         Verb::Images(args) => images::run(&session, &args),
@@ -100,11 +125,12 @@ impl Session {
             cli::EngineName::Docker => EngineName::Docker,
         });
         let format = match global.format {
-            cli::Format::Human => Format::Human,
+            cli::Format::Human | cli::Format::Github => Format::Human,
             cli::Format::Json => Format::Json,
         };
         let config_file = global.config.clone();
-        Self { config_file, engine, format, verbosity, config: OnceCell::new() }
+        let github = global.format == cli::Format::Github;
+        Self { config_file, engine, format, github, verbosity, config: OnceCell::new() }
     }
 
     /// The configuration; read when first asked for, since `context --dir` does without.

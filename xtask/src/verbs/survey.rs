@@ -15,7 +15,7 @@ use crate::context::record::{self, Record};
 use crate::context::{self, Context, Opened, Parts, Spec};
 use crate::engine::{Held, Holdings, learn};
 use crate::exit::{Exit, WithExit as _};
-use crate::plan::{self, Known, Now, Planned};
+use crate::plan::{self, KEY_LABEL, Known, Now, Planned};
 
 /// What is known of some images, and what would be done about them.
 pub(super) struct Survey {
@@ -54,7 +54,9 @@ pub(super) fn survey(workspace: &Workspace, names: &[String], forced: bool) -> R
     });
     let contexts = contexts?;
     let mut holdings = holdings.map_err(|_| anyhow!("the engine's thread panicked"))??;
-    let parts: Vec<Parts> = contexts.iter().map(|one| one.parts(&holdings.bases)).collect();
+    let parts = contexts.iter().zip(&records);
+    let parts: Vec<Parts> =
+        parts.map(|(one, last)| parts_of(one, last.as_ref(), &holdings)).collect();
     let keyed = images.iter().zip(&parts).map(|(image, parts)| parts.key().tag(&image.name));
     let others: Vec<String> = keyed.filter(|tag| !tags.contains(tag)).collect();
     if !others.is_empty() {
@@ -85,6 +87,33 @@ pub(super) fn named(config: &Config, names: &[String]) -> Result<Vec<Image>> {
         return Err(anyhow!(message)).exit(Exit::Usage);
     }
     Ok(names.iter().filter_map(|name| images.get(name)).cloned().collect())
+}
+
+/// The parts of an image's key. A base that the engine does not hold (the image came in a bundle, or the
+/// base was removed) is taken for that of the last build, if that makes the very key that the image under
+/// its tag carries: then nothing it was built from is known to be another.
+fn parts_of(context: &Context, record: Option<&Record>, holdings: &Holdings) -> Parts {
+    let parts = context.parts(&holdings.bases);
+    let Some(record) = record.filter(|_| parts.bases.values().any(Option::is_none)) else {
+        return parts;
+    };
+    let as_last = context.parts(&with_bases(&holdings.bases, record));
+    let key = as_last.key();
+    let held = holdings.tags.get(&key.tag(&context.spec.name));
+    let carried = held.and_then(|held| held.labels.get(KEY_LABEL));
+    if carried == Some(&key.to_string()) { as_last } else { parts }
+}
+
+/// The ids of bases: those the engine holds, then those of an earlier build.
+pub(super) fn with_bases(
+    held: &BTreeMap<String, String>,
+    record: &Record,
+) -> BTreeMap<String, String> {
+    let recorded = record.parts.bases.iter();
+    let recorded = recorded.filter_map(|(base, id)| Some((base.clone(), id.clone()?)));
+    let mut bases: BTreeMap<String, String> = recorded.collect();
+    bases.extend(held.clone());
+    bases
 }
 
 fn last_tag(image: &Image, record: &Record) -> Option<String> {

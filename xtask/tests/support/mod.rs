@@ -126,12 +126,14 @@ impl Case {
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        let output = self.command(args).output().unwrap();
-        Ran {
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-            code: output.status.code(),
-        }
+        ran(&mut self.command(args))
+    }
+
+    /// Another program, in the workspace.
+    pub(crate) fn other_command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(self.path("")).stdin(Stdio::null());
+        command
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
@@ -172,6 +174,16 @@ impl Case {
             None => text(&reason["kind"]),
         });
         (text(&one["action"]), reasons.collect())
+    }
+}
+
+/// Runs it to its end.
+pub(crate) fn ran(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
+    Ran {
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+        code: output.status.code(),
     }
 }
 

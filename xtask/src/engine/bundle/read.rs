@@ -1,0 +1,306 @@
+//! Reading a bundle: everything is checked before anything is done with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::{Archived, LIST, List, MANIFEST, Packed, VERSION, add_seal, header};
+use crate::engine::{Engine, Facts, Held};
+use crate::exit::{Exit, WithExit as _};
+use crate::plan::KEY_LABEL;
+
+/// How long an engine may take to read in everything.
+const LOAD: Duration = Duration::from_mins(10);
+
+/// Bytes read at once.
+const BLOCK: usize = 1 << 20;
+
+/// The largest list or configuration: more is not one of ours, and is not taken into memory.
+const SMALL: u64 = 64 << 20;
+
+/// A bundle that was read to its end and is as it should be.
+#[derive(Debug)]
+pub struct Bundle {
+    pub path: PathBuf,
+    /// Bytes of the file.
+    pub size: u64,
+    pub list: List,
+    file: File,
+    members: BTreeMap<String, Member>,
+    /// As `list.images`.
+    archived: Vec<Archived>,
+    /// Of each image, `os/arch[/variant]`.
+    platforms: Vec<String>,
+}
+
+/// Where a member's bytes are, and what they are.
+#[derive(Debug)]
+struct Member {
+    at: u64,
+    size: u64,
+    /// 64 hex digits.
+    sha256: String,
+}
+
+/// An image's configuration, as far as it proves something.
+#[derive(Debug, Deserialize)]
+struct Configuration {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: String,
+    #[serde(default)]
+    config: Settings,
+    rootfs: Rootfs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Settings {
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Rootfs {
+    diff_ids: Vec<String>,
+}
+
+impl Bundle {
+    /// Reads the bundle `path` to its end. An error leaves nothing to be used.
+    pub fn open(path: &Path) -> Result<Self> {
+        let opened = fs_err::File::open(path).exit(Exit::Usage)?.into_parts().0;
+        let refused = || {
+            let path = path.display();
+            format!("failed to trust the bundle `{path}`\nhint: write it again with `--bundle`")
+        };
+        Self::read(opened, path).with_context(refused)
+    }
+
+    fn read(file: File, path: &Path) -> Result<Self> {
+        let size = file.metadata()?.len();
+        let members = members(&file, size)?;
+        let mut bundle = Self {
+            path: path.to_owned(),
+            size,
+            list: List::new(Vec::new()),
+            file,
+            members,
+            archived: Vec::new(),
+            platforms: Vec::new(),
+        };
+        bundle.list = serde_json::from_slice(&bundle.bytes(LIST)?)
+            .with_context(|| format!("`{LIST}` is not one of ours"))?;
+        let version = bundle.list.version;
+        ensure!(version == VERSION, "its form is {version}, this xtask reads {VERSION}");
+        let archived: Vec<Archived> = serde_json::from_slice(&bundle.bytes(MANIFEST)?)?;
+        ensure!(
+            archived.len() == bundle.list.images.len(),
+            "it holds images that it does not list"
+        );
+        for image in &bundle.list.images {
+            let tagged = |one: &&Archived| one.repo_tags.iter().flatten().eq([&image.tag]);
+            let one = archived.iter().find(tagged);
+            let one =
+                one.with_context(|| format!("it lists `{}` and does not hold it", image.tag))?;
+            let checked = bundle.check(image, one);
+            let platform = checked.with_context(|| format!("image `{}` is wrong", image.name))?;
+            bundle.platforms.push(platform);
+            bundle.archived.push(one.clone());
+        }
+        Ok(bundle)
+    }
+
+    /// Holds one image to its own configuration; gives back its platform.
+    fn check(&self, image: &Packed, archived: &Archived) -> Result<String> {
+        let member = self.member(&archived.config)?;
+        ensure!(member.sha256 == image.id, "its configuration is not {}", image.id);
+        let config: Configuration = serde_json::from_slice(&self.bytes(&archived.config)?)?;
+        let label = config.config.labels.as_ref().and_then(|labels| labels.get(KEY_LABEL));
+        ensure!(label == Some(&image.key), "its label is not the key {}", image.key);
+        let short = image.key.get(..16).unwrap_or_default();
+        let tag = format!("localhost/{}:{short}", image.name);
+        ensure!(image.key.len() == 64 && image.tag == tag, "its tag is not `{tag}`");
+        let layers = archived.layers.iter().map(|layer| self.member(layer));
+        let layers = layers.collect::<Result<Vec<_>>>()?;
+        let found = layers.iter().map(|layer| format!("sha256:{}", layer.sha256));
+        let wanted = config.rootfs.diff_ids.iter();
+        ensure!(found.eq(wanted.cloned()), "its layers are not those of its configuration");
+        let variant = Some(&config.variant).filter(|variant| !variant.is_empty());
+        let parts = [&config.os, &config.architecture].into_iter().chain(variant);
+        Ok(parts.map(String::as_str).collect::<Vec<_>>().join("/"))
+    }
+
+    fn member(&self, name: &str) -> Result<&Member> {
+        self.members.get(name).with_context(|| format!("`{name}` is not in it"))
+    }
+
+    /// A small member, whole.
+    fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        let Member { at, size, .. } = *self.member(name)?;
+        ensure!(size <= SMALL, "`{name}` is too large");
+        let mut bytes = vec![0; usize::try_from(size)?];
+        self.file.read_exact_at(&mut bytes, at)?;
+        Ok(bytes)
+    }
+
+    /// The image called `name`, and its platform.
+    pub fn image(&self, name: &str) -> Option<(&Packed, &str)> {
+        let at = self.list.images.iter().position(|image| image.name == name)?;
+        Some((&self.list.images[at], &self.platforms[at]))
+    }
+
+    /// Bytes that [`Engine::load_bundle`] sends for these images.
+    pub fn bytes_of(&self, names: &[&str]) -> u64 {
+        let parts = parts(&self.chosen(names));
+        parts.iter().filter_map(|part| self.members.get(*part)).map(|member| member.size).sum()
+    }
+
+    fn chosen(&self, names: &[&str]) -> Vec<&Archived> {
+        let images = self.list.images.iter().zip(&self.archived);
+        let chosen = images.filter(|(image, _)| names.contains(&image.name.as_str()));
+        chosen.map(|(_, archived)| archived).collect()
+    }
+
+    /// Writes some of the images as a docker-archive. What is not as it was when it was checked is an error.
+    fn write(&self, names: &[&str], to: &mut dyn Write) -> Result<()> {
+        let images = self.chosen(names);
+        let mut builder = tar::Builder::new(to);
+        for name in parts(&images) {
+            let member = self.member(name)?;
+            let mut from = &self.file;
+            from.seek(SeekFrom::Start(member.at))?;
+            let mut from = Hashing::new(BufReader::with_capacity(BLOCK, from.take(member.size)));
+            builder.append_data(&mut header(member.size), name, &mut from)?;
+            ensure!(from.sha256() == member.sha256, "`{name}` changed while it was read");
+        }
+        let text = serde_json::to_vec(&images)?;
+        builder.append_data(&mut header(text.len() as u64), MANIFEST, text.as_slice())?;
+        builder.finish()?;
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// Loads the images called `names` and reads each back: it must have the id and the key it had when
+    /// the bundle was written. One that has not loses its tag.
+    pub fn load_bundle(
+        &self,
+        bundle: &Bundle,
+        names: &[&str],
+        facts: &Facts,
+        log: &Path,
+    ) -> Result<Vec<Held>> {
+        let load = self.tool().arg("load").limit(LOAD).log(log);
+        let failed = || format!("failed to load the bundle `{}`", bundle.path.display());
+        load.written_by(|to| bundle.write(names, to)).with_context(failed)?;
+        let images = names.iter().filter_map(|name| bundle.image(name)).map(|(image, _)| image);
+        let images: Vec<&Packed> = images.collect();
+        let tags: Vec<String> = images.iter().map(|image| image.tag.clone()).collect();
+        let mut held = self.look_up(Some(facts), &tags, &[])?.tags;
+        let mut loaded = Vec::new();
+        let mut wrong = Vec::new();
+        for image in images {
+            match held.remove(&image.tag) {
+                Some(held) if held.is(image) => loaded.push(held),
+                Some(_) => {
+                    self.remove_tag(&image.tag)?;
+                    wrong.push(image.tag.as_str());
+                }
+                None => wrong.push(&image.tag),
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(loaded);
+        }
+        let name = self.name();
+        Err(anyhow!("{name} reports success and does not hold {}", wrong.join(", ")))
+            .exit(Exit::Environment)
+            .with_context(failed)
+    }
+}
+
+impl Held {
+    /// Whether this is that very image.
+    fn is(&self, image: &Packed) -> bool {
+        self.id == image.id && self.labels.get(KEY_LABEL) == Some(&image.key)
+    }
+}
+
+/// Layers and configurations of some images, each once.
+fn parts<'a>(images: &[&'a Archived]) -> BTreeSet<&'a str> {
+    let parts = images.iter().flat_map(|image| image.layers.iter().chain([&image.config]));
+    parts.map(String::as_str).collect()
+}
+
+/// Reads the whole file once: every member hashed, and the seal over all of them compared.
+fn members(file: &File, size: u64) -> Result<BTreeMap<String, Member>> {
+    let end = ending(&"0".repeat(64))?.len() as u64;
+    let sealed = size.checked_sub(end).context("it is cut short")?;
+    let whole = BufReader::with_capacity(BLOCK, file.take(sealed));
+    let mut archive = tar::Archive::new(Hashing::new(whole));
+    let read = read_members(&mut archive);
+    let mut whole = archive.into_inner();
+    // The rest, where the archive itself is damaged.
+    std::io::copy(&mut whole, &mut std::io::sink())?;
+    let mut found = vec![0; usize::try_from(end)?];
+    file.read_exact_at(&mut found, sealed)?;
+    ensure!(found == ending(&whole.sha256())?, "it is damaged or cut short");
+    read
+}
+
+/// What follows the bytes that are sealed: the last member and the end of the archive.
+fn ending(seal: &str) -> Result<Vec<u8>> {
+    let mut builder = tar::Builder::new(Vec::new());
+    add_seal(&mut builder, seal)?;
+    Ok(builder.into_inner()?)
+}
+
+fn read_members(archive: &mut tar::Archive<impl Read>) -> Result<BTreeMap<String, Member>> {
+    let mut members = BTreeMap::new();
+    for entry in archive.entries()? {
+        let entry = entry?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let (at, size) = (entry.raw_file_position(), entry.size());
+        let mut entry = Hashing::new(entry);
+        ensure!(std::io::copy(&mut entry, &mut std::io::sink())? == size, "`{name}` is cut short");
+        let member = Member { at, size, sha256: entry.sha256() };
+        if members.insert(name.clone(), member).is_some() {
+            bail!("`{name}` is in it twice");
+        }
+    }
+    Ok(members)
+}
+
+/// Hashes what is read through it.
+struct Hashing<R> {
+    from: R,
+    hasher: Sha256,
+}
+
+impl<R> Hashing<R> {
+    fn new(from: R) -> Self {
+        Self { from, hasher: Sha256::new() }
+    }
+
+    fn sha256(self) -> String {
+        hex::encode(self.hasher.finalize())
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
+    }
+}

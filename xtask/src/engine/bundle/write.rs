@@ -1,0 +1,129 @@
+//! Writing a bundle: the engine's stream, copied member by member into a file that is put in place when it
+//! has been read back whole.
+
+use std::collections::BTreeMap;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+
+use super::{Archived, Bundle, LIST, List, MANIFEST, add_seal, header};
+use crate::engine::Engine;
+
+/// How long an engine may take to hand out everything: 6 GB at 10 MB/s.
+const SAVE: Duration = Duration::from_mins(10);
+
+/// Bytes read or written at once.
+const BLOCK: usize = 1 << 20;
+
+impl Engine {
+    /// Writes the images of `list` to `file`, which appears whole or not at all.
+    pub fn write_bundle(&self, list: &List, file: &Path) -> Result<Bundle> {
+        let folder = match file.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let failed = || format!("failed to write the bundle `{}`", file.display());
+        let fresh = tempfile::Builder::new()
+            .prefix(".xtask-bundle-")
+            .permissions(PermissionsExt::from_mode(0o666))
+            .tempfile_in(folder)
+            .with_context(failed)?;
+        let tags: Vec<String> = list.images.iter().map(|image| image.tag.clone()).collect();
+        let saved = self.save(&tags).limit(SAVE);
+        saved.read_by(|from| write(list, from, fresh.as_file())).with_context(failed)?;
+        fresh.as_file().sync_all().with_context(failed)?;
+        // What would be refused on another machine is refused here.
+        let mut bundle = Bundle::open(fresh.path()).with_context(failed)?;
+        fresh.persist(file).with_context(failed)?;
+        fs_err::File::open(folder)?.sync_all()?;
+        file.clone_into(&mut bundle.path);
+        Ok(bundle)
+    }
+}
+
+/// Passes bytes on and hashes them for the seal.
+struct Sealing<W> {
+    to: W,
+    hasher: Sha256,
+}
+
+impl<W: Write> Write for Sealing<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// A bundle, out of the docker-archive that comes from an engine.
+fn write(list: &List, archive: &mut dyn Read, to: impl Write) -> Result<()> {
+    let to = Sealing { to: BufWriter::with_capacity(BLOCK, to), hasher: Sha256::new() };
+    let mut builder = tar::Builder::new(to);
+    let text = serde_json::to_vec(list)?;
+    builder.append_data(&mut header(text.len() as u64), LIST, text.as_slice())?;
+    let mut archive = tar::Archive::new(BufReader::with_capacity(BLOCK, archive));
+    let images = copy(&mut archive, &mut builder)?;
+    // Past its last member too: an engine that cannot write its padding fails.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
+    let text = serde_json::to_vec(&images)?;
+    builder.append_data(&mut header(text.len() as u64), MANIFEST, text.as_slice())?;
+    let seal = hex::encode(builder.get_ref().hasher.clone().finalize());
+    add_seal(&mut builder, &seal)?;
+    builder.into_inner()?.flush()?;
+    Ok(())
+}
+
+/// Copies layers and configurations; gives back the archive's list of images with links followed.
+fn copy(
+    archive: &mut tar::Archive<impl Read>,
+    builder: &mut tar::Builder<impl Write>,
+) -> Result<Vec<Archived>> {
+    let (mut images, mut links) = (None, BTreeMap::new());
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        if entry.header().entry_type().is_symlink() {
+            let target = entry.link_name_bytes().unwrap_or_default();
+            links.insert(name.clone(), followed(&name, &String::from_utf8_lossy(&target)));
+        } else if name == MANIFEST {
+            images = Some(serde_json::from_reader::<_, Vec<Archived>>(&mut entry)?);
+        } else if entry.header().entry_type().is_file() && !is_legacy(&name) {
+            let size = entry.size();
+            builder.append_data(&mut header(size), &name, &mut entry)?;
+        }
+    }
+    let Some(mut images) = images else { bail!("the engine's archive has no `{MANIFEST}`") };
+    for layer in images.iter_mut().flat_map(|image| &mut image.layers) {
+        if let Some(target) = links.get(layer) {
+            layer.clone_from(target);
+        }
+    }
+    Ok(images)
+}
+
+/// What engines before Docker 1.10 read: every image names its layers once more.
+fn is_legacy(name: &str) -> bool {
+    name == "repositories" || name.ends_with("/VERSION") || name.ends_with("/json")
+}
+
+/// The member that a link in `name` leads to: `a/layer.tar -> ../b.tar` is `b.tar`.
+fn followed(name: &str, target: &str) -> String {
+    let mut path: Vec<&str> = name.split('/').collect();
+    path.pop();
+    for part in target.split('/') {
+        match part {
+            ".." => drop(path.pop()),
+            "." | "" => {}
+            part => path.push(part),
+        }
+    }
+    path.join("/")
+}
