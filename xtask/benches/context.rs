@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use support::Case;
 use xtask::config::Inputs;
-use xtask::context::{self, Spec};
+use xtask::context::{self, Bases, Spec};
 
 const ROUNDS: usize = 7;
 const IMAGES: usize = 13;
@@ -100,7 +100,8 @@ impl Tree {
 
     fn keys(&self, indices: &Path, images: usize) -> usize {
         let specs: Vec<Spec> = (0..images).map(|image| self.spec(image)).collect();
-        let contexts = context::gather(context::open(&specs).unwrap(), Some(indices)).unwrap();
+        let contexts =
+            context::gather(context::open(&specs).unwrap(), Some(indices), Bases::new).unwrap();
         let keys = contexts.iter().map(|one| one.parts(&BTreeMap::new()).key());
         keys.collect::<std::collections::HashSet<_>>().len()
     }

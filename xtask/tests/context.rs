@@ -349,12 +349,15 @@ fn a_go_package_is_sent_with_what_it_imports() {
         ("xtask.toml", "[images.x]\ndockerfile = \"Dockerfile\"\ninputs = { go = \"./cmd/x\" }\n"),
     ]);
     let list = || place.run(&["context", "x", "--list"]).lines();
+    let whole = || place.run(&["context", "x", "--format", "json"]).text();
     assert_eq!(list(), ["cmd/x/main.go", "go.mod", "used/u.go"]);
+    assert!(whole().contains("\"whole_context\":false"), "{}", whole());
     place.write("used/u.go", "package used\nimport _ \"a.b/m/generated\"\n");
     assert_eq!(list().len(), 6);
     let summary = place.run(&["context", "x"]).text();
     let reason = "the whole module: `a.b/m/generated` is imported and not in the context";
     assert!(summary.contains(reason), "{summary}");
+    assert!(whole().contains("\"whole_context\":true"), "{}", whole());
     place.write(
         "xtask.toml",
         "[images.x]\ndockerfile = \"Dockerfile\"\ninputs = { go = \"cmd/y\" }\n",

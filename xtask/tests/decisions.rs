@@ -258,6 +258,37 @@ fn a_base_that_moved_is_a_reason() {
     ");
 }
 
+/// With the machine's own podman, which alone knows what its images hand down.
+#[test]
+fn what_a_base_hands_down_decides_what_is_sent() {
+    if std::env::var_os("XTASK_UNIT_ONLY").is_some() {
+        return;
+    }
+    let (base, image) = (format!("localhost/xtask-base-{}", std::process::id()), "xtask-on-base");
+    let case = Case::with_real_engine()
+        .config(&format!("[images.{image}]\ndockerfile = 'Dockerfile'\n"))
+        .file("Dockerfile", &format!("FROM {base}\nCOPY $PART /part\n"))
+        .file("base/Dockerfile", "FROM scratch\nENV PART=src/lib\nONBUILD COPY conf /conf\n")
+        .file("src/lib/a", "1")
+        .file("src/main", "1")
+        .file("conf/c", "1");
+    let build = ["build", "--quiet", "--format", "docker", "--tag", &base, "base"];
+    assert!(case.podman(&build), "podman {build:?}");
+    case.ok(&["images"]);
+    let tag = case.plan()["images"][0]["tag"].as_str().unwrap().to_owned();
+    let decided = |path: &str| {
+        case.write(path, "2");
+        let decision = case.decision(image);
+        case.write(path, "1");
+        decision
+    };
+    let decisions = ["src/main", "src/lib/a", "conf/c"].map(decided);
+    assert!(case.podman(&["rmi", "--force", &tag, &base]));
+    let built = |path: &str| ("build".to_owned(), vec![format!("file-changed {path}")]);
+    let skipped = ("skip".to_owned(), vec!["up-to-date".to_owned()]);
+    assert_eq!(decisions, [skipped, built("src/lib/a"), built("conf/c")]);
+}
+
 #[test]
 fn pull_asks_the_registry_for_a_newer_base() {
     let case = Case::of_two()
@@ -295,6 +326,24 @@ fn a_file_changed_between_plan_and_staging_gives_the_key_of_what_was_sent() {
     // The record tells of what was sent, too.
     case.write("src/b", "3");
     assert_eq!(case.decision("api").1, ["file-changed src/b"]);
+}
+
+#[test]
+fn a_file_gone_between_plan_and_staging_is_no_fault_and_the_key_is_taken_again() {
+    // What becomes of it, and what is sent in its place.
+    for (then, sent) in [("", None), ("mkdir", None), ("ln -s b", Some("./src/a two"))] {
+        let case = Case::of_two().file("src/b", "two");
+        let a = case.path("src/a").display().to_string();
+        let then = if then.is_empty() { String::new() } else { format!("{then} {a}") };
+        case.tell_engine("after-inspect", &format!("rm {a}\n{then}\n"));
+        let ran = case.ok(&["images", "api"]);
+        assert!(!case.engine("after-inspect").exists(), "the edit was made");
+        assert!(ran.stderr.contains("files changed since the plan; its key is now"), "{ran:#?}");
+        let all = case.sent(&case.tags()[0]).unwrap();
+        assert_eq!(all.lines().find(|line| line.starts_with("./src/a ")), sent, "{then}: {all}");
+        assert!(all.contains("./src/b two"), "{all}");
+        assert_eq!(case.decision("api").0, "skip", "what is there now is what was sent");
+    }
 }
 
 #[test]

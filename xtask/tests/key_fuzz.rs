@@ -13,13 +13,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
 use xtask::config::Inputs;
 use xtask::context::dockerfile::{self, Platform, Reading, Request, Sources};
 use xtask::context::ignore::Rules;
-use xtask::context::{self, Key, Spec};
+use xtask::context::{self, Bases, Key, Spec};
 
 /// Edits of one seed, in turns of so many on one context.
 const EDITS: usize = 6_000;
@@ -162,14 +162,16 @@ impl Fuzzed {
 
     fn gather(&self) -> context::Context {
         let opened = context::open(std::slice::from_ref(&self.spec)).unwrap();
-        context::gather(opened, Some(&self.folder.path().join("index"))).unwrap().remove(0)
+        context::gather(opened, Some(&self.folder.path().join("index")), Bases::new)
+            .unwrap()
+            .remove(0)
     }
 
     /// Bytes of its index that are entries, about 80 each.
     fn bytes_in_index(&self) -> u64 {
         let files = fs_err::read_dir(self.folder.path().join("index")).unwrap();
         let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
-        bytes - (62 + self.spec.root.as_os_str().len() as u64)
+        bytes - (66 + self.spec.root.as_os_str().len() as u64)
     }
 
     /// Everything the key is to be a function of.
@@ -385,6 +387,25 @@ fn fuzz(seed: u64) {
     let entries: u64 = contexts.iter().map(Fuzzed::bytes_in_index).sum();
     assert!(entries > (CONTEXTS * 3 * 80) as u64, "the indices hold {entries} bytes");
     assert!(states.len() > EDITS / 6, "{} states", states.len());
+}
+
+/// Many times within one tick of the file system's clock, never with another size or mtime.
+#[test]
+fn a_file_written_again_and_again_within_a_tick_is_seen_each_time() {
+    let rng = &mut Rng::with_seed(5);
+    let fuzzed = Fuzzed::new(rng);
+    fs_err::write(fuzzed.folder.path().join("Dockerfile"), "FROM scratch\nCOPY . /\n").unwrap();
+    let file = fuzzed.spec.root.join("written");
+    let mut keys = HashMap::new();
+    for round in 0..600_u64 {
+        fs_err::write(&file, [b'0' + u8::try_from(round % 7).unwrap()]).unwrap();
+        // Now and then years back, where the margin would vouch for the mtime alone.
+        let years = Duration::from_secs(round % 3 * 100_000_000);
+        set_mtime(&file, SystemTime::UNIX_EPOCH + years);
+        let key = fuzzed.gather().parts(&BTreeMap::new()).key();
+        assert_eq!(*keys.entry(round % 7).or_insert(key), key, "round {round}");
+    }
+    assert_eq!(keys.values().collect::<std::collections::HashSet<_>>().len(), 7);
 }
 
 #[test]

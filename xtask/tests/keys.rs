@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use xtask::config::Inputs;
-use xtask::context::{self, Context, Key, Spec};
+use xtask::context::dockerfile::BaseConfig;
+use xtask::context::{self, Bases, Context, Key, Spec};
 
 const DOCKERFILE: &str = r"# syntax=docker/dockerfile:1
 ARG VERSION=1
@@ -47,6 +48,8 @@ struct Bench {
     spec: Spec,
     /// What the engine holds of the bases.
     held: BTreeMap<String, String>,
+    /// What it knows of them.
+    known: Bases,
 }
 
 impl Bench {
@@ -65,7 +68,7 @@ impl Bench {
             exclude: vec!["**/vendor/".into(), "**/target/".into()],
         };
         let held = map(&[("debian:12", "d".repeat(64).as_str()), ("alpine:3", "a")]);
-        let bench = Self { folder, spec, held };
+        let bench = Self { folder, spec, held, known: Bases::new() };
         for (path, text) in files {
             bench.write(path, text);
         }
@@ -135,11 +138,64 @@ impl Bench {
                 ("job/src/main.rs", "fn main() {}"),
                 ("log/Cargo.toml", "[package]\nname = 'log'\n"),
                 ("log/src/lib.rs", ""),
+                ("db/schema.sql", "create table t"),
+                ("db/notes", "words"),
                 ("README.md", "words"),
             ],
         );
-        bench.spec.inputs = Inputs::Cargo("api".into());
+        bench.takes_cargo("api", &["db/*.sql"]);
         bench
+    }
+
+    fn takes_cargo(&mut self, package: &str, also: &[&str]) {
+        self.spec.inputs = Inputs::Cargo { package: package.into(), also: owned(also) };
+    }
+
+    /// A Go module with two programs, of which the image takes `cmd/api`.
+    fn go() -> Self {
+        let api =
+            "package main\n\nimport (\n\t_ \"a.b/m/log\"\n\t_ \"a.b/lib\"\n)\n\nfunc main() {}\n";
+        let log = "package log\n\nimport _ \"embed\"\n\n//go:embed templates/*.txt\nvar t string\n";
+        let module = "module a.b/m\n\ngo 1.24\n\nreplace a.b/lib => ./lib\n";
+        let mut bench = Self::at(
+            tempfile::tempdir().unwrap(),
+            &[
+                ("Dockerfile", "FROM debian:12\nCOPY . .\nRUN go build ./cmd/api\n"),
+                ("go.mod", module),
+                ("go.sum", "x v1 h1:\n"),
+                ("cmd/api/main.go", api),
+                ("cmd/api/main_test.go", "package main\n"),
+                ("cmd/job/main.go", "package main\n\nimport _ \"a.b/m/jobs\"\n\nfunc main() {}\n"),
+                ("log/log.go", log),
+                ("log/log_windows.go", "package log\n"),
+                ("log/templates/a.txt", "a"),
+                ("log/templates/a.md", "a"),
+                ("jobs/jobs.go", "package jobs\n"),
+                ("lib/go.mod", "module a.b/lib\n"),
+                ("lib/lib.go", "package lib\n"),
+                ("db/schema.sql", "create table t"),
+                ("README.md", "words"),
+            ],
+        );
+        bench.takes_go("./cmd/api", &["db/*.sql"]);
+        bench
+    }
+
+    fn takes_go(&mut self, package: &str, also: &[&str]) {
+        self.spec.inputs = Inputs::Go { package: package.into(), also: owned(also) };
+    }
+
+    /// On a base that brings a variable and a trigger along.
+    fn on_known_base() -> Self {
+        let mut bench = Self::service();
+        bench.write("Dockerfile", "FROM debian:12\nCOPY $PART /part\n");
+        bench.base_is(&[("PART", "src/lib")], &["COPY conf /conf"]);
+        bench
+    }
+
+    fn base_is(&mut self, env: &[(&str, &str)], onbuild: &[&str]) {
+        let env = map(env).into_iter().collect();
+        self.known.insert("debian:12".into(), BaseConfig { env, onbuild: owned(onbuild) });
     }
 
     /// The service, narrowed by globs.
@@ -183,12 +239,12 @@ impl Bench {
     }
 
     fn globs_are(&mut self, globs: &[&str]) {
-        self.spec.inputs = Inputs::Globs(globs.iter().map(|glob| (*glob).to_owned()).collect());
+        self.spec.inputs = Inputs::Globs(owned(globs));
     }
 
     fn context(&self, indices: &Path) -> Context {
         let opened = context::open(std::slice::from_ref(&self.spec)).unwrap();
-        context::gather(opened, Some(indices)).unwrap().remove(0)
+        context::gather(opened, Some(indices), || self.known.clone()).unwrap().remove(0)
     }
 
     fn key(&self) -> Key {
@@ -203,6 +259,10 @@ impl Bench {
     fn staged(&self, to: &Path) -> Key {
         self.context(&self.folder.path().join("indices")).stage(to, &self.held).unwrap().parts.key()
     }
+}
+
+fn owned(list: &[&str]) -> Vec<String> {
+    list.iter().map(|item| (*item).to_owned()).collect()
 }
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -367,7 +427,51 @@ const CARGO: &[Change] = &[
     ("another member it comes to depend on", Bench::cargo, |b| {
         b.turn("api/Cargo.toml", "[dependencies]\n", "[dependencies]\njob.path = '../job'\n");
     }),
-    ("another package", Bench::cargo, |b| b.spec.inputs = Inputs::Cargo("job".into())),
+    ("another package", Bench::cargo, |b| b.takes_cargo("job", &["db/*.sql"])),
+    ("file that `also` names", Bench::cargo, |b| b.write("db/schema.sql", "create table u")),
+    ("file new to a glob of `also`", Bench::cargo, |b| b.write("db/more.sql", "")),
+    ("`also` gone", Bench::cargo, |b| b.takes_cargo("api", &[])),
+];
+
+/// A Go package's closure.
+const GO: &[Change] = &[
+    ("package's source", Bench::go, |b| b.turn("cmd/api/main.go", "main() {}", "main() { }")),
+    ("package's new file", Bench::go, |b| b.write("cmd/api/more.go", "package main\n")),
+    ("source of an imported package", Bench::go, |b| b.write("log/log_linux.go", "package log\n")),
+    ("source for another platform", Bench::go, |b| b.write("log/log_windows.go", "package l\n")),
+    ("file that is embedded", Bench::go, |b| b.write("log/templates/a.txt", "b")),
+    ("file new to what is embedded", Bench::go, |b| b.write("log/templates/b.txt", "")),
+    ("package's new import", Bench::go, |b| {
+        b.turn("cmd/api/main.go", "import (\n", "import (\n\t_ \"a.b/m/jobs\"\n");
+    }),
+    ("source of a local replacement", Bench::go, |b| b.write("lib/lib.go", "package lib // l\n")),
+    ("manifest of a local replacement", Bench::go, |b| b.write("lib/go.mod", "module a.b/lib\n\n")),
+    ("go.mod", Bench::go, |b| b.turn("go.mod", "go 1.24", "go 1.25")),
+    ("go.sum", Bench::go, |b| b.write("go.sum", "x v2 h1:\n")),
+    ("go.work that comes to be", Bench::go, |b| b.write("go.work", "go 1.24\n\nuse .\n")),
+    ("profile for the compiler", Bench::go, |b| b.write("cmd/api/default.pgo", "")),
+    ("another program", Bench::go, |b| b.takes_go("./cmd/job", &["db/*.sql"])),
+    ("all programs", Bench::go, |b| b.takes_go("./cmd/...", &["db/*.sql"])),
+    ("file that Go's `also` names", Bench::go, |b| b.write("db/schema.sql", "create table u")),
+];
+
+/// What a base hands down.
+const BASES: &[Change] = &[
+    ("file that a base's variable names", Bench::on_known_base, |b| b.write("src/lib/a.c", "A")),
+    ("file that a base's trigger reads", Bench::on_known_base, |b| b.write("conf/settings", "t")),
+    ("variable of a base", Bench::on_known_base, |b| {
+        b.base_is(&[("PART", "debug")], &["COPY conf /conf"]);
+    }),
+    ("trigger of a base", Bench::on_known_base, |b| b.base_is(&[("PART", "src/lib")], &[])),
+    ("trigger that uses a base's variable", Bench::on_known_base, |b| {
+        b.base_is(&[("PART", "src/lib")], &["COPY $PART/a.c /a"]);
+    }),
+    ("any file, the base not being known", Bench::on_known_base, |b| {
+        b.known.clear();
+        let before = b.key();
+        b.write("README", "other words");
+        assert_ne!(before, b.key());
+    }),
 ];
 
 /// What must leave the key alone.
@@ -444,6 +548,18 @@ const NOTHING: &[Change] = &[
         b.write("new/Cargo.toml", "[package]\nname = 'new'\n");
     }),
     ("file outside the members", Bench::cargo, |b| b.write("README.md", "other words")),
+    ("file beside what `also` names", Bench::cargo, |b| b.write("db/notes", "other words")),
+    ("Go test", Bench::go, |b| b.write("cmd/api/main_test.go", "package main\n\n")),
+    ("source of another Go program", Bench::go, |b| b.write("cmd/job/more.go", "package main\n")),
+    ("Go package that nothing imports", Bench::go, |b| b.write("jobs/jobs.go", "package j\n")),
+    ("file beside what is embedded", Bench::go, |b| b.write("log/templates/a.md", "b")),
+    ("file outside the Go packages", Bench::go, |b| b.write("README.md", "other words")),
+    ("file beside what a base's variable names", Bench::on_known_base, |b| {
+        b.write("src/main.c", "int mein;");
+    }),
+    ("variable of a base that nothing uses", Bench::on_known_base, |b| {
+        b.base_is(&[("PART", "src/lib"), ("OTHER", "x")], &["COPY conf /conf"]);
+    }),
 ];
 
 fn same_size_and_mtime(bench: &mut Bench) {
@@ -488,7 +604,7 @@ fn wrong(changes: &[Change], must_change: bool) -> Vec<&'static str> {
 
 #[test]
 fn every_change_of_what_an_image_is_made_from_changes_its_key() {
-    let must = [FILES, RULES, CARGO].concat();
+    let must = [FILES, RULES, CARGO, GO, BASES].concat();
     let names: BTreeSet<_> = must.iter().map(|(name, ..)| name).collect();
     assert_eq!(names.len(), must.len(), "a name stands for one change");
     assert!(must.len() >= 40, "{}", must.len());

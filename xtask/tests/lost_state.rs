@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use support::Case;
 use xtask::config::Inputs;
-use xtask::context::{self, Key, Spec};
+use xtask::context::{self, Bases, Key, Spec};
 
 /// How long something may take until it must have happened.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -47,7 +47,8 @@ impl Checkout {
             inputs: Inputs::Dockerfile,
             exclude: Vec::new(),
         };
-        let contexts = context::gather(context::open(&[spec]).unwrap(), Some(indices)).unwrap();
+        let contexts =
+            context::gather(context::open(&[spec]).unwrap(), Some(indices), Bases::new).unwrap();
         contexts[0].parts(&BTreeMap::new()).key()
     }
 

@@ -125,9 +125,15 @@ fn package(table: &mut Table<'_>) -> Option<Inputs> {
         let hint = "one of { cargo = \"PACKAGE\" } and { go = \"./PATH\" }".to_owned();
         inner.missing("exactly one key is needed", Some(hint));
     }
+    let hint = "globs of what the package reads beside its own files";
+    let also = inner.filled("also", hint).unwrap_or_default();
+    let also: Vec<String> = also.into_iter().map(|glob| glob.value.to_owned()).collect();
     inner.end();
-    let cargo = cargo.map(|package| Inputs::Cargo(package.value.to_owned()));
-    cargo.or(go.map(|path| Inputs::Go(path.value.to_owned())))
+    match (cargo, go) {
+        (Some(cargo), _) => Some(Inputs::Cargo { package: cargo.value.to_owned(), also }),
+        (None, Some(go)) => Some(Inputs::Go { package: go.value.to_owned(), also }),
+        (None, None) => None,
+    }
 }
 
 impl Shared {

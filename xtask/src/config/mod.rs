@@ -178,10 +178,10 @@ pub enum Inputs {
     Dockerfile,
     /// Paths that match one of these globs.
     Globs(Vec<String>),
-    /// A Cargo package and the workspace members it is built from.
-    Cargo(String),
-    /// A Go package (`./cmd/gateway`) and what it imports of its module.
-    Go(String),
+    /// A Cargo package and the workspace members it is built from; and what these globs match.
+    Cargo { package: String, also: Vec<String> },
+    /// A Go package (`./cmd/gateway`) and what it imports of its module; and what these globs match.
+    Go { package: String, also: Vec<String> },
 }
 
 /// The most a context may hold (`context --check`).

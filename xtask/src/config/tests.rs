@@ -51,7 +51,7 @@ dockerfile = "images/gateway/Dockerfile"
 
 [images.datastorage]
 dockerfile = "images/datastorage/Dockerfile"
-inputs = { cargo = "datastorage" }
+inputs = { cargo = "datastorage", also = ["db/*.sql"] }
 
 [images.postgresql]
 [images.redis]
@@ -103,7 +103,9 @@ fn the_example_of_the_design_is_valid() {
     assert_eq!(legacy.context, config.root);
     assert_eq!(legacy.dockerfile, config.root.join("docker/legacy.Dockerfile"));
     assert!(!config.images.contains_key("defaults"));
-    assert_eq!(config.images["datastorage"].inputs, Inputs::Cargo("datastorage".to_owned()));
+    let also = vec!["db/*.sql".to_owned()];
+    let inputs = Inputs::Cargo { package: "datastorage".to_owned(), also };
+    assert_eq!(config.images["datastorage"].inputs, inputs);
     let suite = &config.suites["gateway"];
     assert_eq!(suite.steps.len(), 3);
     assert_eq!(suite.steps[2].waits[0].on, WaitFor::Rollout("deployment/postgresql".to_owned()));
@@ -286,6 +288,7 @@ fn single_faults_of_an_image() {
             ("redis.platform = 'linux'", "`linux` is not a platform"),
             ("redis.inputs = []", "`inputs` is empty"),
             ("redis.inputs = 'a'", "`inputs` must be a list of globs, { cargo"),
+            ("redis.inputs = { go = '.', also = [] }", "`also` is empty"),
             ("redis.inputs = {}", "image `redis`: inputs: exactly one key is needed"),
             (
                 "redis.inputs = { carg = 'a', go = 'b' }",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
+use rayon::prelude::*;
 
 use super::cargo::{self, Closure};
 use super::digest::{Digest, Records};
@@ -12,6 +13,9 @@ use super::dockerfile::Selection;
 use super::golang;
 use super::ignore::Rules;
 use super::tree::{Kind, Node, Tree, View};
+
+/// How many entries make a group of the digest. Part of the key's form.
+const GROUP: usize = 1_024;
 
 /// Everything one image is sent. A made file takes the place of one of the tree at the same path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,16 +35,25 @@ pub enum Entry<'a> {
 /// What narrows an image's context further than its Dockerfile.
 pub(super) enum Narrowing {
     None,
+    /// What these match.
     Globs(Rules),
-    Cargo(Closure),
-    Go(golang::Closure),
+    /// A package's closure, and what these match.
+    Cargo(Closure, Rules),
+    Go(golang::Closure, Rules),
+}
+
+/// Why `inputs` leave more than was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Widening {
+    pub reason: String,
+    /// All of the context is left.
+    pub whole: bool,
 }
 
 impl Narrowing {
-    /// Why it leaves more than it was asked for, a sentence each.
-    pub(super) fn widened(&self) -> &[String] {
+    pub(super) fn widened(&self) -> &[Widening] {
         match self {
-            Narrowing::Go(closure) => &closure.widened,
+            Narrowing::Go(closure, _) => &closure.widened,
             _ => &[],
         }
     }
@@ -119,32 +132,44 @@ impl Contents {
         })
     }
 
-    /// One digest over all that is sent: path, kind, exec bit, link target, content. Modes
-    /// beyond the exec bit, owners and times are not in it, as they are not in what is staged.
+    /// [`digest`] with the digests of files by their place in the tree.
     pub(super) fn digest(&self, tree: &Tree, digests: &[Option<Digest>]) -> Digest {
-        let mut records = Records::new("inputs");
-        for entry in self.entries(tree) {
-            let content = entry.digest(digests);
-            record(&mut records, &entry, content.as_ref());
-        }
-        records.finish()
+        let entries: Vec<Entry> = self.entries(tree).collect();
+        let contents: Vec<_> = entries.par_iter().map(|entry| entry.digest(digests)).collect();
+        digest(&entries, &contents)
     }
 }
 
-/// Adds one path as the key knows it.
-pub(super) fn record(records: &mut Records, entry: &Entry, content: Option<&Digest>) {
-    let (kind, rest): (&[u8], &[u8]) = match entry {
-        Entry::Found { node, .. } => match &node.kind {
-            Kind::File if node.stat.executable() => (b"x", b""),
-            Kind::File => (b"f", b""),
-            Kind::Dir => (b"d", b""),
-            Kind::Symlink(target) => (b"l", target),
-            Kind::Other => (b"o", b""),
-        },
-        Entry::Made { .. } => (b"f", b""),
-    };
-    let content = content.map_or(&[][..], |digest| &digest.0);
-    records.add(&[entry.path(), kind, rest, content]);
+/// One digest over all that is sent: path, kind, exec bit, link target, content. Modes
+/// beyond the exec bit, owners and times are not in it, as they are not in what is staged. It is a
+/// digest over those of groups, so that these can be taken side by side.
+pub(super) fn digest(entries: &[Entry], contents: &[Option<Digest>]) -> Digest {
+    let groups = entries.par_chunks(GROUP).zip(contents.par_chunks(GROUP));
+    let groups: Vec<Digest> = groups.map(|(entries, contents)| group(entries, contents)).collect();
+    let mut records = Records::new("inputs");
+    for group in &groups {
+        records.add(&[&group.0]);
+    }
+    records.finish()
+}
+
+fn group(entries: &[Entry], contents: &[Option<Digest>]) -> Digest {
+    let mut records = Records::new("group");
+    for (entry, content) in entries.iter().zip(contents) {
+        let (kind, rest): (&[u8], &[u8]) = match entry {
+            Entry::Found { node, .. } => match &node.kind {
+                Kind::File if node.stat.executable() => (b"x", b""),
+                Kind::File => (b"f", b""),
+                Kind::Dir => (b"d", b""),
+                Kind::Symlink(target) => (b"l", target),
+                Kind::Other => (b"o", b""),
+            },
+            Entry::Made { .. } => (b"f", b""),
+        };
+        let content = content.as_ref().map_or(&[][..], |digest| &digest.0);
+        records.add(&[entry.path(), kind, rest, content]);
+    }
+    records.finish()
 }
 
 /// Puts together what an image is sent.
@@ -155,7 +180,7 @@ pub(super) fn choose(
     narrowing: &Narrowing,
 ) -> Result<Contents> {
     let mut contents = Contents::default();
-    if let Narrowing::Cargo(closure) = narrowing {
+    if let Narrowing::Cargo(closure, _) = narrowing {
         for (path, bytes) in &closure.made {
             if selection.is_none_or(|selection| selection.contains(path.as_bytes())) {
                 contents.made.insert(path.as_bytes().into(), bytes.as_slice().into());
@@ -190,9 +215,11 @@ fn without_filled_folders(tree: &Tree, chosen: &[u32]) -> Vec<u32> {
 fn allows(narrowing: &Narrowing, at: usize, node: &Node) -> Result<bool> {
     match narrowing {
         Narrowing::None => Ok(true),
-        Narrowing::Globs(rules) => Ok(rules.ignores(&node.path)?),
-        Narrowing::Cargo(closure) => Ok(in_closure(closure, &node.path)),
-        Narrowing::Go(closure) => Ok(closure.chosen[at]),
+        Narrowing::Globs(globs) => Ok(globs.ignores(&node.path)?),
+        Narrowing::Cargo(closure, also) => {
+            Ok(in_closure(closure, &node.path) || also.ignores(&node.path)?)
+        }
+        Narrowing::Go(closure, also) => Ok(closure.chosen[at] || also.ignores(&node.path)?),
     }
 }
 

@@ -1,17 +1,23 @@
 //! From images to contexts: reads rules and Dockerfiles, walks each context once for all images that share
 //! it, chooses what each is sent, and hashes what the stat index does not vouch for.
+//!
+//! A Dockerfile is read twice if the engine holds a base of it: first by itself, to know the bases; then, once the
+//! walk is over and the engine has answered, with what those bases bring along (ENV, ONBUILD).
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::contents::{self, Contents, Narrowing};
+use super::contents::{self, Contents, Narrowing, Widening};
 use super::digest::Digest;
-use super::dockerfile::{self, Platform, Reading, Selection, Sources};
+use super::dockerfile::{self, BaseConfig, Platform, Reading, Selection, Sources};
 use super::ignore::{self, Rules};
+use super::moved::until_at_rest;
 use super::tree::{MAX_VIEWS, Tree, Viewed};
 use super::walk::{ViewRules, walk};
 use super::{Context, cargo, golang, index};
@@ -50,6 +56,9 @@ impl From<&config::Image> for Spec {
     }
 }
 
+/// What is known of base images, by their references.
+pub type Bases = BTreeMap<String, BaseConfig>;
+
 /// A spec with the texts it names read and understood; no folder walked yet.
 pub struct Opened {
     spec: Spec,
@@ -63,9 +72,18 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// References of the external images the target is built on.
+    /// References of the external images the target is built on; more may come to light once
+    /// these are known.
     pub fn bases(&self) -> impl Iterator<Item = &str> {
         super::bases_of(self.reading.as_ref())
+    }
+
+    /// The reading, if its bases are as `known`.
+    fn reading_on(&self, known: &Bases) -> Result<Option<Reading>> {
+        if self.bases().any(|base| known.contains_key(base)) {
+            return read(&self.spec, &self.dockerfile, known).exit(Exit::Usage);
+        }
+        Ok(self.reading.clone())
     }
 }
 
@@ -95,27 +113,26 @@ fn open_one(spec: &Spec) -> Result<Opened> {
     let excluded = Rules::from_patterns(spec.exclude.iter().map(String::as_str))
         .map_err(|errors| listed(errors, Path::new(&format!("exclude of `{}`", spec.name))))?;
     let rules = [ignored, excluded].into_iter().filter(|rules| !rules.is_empty()).collect();
-    let (dockerfile, reading) = read_dockerfile(spec)?;
+    let dockerfile = spec.dockerfile.as_deref().map_or(Ok(Vec::new()), fs_err::read)?;
+    let reading = read(spec, &dockerfile, &Bases::new())?;
     let rules_text = (text, spec.exclude.clone());
     Ok(Opened { spec: spec.clone(), root, dockerfile, reading, rules, rules_text })
 }
 
-fn read_dockerfile(spec: &Spec) -> Result<(Vec<u8>, Option<Reading>)> {
-    let Some(file) = &spec.dockerfile else { return Ok((Vec::new(), None)) };
-    let text = fs_err::read(file)?;
+fn read(spec: &Spec, text: &[u8], bases: &Bases) -> Result<Option<Reading>> {
+    let Some(file) = &spec.dockerfile else { return Ok(None) };
     let request = dockerfile::Request {
         target: spec.target.as_deref(),
         args: &spec.args,
         platform: platform(spec.platform.as_deref()),
         build_platform: platform(None),
-        // What an engine holds is only known later; the id of every base is in the key.
-        base: &|_| None,
+        base: &|name| bases.get(name).cloned(),
     };
-    let reading = dockerfile::read(&text, &request).map_err(|faults| {
+    let reading = dockerfile::read(text, &request).map_err(|faults| {
         let lines = faults.iter().map(|f| format!("{}:{}: {}", file.display(), f.line, f.message));
         anyhow!(lines.collect::<Vec<_>>().join("\n"))
     })?;
-    Ok((text, Some(reading)))
+    Ok(Some(reading))
 }
 
 /// `os/arch[/variant]`; without one, that of this machine. Containers are Linux wherever they are built.
@@ -133,8 +150,14 @@ fn platform(text: Option<&str>) -> Platform {
     }
 }
 
-/// Walks, chooses and, with a folder for stat indices, hashes.
-pub fn gather(opened: Vec<Opened>, indices: Option<&Path>) -> Result<Vec<Context>> {
+/// Walks, chooses and, with a folder for stat indices, hashes. What is known of the bases is asked for when
+/// the first walk is over.
+pub fn gather(
+    opened: Vec<Opened>,
+    indices: Option<&Path>,
+    bases: impl FnOnce() -> Bases,
+) -> Result<Vec<Context>> {
+    let bases = LazyCell::new(bases);
     let mut groups: BTreeMap<PathBuf, Vec<(usize, Opened)>> = BTreeMap::new();
     for (at, one) in opened.into_iter().enumerate() {
         groups.entry(one.root.clone()).or_default().push((at, one));
@@ -142,7 +165,7 @@ pub fn gather(opened: Vec<Opened>, indices: Option<&Path>) -> Result<Vec<Context
     let mut contexts = Vec::new();
     for (root, group) in groups {
         for part in by_views(group) {
-            contexts.extend(gather_one(&root, part, indices)?);
+            contexts.extend(gather_one(&root, part, indices, &bases)?);
         }
     }
     contexts.sort_by_key(|(at, _)| *at);
@@ -179,14 +202,51 @@ fn gather_one(
     root: &Path,
     group: Vec<(usize, Opened)>,
     indices: Option<&Path>,
+    bases: &impl Deref<Target = Bases>,
 ) -> Result<Vec<(usize, Context)>> {
+    let opened: Vec<&Opened> = group.iter().map(|(_, one)| one).collect();
+    let looked = until_at_rest(|| look(root, &opened, indices, bases))?;
+    let Looked { tree, digests, chosen } = looked;
+    let contents: Vec<&Contents> = chosen.iter().map(|chosen| &chosen.contents).collect();
+    let inputs = inputs_digests(&tree, &digests, &contents, indices.is_some());
+    let (tree, digests) = (Arc::new(tree), Arc::new(digests));
+    let contexts = group.into_iter().zip(chosen).zip(inputs);
+    let contexts = contexts.map(|(((at, one), chosen), inputs)| {
+        let rules = ignore_digest(&one.rules_text);
+        let Opened { spec, dockerfile, .. } = one;
+        let Chosen { reading, contents, widened } = chosen;
+        let (tree, digests) = (Arc::clone(&tree), Arc::clone(&digests));
+        (at, Context { spec, dockerfile, reading, tree, digests, contents, widened, inputs, rules })
+    });
+    Ok(contexts.collect())
+}
+
+/// A context as it was at one look, and what each image is sent of it.
+struct Looked {
+    tree: Tree,
+    digests: Vec<Option<Digest>>,
+    chosen: Vec<Chosen>,
+}
+
+struct Chosen {
+    reading: Option<Reading>,
+    contents: Contents,
+    widened: Vec<Widening>,
+}
+
+fn look(
+    root: &Path,
+    group: &[&Opened],
+    indices: Option<&Path>,
+    bases: &impl Deref<Target = Bases>,
+) -> Result<Looked> {
     let scan = SystemTime::now();
-    let views = views(group.iter().map(|(_, opened)| opened));
+    let views = views(group.iter().copied());
     let view_of = |one: &Opened| views.iter().position(|view| **view == one.rules_text);
     let rules: Vec<&ViewRules> = views
         .iter()
-        .filter_map(|view| group.iter().find(|(_, one)| one.rules_text == **view))
-        .map(|(_, one)| &one.rules)
+        .filter_map(|view| group.iter().find(|one| one.rules_text == **view))
+        .map(|one| &one.rules)
         .collect();
     let index_file = indices.map(|folder| index::file(folder, root));
     let (tree, known) = rayon::join(
@@ -194,34 +254,26 @@ fn gather_one(
         || index_file.as_ref().map(|file| index::read(file, root)).unwrap_or_default(),
     );
     let mut tree = tree?;
-    let workspace = read_workspace(root, group.iter().map(|(_, one)| &one.spec))?;
+    let workspace = read_workspace(root, group.iter().map(|one| &one.spec))?;
     let mut sources = golang::Sources::of(&tree);
-    let (mut chosen, mut widened) = (Vec::new(), Vec::new());
-    for (_, one) in &group {
+    let mut chosen = Vec::new();
+    for one in group {
         let view = view_of(one).unwrap_or_default();
-        let selection = select(one, &Viewed { tree: &tree, view });
+        let reading = one.reading_on(bases)?;
+        let selection = select(reading.as_ref(), &Viewed { tree: &tree, view });
         let narrowing = narrowing(&one.spec, workspace.as_ref(), &mut sources)?;
-        chosen.push(contents::choose(&tree, view, selection.as_ref(), &narrowing)?);
-        widened.push(narrowing.widened().to_vec());
+        let contents = contents::choose(&tree, view, selection.as_ref(), &narrowing)?;
+        chosen.push(Chosen { reading, contents, widened: narrowing.widened().to_vec() });
     }
     let digests = match &index_file {
         Some(file) => hashed(&mut tree, &chosen, &known, file, scan)?,
         None => Vec::new(),
     };
-    let (tree, digests) = (Arc::new(tree), Arc::new(digests));
-    let inputs = inputs_digests(&tree, &digests, &chosen, index_file.is_some());
-    let contexts = group.into_iter().zip(chosen).zip(widened).zip(inputs);
-    let contexts = contexts.map(|((((at, one), contents), widened), inputs)| {
-        let rules = ignore_digest(&one.rules_text);
-        let Opened { spec, dockerfile, reading, .. } = one;
-        let (tree, digests) = (Arc::clone(&tree), Arc::clone(&digests));
-        (at, Context { spec, dockerfile, reading, tree, digests, contents, widened, inputs, rules })
-    });
-    Ok(contexts.collect())
+    Ok(Looked { tree, digests, chosen })
 }
 
-fn select(one: &Opened, viewed: &Viewed) -> Option<Selection> {
-    match one.reading.as_ref().map(|reading| &reading.sources) {
+fn select(reading: Option<&Reading>, viewed: &Viewed) -> Option<Selection> {
+    match reading.map(|reading| &reading.sources) {
         None | Some(Sources::Whole { .. }) => None,
         Some(Sources::Paths(sources)) => Some(dockerfile::select(sources, viewed)),
     }
@@ -231,7 +283,7 @@ fn read_workspace<'a>(
     root: &Path,
     mut specs: impl Iterator<Item = &'a Spec>,
 ) -> Result<Option<cargo::Workspace>> {
-    let wanted = specs.any(|spec| matches!(spec.inputs, config::Inputs::Cargo(_)));
+    let wanted = specs.any(|spec| matches!(spec.inputs, config::Inputs::Cargo { .. }));
     wanted.then(|| cargo::read(root)).transpose()
 }
 
@@ -240,38 +292,40 @@ fn narrowing(
     workspace: Option<&cargo::Workspace>,
     sources: &mut golang::Sources,
 ) -> Result<Narrowing> {
-    let failed = || format!("failed to narrow the inputs of `{}`", spec.name);
-    match (&spec.inputs, workspace) {
-        (config::Inputs::Globs(globs), _) => {
-            let rules = Rules::from_patterns(globs.iter().map(String::as_str));
-            let rules = rules.map_err(|errors| {
-                let errors = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-                anyhow!(errors.join("; "))
-            });
-            Ok(Narrowing::Globs(rules.with_context(failed).exit(Exit::Usage)?))
+    let narrowing = match (&spec.inputs, workspace) {
+        (config::Inputs::Globs(list), _) => globs(list).map(Narrowing::Globs),
+        (config::Inputs::Cargo { package, also }, Some(workspace)) => {
+            let closure = workspace.closure(package);
+            closure.and_then(|closure| Ok(Narrowing::Cargo(closure, globs(also)?)))
         }
-        (config::Inputs::Cargo(package), Some(workspace)) => {
-            let closure = workspace.closure(package).with_context(failed).exit(Exit::Usage)?;
-            Ok(Narrowing::Cargo(closure))
-        }
-        (config::Inputs::Go(package), _) => {
-            Ok(Narrowing::Go(sources.closure(package).with_context(failed).exit(Exit::Usage)?))
+        (config::Inputs::Go { package, also }, _) => {
+            let closure = sources.closure(package);
+            closure.and_then(|closure| Ok(Narrowing::Go(closure, globs(also)?)))
         }
         _ => Ok(Narrowing::None),
-    }
+    };
+    let failed = || format!("failed to narrow the inputs of `{}`", spec.name);
+    narrowing.with_context(failed).exit(Exit::Usage)
+}
+
+fn globs(list: &[String]) -> Result<Rules> {
+    Rules::from_patterns(list.iter().map(String::as_str)).map_err(|errors| {
+        let errors = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+        anyhow!(errors.join("; "))
+    })
 }
 
 /// The digests of all chosen files: from the index as far as it vouches for them, else read.
 fn hashed(
     tree: &mut Tree,
-    chosen: &[Contents],
+    chosen: &[Chosen],
     known: &index::Index,
     file: &Path,
     scan: SystemTime,
 ) -> Result<Vec<Option<Digest>>> {
     let mut digests = known.digests(tree);
     let mut wanted = vec![false; tree.nodes.len()];
-    for at in chosen.iter().flat_map(|contents| &contents.nodes) {
+    for at in chosen.iter().flat_map(|chosen| &chosen.contents.nodes) {
         wanted[*at as usize] = true;
     }
     if index::complete(tree, &mut digests, &wanted)? > 0 {
@@ -285,7 +339,7 @@ fn hashed(
 fn inputs_digests(
     tree: &Tree,
     digests: &[Option<Digest>],
-    chosen: &[Contents],
+    chosen: &[&Contents],
     hashed: bool,
 ) -> Vec<Option<Digest>> {
     use rayon::prelude::*;

@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, anyhow};
 use rayon::prelude::*;
 
+use super::contents::Widening;
 use super::dockerfile::glob::Glob;
 use super::tree::{Kind, Tree, as_path};
 use modules::{Found, Modules};
@@ -36,8 +37,8 @@ use modules::{Found, Modules};
 pub(super) struct Closure {
     /// By node of the tree.
     pub chosen: Vec<bool>,
-    /// Why it is more than the packages reached, a sentence each.
-    pub widened: Vec<String>,
+    /// Why it is more than the packages reached.
+    pub widened: Vec<Widening>,
 }
 
 /// The Go sources of a context; each is read at most once, whatever number of images need it.
@@ -170,8 +171,9 @@ impl Closure {
             folder => format!("the whole {what} `{}`", as_path(folder).display()),
         };
         let reason = format!("{whole}: {reason}");
-        if !self.widened.contains(&reason) {
-            self.widened.push(reason);
+        let widening = Widening { reason, whole: folder.is_empty() };
+        if !self.widened.contains(&widening) {
+            self.widened.push(widening);
         }
     }
 }

@@ -6,21 +6,23 @@
 //! mtime may even be older than that of a file seen earlier), so a digest is only put in when both
 //! times lie clearly before the scan ([`MARGIN`]). Git calls this the racy rule.
 //!
-//! The file is a header (form, device, context root), the entries sorted by path, and a SHA-256 of
-//! all that. Anything wrong with it means "no index": then everything is hashed, and the answer is
-//! the same.
+//! The file is a header (form, device, context root, number of entries), one record of [`RECORD`] bytes
+//! an entry, their paths one after the other, both sorted by path, and a SHA-256 of all that. Nothing
+//! is parsed: a record is found by its number, so a tree is looked up in pieces, side by side.
+//! Anything wrong with the file means "no index": then everything is hashed, and the answer is the same.
 
 use std::io::Write as _;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
+use rayon::prelude::*;
 
 use super::digest::{Digest, Records};
-use super::tree::{Kind, Stat, Tree, as_path};
+use super::moved;
+use super::tree::{Kind, Node, Stat, Tree, as_path};
 
-const FORM: &[u8] = b"xtask-index-1\n";
+const FORM: &[u8] = b"xtask-index-2\n";
 
 /// How much older than the scan a file must be for its stat to vouch for it: the coarsest
 /// time stamps in use (FAT, some network file systems) are two seconds apart.
@@ -34,29 +36,86 @@ pub(super) fn file(folder: &Path, root: &Path) -> PathBuf {
     folder.join(&records.finish().to_string()[..16])
 }
 
+/// A record: where the path ends among the paths, the stat, the digest.
+const RECORD: usize = 4 + STAT + 32;
+
+/// The bytes of a stat: inode, size, mtime, ctime, mode.
+const STAT: usize = 36;
+
+/// How many nodes are looked up in one go.
+const PIECE: usize = 2_048;
+
 /// The entries of an index that was found whole and of its place.
 #[derive(Default)]
 pub(super) struct Index {
     bytes: Vec<u8>,
-    entries: Range<usize>,
+    /// Where the records begin, and how many there are; behind them the paths.
+    start: usize,
+    count: usize,
 }
 
 /// Reads the index of the context at `root`; an empty one if there is none or it is damaged. (Apart
 /// from [`Index::digests`] so that it can be read while the walk runs.)
 pub(super) fn read(file: &Path, root: &Path) -> Index {
     let Ok(bytes) = fs_err::read(file) else { return Index::default() };
-    match checked(&bytes, &header(root)) {
-        Some(entries) => Index { bytes, entries },
-        None => Index::default(),
-    }
+    checked(bytes, &header(root)).unwrap_or_default()
 }
 
 impl Index {
     /// Digests by node of `tree`, as far as the index vouches for them.
     pub(super) fn digests(&self, tree: &Tree) -> Vec<Option<Digest>> {
         let mut digests = vec![None; tree.nodes.len()];
-        merge(&self.bytes[self.entries.clone()], tree, &mut digests);
+        let pieces = tree.nodes.par_chunks(PIECE).zip(digests.par_chunks_mut(PIECE));
+        pieces.for_each(|(nodes, digests)| self.fill(nodes, digests));
         digests
+    }
+
+    /// Walks records and nodes side by side: both are sorted by path.
+    fn fill(&self, nodes: &[Node], digests: &mut [Option<Digest>]) {
+        let Some(first) = nodes.first() else { return };
+        let mut at = self.first_from(&first.path);
+        for (node, digest) in nodes.iter().zip(digests).filter(|(node, _)| node.kind == Kind::File)
+        {
+            while at < self.count && self.path(at) < &*node.path {
+                at += 1;
+            }
+            if at < self.count && self.path(at) == &*node.path {
+                *digest = self.vouched(at, &node.stat);
+            }
+        }
+    }
+
+    /// The number of the first record whose path is not before `path`.
+    fn first_from(&self, path: &[u8]) -> usize {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.path(middle) < path {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    fn vouched(&self, at: usize, stat: &Stat) -> Option<Digest> {
+        let (seen, digest) = self.record(at)[4..].split_first_chunk::<STAT>()?;
+        (*seen == as_bytes(stat)).then_some(Digest(*digest.first_chunk()?))
+    }
+
+    fn record(&self, at: usize) -> &[u8] {
+        &self.bytes[self.start + at * RECORD..][..RECORD]
+    }
+
+    fn path(&self, at: usize) -> &[u8] {
+        let paths = &self.bytes[self.start + self.count * RECORD..];
+        let start = if at == 0 { 0 } else { self.path_end(at - 1) };
+        paths.get(start..self.path_end(at)).unwrap_or_default()
+    }
+
+    fn path_end(&self, at: usize) -> usize {
+        self.record(at).first_chunk().map_or(0, |end| u32::from_le_bytes(*end) as usize)
     }
 }
 
@@ -67,17 +126,20 @@ pub(super) fn store(
     digests: &[Option<Digest>],
     scan: SystemTime,
 ) -> Result<()> {
-    let mut bytes = header(&tree.root);
     let newest = newest_trusted(scan);
+    let old = |node: &Node| node.stat.mtime < newest && node.stat.ctime < newest;
+    let (mut records, mut paths, mut count) = (Vec::new(), Vec::new(), 0_u32);
     for (node, digest) in tree.nodes.iter().zip(digests) {
-        if let Some(digest) = digest
-            && node.kind == Kind::File
-            && node.stat.mtime < newest
-            && node.stat.ctime < newest
-        {
-            put(&mut bytes, &node.path, &node.stat, digest);
-        }
+        let Some(digest) = digest.filter(|_| node.kind == Kind::File && old(node)) else {
+            continue;
+        };
+        paths.extend_from_slice(&node.path);
+        records.extend_from_slice(&u32::try_from(paths.len())?.to_le_bytes());
+        records.extend_from_slice(&as_bytes(&node.stat));
+        records.extend_from_slice(&digest.0);
+        count += 1;
     }
+    let mut bytes = [header(&tree.root), count.to_le_bytes().to_vec(), records, paths].concat();
     let check = Digest::of(&bytes);
     bytes.extend_from_slice(&check.0);
     write_atomically(file, &bytes)
@@ -113,57 +175,27 @@ fn header(root: &Path) -> Vec<u8> {
     bytes
 }
 
-/// Where the entries are in an index that is whole and ours.
-fn checked(bytes: &[u8], header: &[u8]) -> Option<Range<usize>> {
+/// An index that is whole and of its place.
+fn checked(mut bytes: Vec<u8>, header: &[u8]) -> Option<Index> {
     let (rest, check) = bytes.split_last_chunk::<32>()?;
-    (rest.starts_with(header) && Digest::of(rest).0 == *check).then_some(header.len()..rest.len())
-}
-
-fn put(bytes: &mut Vec<u8>, path: &[u8], stat: &Stat, digest: &Digest) {
-    bytes.extend_from_slice(&u32::try_from(path.len()).unwrap_or(u32::MAX).to_le_bytes());
-    bytes.extend_from_slice(path);
-    for number in [stat.inode, stat.size] {
-        bytes.extend_from_slice(&number.to_le_bytes());
+    let (count, entries) = rest.strip_prefix(header)?.split_first_chunk()?;
+    let count = u32::from_le_bytes(*count) as usize;
+    if Digest::of(rest).0 != *check || entries.len() / RECORD < count {
+        return None;
     }
-    for time in [stat.mtime, stat.ctime] {
-        bytes.extend_from_slice(&time.to_le_bytes());
-    }
-    bytes.extend_from_slice(&stat.mode.to_le_bytes());
-    bytes.extend_from_slice(&digest.0);
+    let (start, end) = (rest.len() - entries.len(), rest.len());
+    bytes.truncate(end);
+    Some(Index { bytes, start, count })
 }
 
-/// Walks entries and nodes side by side: both are sorted by path.
-fn merge(mut entries: &[u8], tree: &Tree, digests: &mut [Option<Digest>]) {
-    let mut at = 0;
-    while let Some((path, stat, digest)) = take(&mut entries) {
-        while tree.nodes.get(at).is_some_and(|node| *node.path < *path) {
-            at += 1;
-        }
-        let Some(node) = tree.nodes.get(at) else { return };
-        if *node.path == *path && node.kind == Kind::File && node.stat == stat {
-            digests[at] = Some(digest);
-        }
-    }
-}
-
-fn take<'a>(bytes: &mut &'a [u8]) -> Option<(&'a [u8], Stat, Digest)> {
-    let length = u32::from_le_bytes(chunk(bytes)?) as usize;
-    let (path, rest) = bytes.split_at_checked(length)?;
-    *bytes = rest;
-    let stat = Stat {
-        inode: u64::from_le_bytes(chunk(bytes)?),
-        size: u64::from_le_bytes(chunk(bytes)?),
-        mtime: i64::from_le_bytes(chunk(bytes)?),
-        ctime: i64::from_le_bytes(chunk(bytes)?),
-        mode: u32::from_le_bytes(chunk(bytes)?),
-    };
-    Some((path, stat, Digest(chunk(bytes)?)))
-}
-
-fn chunk<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (chunk, rest) = bytes.split_first_chunk::<N>()?;
-    *bytes = rest;
-    Some(*chunk)
+fn as_bytes(stat: &Stat) -> [u8; STAT] {
+    let mut bytes = [0; STAT];
+    bytes[..8].copy_from_slice(&stat.inode.to_le_bytes());
+    bytes[8..16].copy_from_slice(&stat.size.to_le_bytes());
+    bytes[16..24].copy_from_slice(&stat.mtime.to_le_bytes());
+    bytes[24..32].copy_from_slice(&stat.ctime.to_le_bytes());
+    bytes[32..].copy_from_slice(&stat.mode.to_le_bytes());
+    bytes
 }
 
 /// Hashes the files at `wanted` that have no digest yet. A file that changed since the walk keeps the
@@ -173,7 +205,6 @@ pub(super) fn complete(
     digests: &mut [Option<Digest>],
     wanted: &[bool],
 ) -> Result<usize> {
-    use rayon::prelude::*;
     let root = tree.root.clone();
     tree.nodes
         .par_iter_mut()
@@ -183,7 +214,7 @@ pub(super) fn complete(
             if !*wanted || digest.is_some() || node.kind != Kind::File {
                 return Ok(0);
             }
-            let mut file = fs_err::File::open(root.join(as_path(&node.path)))?;
+            let mut file = moved::open(&root.join(as_path(&node.path)))?;
             let before = Stat::of(&file.metadata()?);
             let (found, size) = super::digest::hash(&mut file)?;
             if before != node.stat || Stat::of(&file.metadata()?) != before {
@@ -282,6 +313,18 @@ mod tests {
             fs_err::write(&file, &good[..at]).unwrap();
             assert!(load(&file, &tree).iter().all(Option::is_none), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn a_file_gone_since_the_walk_asks_for_another_look() {
+        let (folder, _, _) = indexed(long_after());
+        let root = folder.path().join("context");
+        let mut tree = tree(&root);
+        fs_err::remove_file(root.join("b")).unwrap();
+        let mut digests = vec![None; tree.nodes.len()];
+        let wanted = vec![true; tree.nodes.len()];
+        let error = complete(&mut tree, &mut digests, &wanted).unwrap_err();
+        assert!(moved::is_moved(&error), "{error:#}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod ignore; //     which paths the ignore file leaves
 mod index; //          digests that need not be taken again
 pub mod junk; //       what is hardly ever wanted
 mod key; //            what a key is made of
+mod moved; //          a context that changes meanwhile
 pub mod record; //     what an image was last built from
 mod stage; //          the folder an engine is given
 mod tree; //           a context as it was found
@@ -26,12 +27,13 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use contents::Contents;
-pub use contents::Entry;
+pub use contents::{Entry, Widening};
 pub use digest::Digest;
 use dockerfile::{Reading, Role};
-pub use gather::{Opened, Spec, gather, open};
+pub use gather::{Bases, Opened, Spec, gather, open};
 use ignore::Rules;
 pub use key::{Key, Parts};
+pub use moved::{is_moved, until_at_rest};
 use record::Record;
 use tree::Tree;
 
@@ -43,7 +45,7 @@ pub enum LeftOut {
 }
 
 /// What one image is sent, hashed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Context {
     pub spec: Spec,
     /// The Dockerfile as it was read: the engine is given these bytes.
@@ -52,7 +54,7 @@ pub struct Context {
     tree: Arc<Tree>,
     digests: Arc<Vec<Option<Digest>>>,
     contents: Contents,
-    widened: Vec<String>,
+    widened: Vec<Widening>,
     inputs: Option<Digest>,
     rules: Digest,
 }
@@ -92,9 +94,14 @@ impl Context {
         self.reading.as_ref().filter(|_| !narrowed)?.whole_context()
     }
 
-    /// Why `inputs` leave more than was asked for, a sentence each.
-    pub fn widened(&self) -> &[String] {
+    /// Why `inputs` leave more than was asked for.
+    pub fn widened(&self) -> &[Widening] {
         &self.widened
+    }
+
+    /// Whether nothing narrows what is sent, be it for the Dockerfile or for `inputs` not understood.
+    pub fn is_whole(&self) -> bool {
+        self.whole().is_some() || self.widened.iter().any(|widening| widening.whole)
     }
 
     /// Whether `inputs` or `exclude` leave out a path that is there; none if anything at or below
@@ -145,7 +152,7 @@ impl Context {
         parts
     }
 
-    /// Copies what is sent to `folder`.
+    /// Copies what is sent to `folder`. If a file is there no longer ([`is_moved`]), the context is to be gathered anew.
     pub fn stage(&self, folder: &Path, held: &BTreeMap<String, String>) -> Result<Staged> {
         let (inputs, files) = stage::stage(&self.contents, &self.tree, folder)?;
         Ok(Staged { parts: self.parts_of(Some(inputs), held), files })

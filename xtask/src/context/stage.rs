@@ -2,7 +2,7 @@
 //!
 //! What is hashed is what is sent. Files get mode 0644 or 0755, folders 0755, owner and times are
 //! those of the copy. If a file is no longer what the plan saw, the digest of what was copied
-//! counts, and the caller takes the key again.
+//! counts, and the caller takes the key again. If it is there no longer, nothing is staged ([`super::moved`]).
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -11,8 +11,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::contents::{Contents, Entry, record};
-use super::digest::{self, Digest, Records};
+use super::contents::{self, Contents, Entry};
+use super::digest::{self, Digest};
+use super::moved;
 use super::record::line;
 use super::tree::{Kind, Tree, as_path};
 
@@ -25,15 +26,12 @@ pub(super) fn stage(
 ) -> Result<(Digest, BTreeMap<String, String>)> {
     let failed = || format!("failed to stage a context in `{}`", folder.display());
     make_folder(folder).with_context(failed)?;
-    let mut records = Records::new("inputs");
-    let mut files = BTreeMap::new();
-    for entry in contents.entries(tree) {
-        let content =
-            put(&entry, tree, &folder.join(as_path(entry.path()))).with_context(failed)?;
-        record(&mut records, &entry, content.as_ref());
-        files.extend([line(&entry, content.as_ref())]);
-    }
-    Ok((records.finish(), files))
+    let entries: Vec<Entry> = contents.entries(tree).collect();
+    let copied = entries.iter().map(|entry| put(entry, tree, &folder.join(as_path(entry.path()))));
+    let copied: Vec<Option<Digest>> = copied.collect::<Result<_>>().with_context(failed)?;
+    let lines = entries.iter().zip(&copied).map(|(entry, content)| line(entry, content.as_ref()));
+    let files = lines.collect();
+    Ok((contents::digest(&entries, &copied), files))
 }
 
 fn put(entry: &Entry, tree: &Tree, to: &Path) -> Result<Option<Digest>> {
@@ -48,7 +46,7 @@ fn put(entry: &Entry, tree: &Tree, to: &Path) -> Result<Option<Digest>> {
         Entry::Found { node, .. } => match &node.kind {
             Kind::File => {
                 let mode = if node.stat.executable() { 0o755 } else { 0o644 };
-                let mut from = fs_err::File::open(tree.absolute(node))?;
+                let mut from = moved::open(&tree.absolute(node))?;
                 let (digest, _) = digest::copy(&mut from, &mut create(to, mode)?)?;
                 Ok(Some(digest))
             }

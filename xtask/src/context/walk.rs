@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use rayon::prelude::*;
 
 use super::ignore::{Rules, State};
+use super::moved;
 use super::tree::{Kind, MAX_VIEWS, Node, Stat, Tree, Views, as_path};
 
 /// What one view leaves out: a path is kept if no set of rules ignores it.
@@ -69,7 +70,8 @@ impl Walk<'_> {
     fn folder(&self, folder: &Folder) -> Result<Found> {
         let mut nodes = Vec::new();
         let mut below = Vec::new();
-        for entry in fs_err::read_dir(self.root.join(as_path(&folder.path)))? {
+        let place = self.root.join(as_path(&folder.path));
+        for entry in moved::read_dir(&place)? {
             let entry = entry?;
             let path = join(&folder.path, entry.file_name().as_bytes());
             let Ok(file_type) = entry.file_type() else { continue };

@@ -157,7 +157,9 @@ impl Engine {
     fn check_bases(&self, order: &Order, facts: &Facts) -> Result<(), BuildError> {
         let references: Vec<String> = order.bases.keys().cloned().collect();
         let now = self.look_up(Some(facts), &[], &references).map_err(BuildError::Environment)?;
-        let moved = |(base, id): &(&String, &Option<String>)| now.bases.get(*base) != id.as_ref();
+        let moved = |(base, id): &(&String, &Option<String>)| {
+            now.bases.get(*base).map(|held| &held.id) != id.as_ref()
+        };
         match order.bases.iter().find(moved) {
             Some((base, _)) => Err(BuildError::BaseMoved { base: base.clone() }),
             None => Ok(()),

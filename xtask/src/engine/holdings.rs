@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::exit::{Exit, WithExit as _};
 use crate::process::{Ending, Stream};
@@ -23,14 +23,35 @@ pub struct Held {
     pub labels: BTreeMap<String, String>,
     /// Bytes of its layers, those in common with other images counted too.
     pub size: u64,
+    /// None if the engine was asked and does not say all of it.
+    pub inherited: Option<Inherited>,
+}
+
+/// What an image hands to those built on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    pub env: Vec<(String, String)>,
+    pub onbuild: Vec<String>,
+}
+
+impl Inherited {
+    /// From an image's configuration: `NAME=VALUE`, and instructions as they were written.
+    pub(super) fn new(env: Option<Vec<String>>, onbuild: Vec<String>) -> Self {
+        let pair = |pair: String| match pair.split_once('=') {
+            Some((name, value)) => (name.to_owned(), value.to_owned()),
+            None => (pair, String::new()),
+        };
+        let env = env.unwrap_or_default().into_iter().map(pair).collect();
+        Self { env, onbuild }
+    }
 }
 
 /// What is there of what was asked for; what is missing is not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holdings {
     pub tags: BTreeMap<String, Held>,
-    /// Base reference, as written in a Dockerfile → id.
-    pub bases: BTreeMap<String, String>,
+    /// By reference, as written in a Dockerfile.
+    pub bases: BTreeMap<String, Held>,
 }
 
 /// As `image inspect` prints it.
@@ -53,6 +74,16 @@ struct Inspected {
 struct InspectedConfig {
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    env: Option<Vec<String>>,
+    /// docker says `null` for none; podman never speaks of it.
+    #[serde(default, deserialize_with = "said")]
+    on_build: Option<Vec<String>>,
+}
+
+/// A list that is there, be it `null`.
+fn said<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>>, D::Error> {
+    Option::deserialize(value).map(|list| Some(Option::unwrap_or_default(list)))
 }
 
 impl Engine {
@@ -86,7 +117,7 @@ impl Engine {
         }
         for base in bases {
             if let Some(held) = found.get(base.as_str()) {
-                holdings.bases.insert(base.clone(), held.id.clone());
+                holdings.bases.insert(base.clone(), held.clone());
             }
         }
         Ok(holdings)
@@ -158,11 +189,14 @@ impl Engine {
 
 impl Inspected {
     fn held(&self) -> Held {
-        let labels = self.config.as_ref().and_then(|config| config.labels.clone());
+        let config = self.config.as_ref();
+        let inherited = config
+            .and_then(|config| Some(Inherited::new(config.env.clone(), config.on_build.clone()?)));
         Held {
             id: self.id.trim_start_matches("sha256:").to_owned(),
-            labels: labels.unwrap_or_default(),
+            labels: config.and_then(|config| config.labels.clone()).unwrap_or_default(),
             size: self.size,
+            inherited,
         }
     }
 
@@ -202,4 +236,27 @@ fn only_missing(complaints: &[String]) -> bool {
     let mut errors = complaints.iter().filter(|line| line.contains("error")).peekable();
     errors.peek().is_some()
         && errors.all(|line| line.contains("image not known") || line.contains("no such image"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_handed_down_is_known_only_where_all_of_it_is_told() {
+        let of = |config: &str| {
+            let text = format!("{{\"Id\": \"sha256:x\", \"Config\": {config}}}");
+            serde_json::from_str::<Inspected>(&text).unwrap().held().inherited
+        };
+        let known = |env: &[(&str, &str)], onbuild: &[&str]| {
+            let env = env.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            let onbuild = onbuild.iter().map(|text| (*text).to_owned());
+            Some(Inherited { env: env.collect(), onbuild: onbuild.collect() })
+        };
+        let docker = r#"{"Env": ["A=1=2", "B="], "OnBuild": ["COPY a /a"]}"#;
+        assert_eq!(of(docker), known(&[("A", "1=2"), ("B", "")], &["COPY a /a"]));
+        assert_eq!(of(r#"{"Env": null, "OnBuild": null}"#), known(&[], &[]));
+        assert_eq!(of(r#"{"Env": ["A=1"]}"#), None, "as podman answers");
+        assert_eq!(of("null"), None);
+    }
 }

@@ -42,7 +42,7 @@ pub use build::{BuildError, Built};
 pub use bundle::{Bundle, List, Packed};
 pub use command::Order;
 pub use facts::Facts;
-pub use holdings::{Held, Holdings};
+pub use holdings::{Held, Holdings, Inherited};
 pub use leftovers::Swept;
 
 /// The longest an engine may take over a question.

@@ -2,7 +2,8 @@
 //!
 //! `DRIVER-images/images.json` lists ids and names; it is replaced atomically, so it is always whole. An
 //! image's configuration lies beside it under its own digest, `DRIVER-images/ID/=BASE64("sha256:ID")`. It is the thing
-//! the id is the SHA-256 of: hashed again here, the image proves itself, and its labels are read from nothing else.
+//! the id is the SHA-256 of: hashed again here, the image proves itself, and its labels, ENV and ONBUILD are read from
+//! nothing else.
 //! Whatever is not as described is left to the engine to answer.
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
+use super::holdings::Inherited;
 use super::reference::Reference;
 use super::{Facts, Held};
 
@@ -43,6 +45,10 @@ struct Config {
 struct Settings {
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    env: Option<Vec<String>>,
+    #[serde(default)]
+    on_build: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -173,13 +179,14 @@ fn held(images: &Path, layers: &Path, entries: &[Entry], id: &str) -> Option<Hel
     if !entry.layer.is_empty() && !layers.join(&entry.layer).is_dir() {
         return None;
     }
-    let config: Config = serde_json::from_slice(&config).ok()?;
+    let Config { config: settings } = serde_json::from_slice(&config).ok()?;
     let manifest: Manifest =
         serde_json::from_slice(&fs_err::read(folder.join("manifest")).ok()?).ok()?;
     Some(Held {
         id: id.to_owned(),
-        labels: config.config.labels.unwrap_or_default(),
+        labels: settings.labels.unwrap_or_default(),
         size: manifest.layers.iter().map(|layer| layer.size).sum(),
+        inherited: Some(Inherited::new(settings.env, settings.on_build.unwrap_or_default())),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Bringing images up to date: fetching bases, and one build from its stage to its record.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use super::cache::Cache;
 use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
 use super::{Run, Workspace, missing};
-use crate::context::{Context, Key, record};
+use crate::context::{self, Context, Key, Staged, record};
 use crate::engine::{BuildError, Built, Order, learn};
 use crate::event::{Event, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
@@ -181,17 +182,17 @@ fn kill(error: &anyhow::Error) -> Option<(Option<u64>, &str)> {
 }
 
 fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(Ready, Built)> {
-    let Common { workspace, run, survey, .. } = common;
+    let Common { workspace, run, .. } = common;
     let name = &one.image.name;
     let stage = Stage(run.paths.stage(name));
-    let staged = one.context.stage(&stage.0, &survey.bases).exit(Exit::Environment)?;
+    let (context, staged) = staged(common, one, &stage)?;
     let key = staged.parts.key();
     if key != one.planned.key {
         run.events.note(format!("{name}: files changed since the plan; its key is now {key}"));
     }
     let dockerfile = stage.0.with_extension("Dockerfile");
-    fs_err::write(&dockerfile, &one.context.dockerfile)?;
-    let (files, sent) = one.context.size();
+    fs_err::write(&dockerfile, &context.dockerfile)?;
+    let (files, sent) = context.size();
     let [key_label, image_label] = proof(name, key);
     let inputs = format!("{files} files, {sent} bytes");
     let labels = [key_label, image_label, ("dev.xtask.inputs".to_owned(), inputs)];
@@ -218,7 +219,7 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
     let built = workspace
         .engine
         .build(&order, &run.events)
-        .map_err(|error| named(&one.context, &stage.0, error))?;
+        .map_err(|error| named(&context, &stage.0, error))?;
     if built.repeated_without_cache {
         run.events
             .note(format!("{name}: the engine's cache served an older image; built without it"));
@@ -227,13 +228,33 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
         let subject = survey::subject(workspace, &one.image, &staged.parts);
         learn::record(&workspace.paths.memory(), &subject, peak)?;
     }
-    record::write(&workspace.paths.record(name), &one.context.record(staged, built.seconds))?;
+    record::write(&workspace.paths.record(name), &context.record(staged, built.seconds))?;
     Ok((Ready { tag, id: built.id.clone(), origin: Origin::Built }, built))
 }
 
 /// The labels by which an image proves that it is the one of that key.
 pub(super) fn proof(name: &str, key: Key) -> [(String, String); 2] {
     [(KEY_LABEL.to_owned(), key.to_string()), ("dev.xtask.image".to_owned(), name.to_owned())]
+}
+
+/// Stages what the plan saw; where a file of that is there no longer, what is there now.
+fn staged<'a>(
+    common: Common<'a>,
+    one: &'a Surveyed,
+    stage: &Stage,
+) -> Result<(Cow<'a, Context>, Staged)> {
+    let Common { workspace, survey, .. } = common;
+    let ids = survey.base_ids();
+    let mut context = Cow::Borrowed(&one.context);
+    let staged = context::until_at_rest(|| {
+        let staged = context.stage(&stage.0, &ids);
+        if staged.as_ref().is_err_and(context::is_moved) {
+            fs_err::remove_dir_all(&stage.0)?;
+            context = Cow::Owned(survey.again(workspace, &one.image)?);
+        }
+        staged
+    });
+    Ok((context, staged.exit(Exit::Environment)?))
 }
 
 fn named(context: &Context, stage: &Path, error: BuildError) -> anyhow::Error {

@@ -126,7 +126,7 @@ fn choose<'a>(
         let told = told(&one.planned);
         match bundle.image(name) {
             _ if one.planned.action == Action::Skip => plan.push(told),
-            Some((image, _)) if is_wanted(one, image, &survey.bases) => {
+            Some((image, _)) if is_wanted(one, image, &survey.base_ids()) => {
                 let (key, tag) = (image.key.clone(), image.tag.clone());
                 let reasons = vec!["in the bundle".to_owned()];
                 plan.push(PlannedImage { key, tag, action: "load", reasons, ..told });

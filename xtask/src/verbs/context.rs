@@ -22,7 +22,7 @@ pub(super) fn run(session: &Session, args: &cli::Context) -> Result<Exit> {
     } else {
         super::survey::named(session.config()?, &args.images)?.iter().map(Spec::from).collect()
     };
-    let contexts = context::gather(context::open(&specs)?, None)?;
+    let contexts = context::gather(context::open(&specs)?, None, context::Bases::new)?;
     if args.check {
         return check::check(session.config()?, session.format, &contexts);
     }
@@ -128,7 +128,7 @@ fn as_json(context: &Context) -> Image<'_> {
         name: &context.spec.name,
         files,
         bytes,
-        whole_context: context.whole().is_some(),
+        whole_context: context.is_whole(),
         entries: context.entries().map(entry).collect(),
         bases: context.bases().collect(),
     }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::config::Inputs;
 use crate::context::{Context, LeftOut};
 
 /// What a line says, in any case, when a file or package is missing.
@@ -28,16 +29,14 @@ pub(super) fn hint(context: &Context, stage: &Path, tail: &[String]) -> Option<S
     let tail: Vec<String> = tail.iter().map(|line| line.replace(&stage, "")).collect();
     let left_out = |path: &str| context.left_out(path);
     let (path, why) = first_left_out(&tail, &left_out)?;
-    Some(match why {
-        LeftOut::Inputs => {
-            format!(
-                "hint: widen `inputs` of image `{image}`: `{path}` is in the context but not sent"
-            )
+    let mend = match (why, &context.spec.inputs) {
+        (LeftOut::Exclude, _) => format!("narrow `exclude` of image `{image}`"),
+        (LeftOut::Inputs, Inputs::Cargo { .. } | Inputs::Go { .. }) => {
+            format!("add `also = [\"{path}\"]` to `inputs` of image `{image}`")
         }
-        LeftOut::Exclude => format!(
-            "hint: narrow `exclude` of image `{image}`: `{path}` is in the context but not sent"
-        ),
-    })
+        (LeftOut::Inputs, _) => format!("widen `inputs` of image `{image}`"),
+    };
+    Some(format!("hint: {mend}: `{path}` is in the context but not sent"))
 }
 
 /// The first path the log misses that is left out, and by what.

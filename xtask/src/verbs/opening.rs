@@ -21,14 +21,8 @@ pub(super) fn open(workspace: &Workspace, run: &Run, survey: &Survey) -> Result<
         let what = "images in podman's store are half-written, so that `podman images` fails";
         run.events.warn(what, Some(hint));
     }
-    let bases: Vec<String> = survey.bases.keys().cloned().collect();
-    let held = workspace.engine.look_up(Some(&facts), &bases, &[])?;
-    let made_here: Vec<&str> = held
-        .tags
-        .iter()
-        .filter(|(_, held)| held.labels.contains_key(STAND_IN))
-        .map(|(base, _)| base.as_str())
-        .collect();
+    let made_here = survey.bases.iter().filter(|(_, held)| held.labels.contains_key(STAND_IN));
+    let made_here: Vec<&str> = made_here.map(|(base, _)| base.as_str()).collect();
     if !made_here.is_empty() {
         run.events.note(format!("made on this machine, not upstream's: {}", made_here.join(", ")));
     }

@@ -94,7 +94,7 @@ fn records(config: &Config, indices: &Path) -> BTreeMap<String, Record> {
 
 fn gather(images: &[Image], indices: &Path) -> Result<Vec<Context>> {
     let specs: Vec<Spec> = images.iter().map(Spec::from).collect();
-    context::gather(context::open(&specs)?, Some(indices))
+    context::gather(context::open(&specs)?, Some(indices), context::Bases::new)
 }
 
 /// What an image would be built from now, but for what git ignores.

@@ -7,21 +7,37 @@
 use std::collections::BTreeMap;
 use std::thread;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::Workspace;
 use crate::config::{Config, Image};
+use crate::context::dockerfile::BaseConfig;
 use crate::context::record::{self, Record};
 use crate::context::{self, Context, Opened, Parts, Spec};
-use crate::engine::{Held, Holdings, learn};
+use crate::engine::{Held, Holdings, Inherited, learn};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::{self, KEY_LABEL, Known, Now, Planned};
 
 /// What is known of some images, and what would be done about them.
 pub(super) struct Survey {
     pub(super) images: Vec<Surveyed>,
+    /// The base images the engine holds, by reference.
+    pub(super) bases: BTreeMap<String, Held>,
+}
+
+impl Survey {
     /// Ids of the base images the engine holds, by reference.
-    pub(super) bases: BTreeMap<String, String>,
+    pub(super) fn base_ids(&self) -> BTreeMap<String, String> {
+        ids(&self.bases)
+    }
+
+    /// An image's context as it is now.
+    pub(super) fn again(&self, workspace: &Workspace, image: &Image) -> Result<Context> {
+        let opened = context::open(&[Spec::from(image)])?;
+        let bases = || inherited(&self.bases);
+        let mut contexts = context::gather(opened, Some(&workspace.paths.indices()), bases)?;
+        contexts.pop().ok_or_else(|| anyhow!("failed to gather the context of `{}`", image.name))
+    }
 }
 
 /// One image of a survey.
@@ -47,16 +63,16 @@ pub(super) fn survey(workspace: &Workspace, names: &[String], forced: bool) -> R
         .zip(&records)
         .filter_map(|(image, record)| last_tag(image, record.as_ref()?))
         .collect();
-    let (contexts, holdings) = thread::scope(|scope| {
-        let asked = scope.spawn(|| ask(workspace, &tags, &bases));
-        let contexts = context::gather(opened, Some(&workspace.paths.indices()));
-        (contexts, asked.join())
-    });
-    let contexts = contexts?;
-    let mut holdings = holdings.map_err(|_| anyhow!("the engine's thread panicked"))??;
+    let (contexts, mut holdings) = look(workspace, opened, &tags, &bases)?;
+    let triggered = contexts.iter().flat_map(Context::bases).map(str::to_owned);
+    let triggered: Vec<String> = triggered.filter(|base| !bases.contains(base)).collect();
+    if !triggered.is_empty() {
+        holdings.bases.extend(ask(workspace, &[], &triggered)?.bases);
+    }
+    let ids = ids(&holdings.bases);
     let parts = contexts.iter().zip(&records);
     let parts: Vec<Parts> =
-        parts.map(|(one, last)| parts_of(one, last.as_ref(), &holdings)).collect();
+        parts.map(|(one, last)| parts_of(one, last.as_ref(), &ids, &holdings.tags)).collect();
     let keyed = images.iter().zip(&parts).map(|(image, parts)| parts.key().tag(&image.name));
     let others: Vec<String> = keyed.filter(|tag| !tags.contains(tag)).collect();
     if !others.is_empty() {
@@ -71,6 +87,44 @@ pub(super) fn survey(workspace: &Workspace, names: &[String], forced: bool) -> R
         Surveyed { image, context, parts, held, planned }
     });
     Ok(Survey { images: images.collect(), bases: holdings.bases })
+}
+
+/// Walks while the engine is asked; what it says of the bases is needed when the walk is over.
+fn look(
+    workspace: &Workspace,
+    opened: Vec<Opened>,
+    tags: &[String],
+    bases: &[String],
+) -> Result<(Vec<Context>, Holdings)> {
+    if opened.is_empty() {
+        return Ok((Vec::new(), Holdings::default()));
+    }
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| ask(workspace, tags, bases));
+        let mut answer = None;
+        let contexts = context::gather(opened, Some(&workspace.paths.indices()), || {
+            match answer.insert(asked.join()) {
+                Ok(Ok(holdings)) => inherited(&holdings.bases),
+                // The survey fails in a moment; what is chosen until then is of no use.
+                _ => context::Bases::new(),
+            }
+        })?;
+        let answer = answer.context("failed to wait for the engine's answer")?;
+        Ok((contexts, answer.map_err(|_| anyhow!("the engine's thread panicked"))??))
+    })
+}
+
+fn ids(bases: &BTreeMap<String, Held>) -> BTreeMap<String, String> {
+    bases.iter().map(|(name, held)| (name.clone(), held.id.clone())).collect()
+}
+
+/// What the bases hand to the stages built on them, as far as the engine says.
+fn inherited(bases: &BTreeMap<String, Held>) -> context::Bases {
+    let config = |held: &Held| {
+        let Inherited { env, onbuild } = held.inherited.clone()?;
+        Some(BaseConfig { env, onbuild })
+    };
+    bases.iter().filter_map(|(name, held)| Some((name.clone(), config(held)?))).collect()
 }
 
 /// The images called `names`, all if there are none; an unknown name is a fault of usage.
@@ -92,14 +146,19 @@ pub(super) fn named(config: &Config, names: &[String]) -> Result<Vec<Image>> {
 /// The parts of an image's key. A base that the engine does not hold (the image came in a bundle, or the
 /// base was removed) is taken for that of the last build, if that makes the very key that the image under
 /// its tag carries: then nothing it was built from is known to be another.
-fn parts_of(context: &Context, record: Option<&Record>, holdings: &Holdings) -> Parts {
-    let parts = context.parts(&holdings.bases);
+fn parts_of(
+    context: &Context,
+    record: Option<&Record>,
+    bases: &BTreeMap<String, String>,
+    tags: &BTreeMap<String, Held>,
+) -> Parts {
+    let parts = context.parts(bases);
     let Some(record) = record.filter(|_| parts.bases.values().any(Option::is_none)) else {
         return parts;
     };
-    let as_last = context.parts(&with_bases(&holdings.bases, record));
+    let as_last = context.parts(&with_bases(bases, record));
     let key = as_last.key();
-    let held = holdings.tags.get(&key.tag(&context.spec.name));
+    let held = tags.get(&key.tag(&context.spec.name));
     let carried = held.and_then(|held| held.labels.get(KEY_LABEL));
     if carried == Some(&key.to_string()) { as_last } else { parts }
 }

@@ -73,7 +73,7 @@ fn closure(tree: &Tree, package: &str) -> (BTreeSet<String>, Vec<String>) {
     let nodes = tree.nodes.iter().zip(closure.chosen);
     let files = nodes.filter(|(node, chosen)| *chosen && node.kind != Kind::Dir);
     let files = files.map(|(node, _)| String::from_utf8(node.path.to_vec()).unwrap());
-    (files.collect(), closure.widened)
+    (files.collect(), closure.widened.into_iter().map(|one| one.reason).collect())
 }
 
 /// The files `go list` finds for a package, relative to `root`; none without Go.

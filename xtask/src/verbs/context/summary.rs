@@ -20,7 +20,7 @@ pub(super) fn summary(context: &Context) -> String {
     if let Some((reason, line)) = context.whole() {
         lines.push(format!("  the whole context is sent: {reason} (line {line})"));
     }
-    lines.extend(context.widened().iter().map(|reason| format!("  sent: {reason}")));
+    lines.extend(context.widened().iter().map(|one| format!("  sent: {}", one.reason)));
     section(&mut lines, "largest paths", &largest(context.entries()));
     section(&mut lines, "largest folders", &folders(context).lines(ui::rich()));
     section(&mut lines, "suggestions", &suggestions(context));
