@@ -24,6 +24,10 @@ plan *args:
 check:
     cargo xtask context --check
 
+# Registries, ports, pull policies, contexts and scripts are as they should be
+lint *args:
+    cargo xtask lint {{args}}
+
 # What this machine lacks
 doctor *args:
     cargo xtask doctor {{args}}

@@ -53,7 +53,9 @@ pub enum EngineName {
 pub enum Format {
     Human,
     Json,
-    /// `plan` only: lines for `GITHUB_OUTPUT`
+    /// `lint` only: for code scanning
+    Sarif,
+    /// `plan`: lines for `GITHUB_OUTPUT`; `lint`: annotations of a job
     Github,
 }
 
@@ -72,6 +74,7 @@ pub enum Verb {
     Why(Why),
     Context(Context),
     Cluster(Cluster),
+    Lint(Lint),
     Doctor(Doctor),
     Test(Test),
     Completions(Completions),
@@ -269,6 +272,20 @@ pub enum ClusterAction {
     /// Say what is there
     Status,
 }
+
+/// Hold the repository to rules: registries, ports, pull policies, contexts, scripts
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask lint                     exit 1 if there is a finding
+  cargo xtask lint --format sarif      for code scanning
+  cargo xtask lint --format github     annotations of a job
+
+An exception needs a reason, in xtask.toml:
+  [[lint.allow]]
+  rule = \"no-cache\"
+  path = \"ci/weekly.sh\"
+  reason = \"finds base images that moved\"")]
+pub struct Lint {}
 
 /// Check everything a run needs; each fault with the one command that mends it
 #[derive(Args, Debug)]

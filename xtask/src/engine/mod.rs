@@ -33,7 +33,6 @@ pub mod ledger;
 mod leftovers;
 pub mod machine;
 pub mod oom;
-mod reference;
 pub mod registry;
 mod store;
 mod watch;

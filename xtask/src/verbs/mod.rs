@@ -10,6 +10,7 @@ mod e2e;
 mod forecast;
 mod images;
 mod layout;
+mod lint;
 mod matrix;
 mod memory;
 mod missing;
@@ -87,8 +88,15 @@ impl Run {
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
     let session = Session::of(&cli.global);
-    if session.github && !matches!(cli.verb, Verb::Plan(_)) {
-        return Err(anyhow!("`--format github` is a form of `plan` only")).exit(Exit::Usage);
+    let form = cli.global.format;
+    let known = match form {
+        cli::Format::Human | cli::Format::Json => true,
+        cli::Format::Github => matches!(cli.verb, Verb::Plan(_) | Verb::Lint(_)),
+        cli::Format::Sarif => matches!(cli.verb, Verb::Lint(_)),
+    };
+    if !known {
+        let message = "`--format github` is a form of `plan` and `lint` only, `sarif` of `lint`";
+        return Err(anyhow!(message)).exit(Exit::Usage);
     }
     match cli.verb {
         Verb::E2e(args) => e2e::run(&session, &args),
@@ -97,6 +105,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Why(args) => why::run(&session, &args),
         Verb::Context(args) => context::run(&session, &args),
         Verb::Cluster(args) => cluster::run(&session, &args),
+        Verb::Lint(cli::Lint {}) => lint::run(&session, form),
         Verb::Doctor(args) => doctor::run(&session, args.fix),
         Verb::Test(args) => test::run(&session, &args),
         Verb::Completions(args) => completions(args.shell),
@@ -125,8 +134,8 @@ impl Session {
             cli::EngineName::Docker => EngineName::Docker,
         });
         let format = match global.format {
-            cli::Format::Human | cli::Format::Github => Format::Human,
             cli::Format::Json => Format::Json,
+            cli::Format::Human | cli::Format::Sarif | cli::Format::Github => Format::Human,
         };
         let config_file = global.config.clone();
         let github = global.format == cli::Format::Github;
