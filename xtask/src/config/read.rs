@@ -24,6 +24,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
         &suite::Known { images: &keys(&images), clusters: &clusters, ports: &ports, steps: &steps },
     );
     let cache = remote::cache(&mut outermost);
+    let telemetry = remote::telemetry(&mut outermost);
     outermost.end();
     if !document.is_sound() {
         return Err(document.into_faults());
@@ -39,6 +40,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
         ports,
         suites,
         cache,
+        telemetry,
     })
 }
 
