@@ -70,6 +70,8 @@ pub struct Config {
     pub suites: BTreeMap<String, Suite>,
     /// None: images are built here or not at all.
     pub cache: Option<Cache>,
+    /// Where traces of runs are sent; none: nowhere.
+    pub telemetry: Option<Otlp>,
 }
 
 impl Config {
@@ -136,6 +138,15 @@ pub struct Cache {
     pub answer: Duration,
     /// How long one image may take to come or go.
     pub transfer: Duration,
+}
+
+/// `[telemetry] otlp`: the collector that traces are sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Otlp {
+    /// `http://HOST:PORT[/PATH]`
+    Endpoint(String),
+    /// What the standard's own variable names, if it is set.
+    Environment,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,13 +25,26 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
         &suite::Known { images: &keys(&images), clusters: &clusters, ports: &ports, steps: &steps },
     );
     let cache = remote::cache(&mut outermost);
+    let telemetry = remote::telemetry(&mut outermost);
     outermost.end();
     if !document.is_sound() {
         return Err(document.into_faults());
     }
     let root = document.root;
     let file = file.to_path_buf();
-    Ok(Config { file, root, engine, images, policy, allow, clusters, ports, suites, cache })
+    Ok(Config {
+        file,
+        root,
+        engine,
+        images,
+        policy,
+        allow,
+        clusters,
+        ports,
+        suites,
+        cache,
+        telemetry,
+    })
 }
 
 fn keys<V>(map: &BTreeMap<String, V>) -> Vec<&str> {

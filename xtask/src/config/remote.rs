@@ -1,10 +1,10 @@
-//! What a run may reach outside its machine: `[cache]`. Without the section it reaches nothing.
+//! What a run may reach outside its machine: `[cache]`, `[telemetry]`. Without a section it does not.
 //!
 //! Credentials never stand in the file: the engine has its own (`podman login`).
 
 use super::document::At;
 use super::table::Table;
-use super::{Cache, CacheMode, defaults};
+use super::{Cache, CacheMode, Otlp, defaults};
 
 /// `[cache]`; none without a `registry`.
 pub(super) fn cache(outermost: &mut Table<'_>) -> Option<Cache> {
@@ -19,6 +19,28 @@ pub(super) fn cache(outermost: &mut Table<'_>) -> Option<Cache> {
     table.end();
     let registry = registry?.value.to_owned();
     Some(Cache { registry, mode, insecure, answer, transfer })
+}
+
+/// `[telemetry]`; none without `otlp`.
+pub(super) fn telemetry(outermost: &mut Table<'_>) -> Option<Otlp> {
+    let mut table = outermost.table("telemetry", "telemetry".to_owned())?;
+    let otlp = table.string("otlp");
+    let hint = match otlp.as_ref().map(|otlp| otlp.value) {
+        Some("environment") | None => None,
+        Some(url) if url.starts_with("http://") && url.len() > 7 && !url.contains('@') => None,
+        Some(url) if url.starts_with("https://") => {
+            Some("a collector on this machine can pass it on over TLS: `http://localhost:4318`")
+        }
+        Some(_) => Some("write it like \"http://localhost:4318\", or \"environment\""),
+    };
+    if let (Some(otlp), Some(hint)) = (&otlp, hint) {
+        table.fault(&otlp.place, "`otlp` is not the address of a collector", Some(hint.to_owned()));
+    }
+    table.end();
+    otlp.map(|otlp| match otlp.value {
+        "environment" => Otlp::Environment,
+        endpoint => Otlp::Endpoint(endpoint.to_owned()),
+    })
 }
 
 /// `HOST[:PORT][/PATH]`, so that no engine takes the host for a part of a path.

@@ -352,6 +352,26 @@ fn single_faults_of_the_cache() {
 }
 
 #[test]
+fn single_faults_of_the_telemetry() {
+    assert_faults(
+        "[telemetry]\notlp = ",
+        &[
+            (
+                "'localhost:4318'",
+                "xtask.toml:2: telemetry: `otlp` is not the address of a collector",
+            ),
+            ("'https://host.example'", "can pass it on over TLS"),
+            ("'http://me:secret@host.example'", "write it like"),
+        ],
+    );
+    let otlp = |text: &str| read(text).unwrap().telemetry;
+    assert_eq!(otlp("[telemetry]"), None);
+    assert_eq!(otlp("[telemetry]\notlp = 'environment'"), Some(Otlp::Environment));
+    let endpoint = "http://localhost:4318".to_owned();
+    assert_eq!(otlp("[telemetry]\notlp = 'http://localhost:4318'"), Some(Otlp::Endpoint(endpoint)));
+}
+
+#[test]
 fn single_faults_of_a_step() {
     assert_faults(
         "[clusters.c]\n[suites.s]\ncluster = 'c'\n[[suites.s.steps]]\n",

@@ -340,7 +340,7 @@ fn load_name(images: &[String]) -> String {
 pub(super) mod tests {
     use super::*;
 
-    const RUN: &str = r#"{"event":"note","text":"hello","at":"2026-11-21T12:00:00.200Z"}
+    pub(in crate::report) const RUN: &str = r#"{"event":"note","text":"hello","at":"2026-11-21T12:00:00.200Z"}
 {"event":"plan","images":[{"name":"api","key":"12","tag":"t","action":"build","reasons":["no image"]}],"steps":["db"],"budget":"b","budget_bytes":4000,"suite":"shop","machine":{"engine":"podman","cpus":2,"memory":8000},"nodes":[{"name":"cluster","kind":"cluster","needs":[]},{"name":"build api","kind":"build","needs":[],"seconds":9.5},{"name":"load api","kind":"load","needs":["cluster","build api"]},{"name":"db","kind":"step","needs":["cluster"]},{"name":"test","kind":"test","needs":["db","load api"]}],"at":"2026-11-21T12:00:00.300Z"}
 {"event":"step-waiting","step":"build api","waiting_for":"memory","at":"2026-11-21T12:00:00.300Z"}
 {"event":"build-started","image":"api","tag":"t","reasons":[],"memory":900,"at":"2026-11-21T12:00:01.000Z"}

@@ -18,10 +18,11 @@ mod opening;
 mod plan;
 mod since;
 mod survey;
+mod telemetry;
 mod test;
 mod why;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
@@ -53,6 +54,8 @@ struct Session {
     github: bool,
     verbosity: Verbosity,
     config: OnceCell<Config>,
+    /// Those that were begun.
+    runs: RefCell<Vec<RunPaths>>,
 }
 
 /// What verbs about images and suites work on.
@@ -98,7 +101,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         let message = "`--format github` is a form of `plan` and `lint` only, `sarif` of `lint`";
         return Err(anyhow!(message)).exit(Exit::Usage);
     }
-    match cli.verb {
+    let exit = match cli.verb {
         Verb::E2e(args) => e2e::run(&session, &args),
         Verb::Images(args) => images::run(&session, &args),
         Verb::Plan(args) => plan::run(&session, &args),
@@ -109,7 +112,9 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Doctor(args) => doctor::run(&session, args.fix),
         Verb::Test(args) => test::run(&session, &args),
         Verb::Completions(args) => completions(args.shell),
-    }
+    };
+    telemetry::send(&session, &session.runs.borrow());
+    exit
 }
 
 /// What a shell has to know to complete our command line.
@@ -139,7 +144,15 @@ impl Session {
         };
         let config_file = global.config.clone();
         let github = global.format == cli::Format::Github;
-        Self { config_file, engine, format, github, verbosity, config: OnceCell::new() }
+        Self {
+            config_file,
+            engine,
+            format,
+            github,
+            verbosity,
+            config: OnceCell::new(),
+            runs: RefCell::default(),
+        }
     }
 
     /// The configuration; read when first asked for, since `context --dir` does without.
@@ -163,6 +176,7 @@ impl Session {
         // One of them is about to be this run's.
         report::prune(&paths.runs(), report::KEPT - 1);
         let paths = RunPaths::new(paths, run_id());
+        self.runs.borrow_mut().push(paths.clone());
         let recorder: Box<dyn Sink> = Box::new(Recorder::new(&paths.events())?);
         let shown = match self.format {
             Format::Human => ui::people(self.verbosity),
