@@ -31,6 +31,9 @@ pub enum Event {
         seconds: f64,
         peak_memory: Option<u64>,
         error: Option<String>,
+        /// Where a failed one stopped, if its log tells.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        at: Option<Place>,
     },
     /// The shared cache has the image, and it is on its way here.
     FetchStarted { image: String, from: String },
@@ -77,6 +80,15 @@ pub enum Event {
 
 /// Between two [`Event::BuildMemory`] of a build.
 pub const MEMORY_PACE: Duration = Duration::from_secs(2);
+
+/// A place in a file of the workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    pub file: String,
+    /// Counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+}
 
 /// What a run is going to do, with what, and where.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -26,6 +26,7 @@ mod cgroup;
 mod command;
 mod content;
 mod facts;
+mod garbage;
 mod holdings;
 mod kernel_log;
 pub mod learn;
@@ -41,6 +42,7 @@ pub use build::{BuildError, Built};
 pub use bundle::{Bundle, List, Packed};
 pub use command::Order;
 pub use facts::Facts;
+pub use garbage::{Kept, Old, garbage};
 pub use holdings::{Held, Holdings, Inherited};
 pub use leftovers::Swept;
 
