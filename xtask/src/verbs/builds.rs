@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow};
 use super::cache::Cache;
 use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
-use super::{Run, Workspace, failing, missing};
+use super::{Run, Workspace, failing, missing, once};
 use crate::context::{self, Context, Key, Staged, record};
 use crate::engine::{BuildError, Built, Order, learn};
 use crate::event::{Event, Place, PlannedImage, seconds};
@@ -33,7 +33,7 @@ pub(super) struct Ready {
 /// Where an image has come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// It was here before the run.
+    /// It was here before the run, or another run has made it meanwhile.
     Kept,
     /// From the shared cache.
     Fetched,
@@ -125,7 +125,12 @@ pub(super) fn make(common: Common, one: &Surveyed, permit: &Permit) -> Result<Ma
 
 /// Builds one image: stages what is sent, has it built, remembers from what.
 fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
-    let Common { run, .. } = common;
+    let Common { workspace, run, .. } = common;
+    let turn = once::turn(workspace, one, &run.events)?;
+    if let Some(ready) = once::made_meanwhile(workspace, one, &turn)? {
+        run.events.note(format!("{}: another run has built it meanwhile", one.image.name));
+        return Ok(Made::Ready(ready));
+    }
     let started = Instant::now();
     run.events.emit(Event::BuildStarted {
         image: one.image.name.clone(),

@@ -16,6 +16,7 @@ mod lint;
 mod matrix;
 mod memory;
 mod missing;
+mod once;
 mod opening;
 mod plan;
 mod since;
