@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -99,9 +100,15 @@ fn free_port() -> u16 {
 /// Images of names of their own, and checkouts that build them; the images are removed when dropped.
 struct Team {
     images: Vec<String>,
+    /// As the engine calls them.
+    tags: Vec<String>,
     port: u16,
     settings: String,
+    /// podman fails at one build if images are removed under it too often: one test at a time.
+    _alone: MutexGuard<'static, ()>,
 }
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Team {
     /// None only where the environment says that there is no engine.
@@ -112,7 +119,13 @@ impl Team {
         }
         let team = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let images = (0..images).map(|number| format!("xtask-registry-{team}-{number}")).collect();
-        Some(Self { images, port, settings: settings.to_owned() })
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = settings.to_owned();
+        let mut team = Self { images, tags: Vec::new(), port, settings, _alone };
+        let plan = team.checkout().plan();
+        let planned = plan["images"].as_array().unwrap().iter();
+        team.tags = planned.map(|image| image["tag"].as_str().unwrap().to_owned()).collect();
+        Some(team)
     }
 
     /// A checkout of its own path with nothing remembered.
@@ -138,12 +151,16 @@ impl Team {
         format!("127.0.0.1:{}/team/{tag}", self.port)
     }
 
-    /// Takes the images out of the engine.
+    /// Takes the images out of the engine. (Not by listing them: that fails while others remove theirs.)
     fn forget(&self) {
-        for image in &self.images {
-            let names = podman(&["images", "--quiet", &format!("localhost/{image}")]);
-            for id in names.lines() {
-                podman(&["rmi", "--force", id]);
+        for tag in &self.tags {
+            let podman = |args: &[&str]| {
+                Command::new("podman").args(args).arg(tag).output().unwrap().status.success()
+            };
+            let started = Instant::now();
+            while podman(&["image", "exists"]) {
+                podman(&["rmi", "--force"]);
+                assert!(started.elapsed() < PATIENCE, "`{tag}` stays");
             }
         }
     }
@@ -212,8 +229,11 @@ fn a_second_checkout_builds_nothing() {
     // What is asked for by force is built, and nothing is left under the registry's name.
     let forced = images(&case, &["--force", &team.images[0]], None);
     assert_eq!(forced.counts(), [1, 0, 1, 0]);
-    let left = podman(&["images", "--quiet", &format!("127.0.0.1:{}/team/*", registry.port)]);
-    assert_eq!(left, "");
+    for tag in &team.tags {
+        let reference = team.reference(tag.strip_prefix("localhost/").unwrap());
+        let there = Command::new("podman").args(["image", "exists", &reference]).status().unwrap();
+        assert_eq!(there.code(), Some(1), "{reference}");
+    }
     // The second checkout knows what its images were made from, though it built none of them.
     case.write(&format!("{}/content", team.images[1]), "another");
     let (action, reasons) = case.decision(&team.images[1]);
@@ -240,7 +260,7 @@ fn another_image_under_the_tag_is_refused_and_built() {
     let Some(team) = Team::of(1, registry.port, READ_WRITE) else { return };
     let case = team.checkout();
     let plan = case.plan();
-    let tag = plan["images"][0]["tag"].as_str().unwrap().replace("localhost/", "");
+    let tag = team.tags[0].replace("localhost/", "");
     let key = format!("dev.xtask.key={}", plan["images"][0]["key"].as_str().unwrap());
     let image = format!("dev.xtask.image={}", team.images[0]);
     let other_key = format!("dev.xtask.key={}", "0".repeat(64));
@@ -271,11 +291,11 @@ fn another_images_layers_under_the_right_configuration_are_refused() {
     let case = team.checkout();
     images(&case, &[], None);
     team.forget();
-    let tags = case.plan()["images"].as_array().unwrap().clone();
-    let tags = tags.iter().map(|image| image["tag"].as_str().unwrap().replace("localhost/", ""));
-    let places: Vec<(String, String)> = tags
-        .map(|tag| tag.split_once(':').map(|(name, key)| (name.into(), key.into())).unwrap())
-        .collect();
+    let place = |tag: &String| {
+        let (name, key) = tag.strip_prefix("localhost/").unwrap().split_once(':').unwrap();
+        (name.to_owned(), key.to_owned())
+    };
+    let places: Vec<(String, String)> = team.tags.iter().map(place).collect();
     let manifest = |(name, key): &(String, String)| {
         let link = format!("repositories/team/{name}/_manifests/tags/{key}/current/link");
         let digest = fs_err::read_to_string(registry.data().join(link)).unwrap();
