@@ -119,9 +119,9 @@ impl Team {
         }
         let team = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let images = (0..images).map(|number| format!("xtask-registry-{team}-{number}")).collect();
-        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let settings = settings.to_owned();
-        let mut team = Self { images, tags: Vec::new(), port, settings, _alone };
+        let mut team = Self { images, tags: Vec::new(), port, settings, _alone: alone };
         let plan = team.checkout().plan();
         let planned = plan["images"].as_array().unwrap().iter();
         team.tags = planned.map(|image| image["tag"].as_str().unwrap().to_owned()).collect();
