@@ -149,6 +149,16 @@ pub struct Build {
     /// Ask the registries for newer base images
     #[arg(long)]
     pub pull: bool,
+    /// What the run may do with the registry of [cache] [default: as the configuration says]
+    #[arg(long, value_name = "MODE", env = "XTASK_CACHE")]
+    pub cache: Option<CacheMode>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum CacheMode {
+    Off,
+    ReadOnly,
+    ReadWrite,
 }
 
 /// Bring images up to date

@@ -35,6 +35,14 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         at: Option<Place>,
     },
+    /// The shared cache has the image, and it is on its way here.
+    FetchStarted { image: String, from: String },
+    /// It is here and has proved itself; or it is not, and the image is built.
+    FetchFinished { image: String, ok: bool, seconds: f64 },
+    /// A built image is on its way to the shared cache.
+    PushStarted { image: String, to: String },
+    /// It is there; or it is not, which is no failure of the run.
+    PushFinished { image: String, ok: bool, seconds: f64 },
     /// Images are being copied to a cluster's nodes.
     LoadStarted { images: Vec<String>, nodes: Vec<String>, bytes: Option<u64> },
     /// Bytes of the load stream so far.
@@ -133,6 +141,7 @@ pub enum Kind {
     Load,
     Step,
     Test,
+    Push,
 }
 
 /// One image of [`Event::Plan`].
@@ -151,6 +160,10 @@ pub struct Summary {
     pub ok: bool,
     pub built: usize,
     pub skipped: usize,
+    /// Taken from the shared cache instead of being built.
+    pub fetched: usize,
+    /// Put into the shared cache.
+    pub pushed: usize,
     pub loaded: usize,
     pub passed: u64,
     pub failed: u64,

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, EngineName, Reuse};
+use super::{CacheMode, Engine, EngineName, Reuse};
 
 pub(super) const ENGINE: Engine =
     Engine { name: EngineName::Auto, reserve: bytesize::GIB, trust_host_ca: true, jobs: None };
@@ -30,3 +30,9 @@ pub(super) const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 pub(super) const TEST_TIMEOUT: Duration = Duration::from_mins(10);
 
 pub(super) const HTTP_STATUS: u16 = 200;
+
+/// What others will run is put where they find it only if the file says so.
+pub(super) const CACHE_MODE: CacheMode = CacheMode::ReadOnly;
+/// podman tries three times, a second apart, before it says that nobody answers.
+pub(super) const CACHE_ANSWER: Duration = Duration::from_secs(10);
+pub(super) const CACHE_TRANSFER: Duration = Duration::from_mins(5);

@@ -16,6 +16,7 @@ mod lint;
 mod near;
 mod port;
 mod read;
+mod remote;
 mod shared;
 mod suite;
 mod table;
@@ -67,6 +68,10 @@ pub struct Config {
     pub clusters: BTreeMap<String, Cluster>,
     pub ports: Vec<Port>,
     pub suites: BTreeMap<String, Suite>,
+    /// None: images are built here or not at all.
+    pub cache: Option<Cache>,
+    /// Where traces of runs are sent; none: nowhere.
+    pub telemetry: Option<Otlp>,
 }
 
 impl Config {
@@ -119,6 +124,36 @@ pub enum EngineName {
     Auto,
     Podman,
     Docker,
+}
+
+/// `[cache]`: the registry in which images are shared.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// `HOST[:PORT][/PATH]`, which images' names are put below.
+    pub registry: String,
+    pub mode: CacheMode,
+    /// It speaks plain HTTP, or TLS that nothing vouches for.
+    pub insecure: bool,
+    /// How long it may take to say whether it has an image.
+    pub answer: Duration,
+    /// How long one image may take to come or go.
+    pub transfer: Duration,
+}
+
+/// `[telemetry] otlp`: the collector that traces are sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Otlp {
+    /// `http://HOST:PORT[/PATH]`
+    Endpoint(String),
+    /// What the standard's own variable names, if it is set.
+    Environment,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMode {
+    ReadOnly,
+    /// What was built is put there.
+    ReadWrite,
 }
 
 /// `[images.NAME]`, with `[images.defaults]` worked in.

@@ -7,7 +7,7 @@ use super::document::Document;
 use super::fault::Faults;
 use super::table::Table;
 use super::{Config, Engine, EngineName, Policy};
-use super::{cluster, defaults, image, lint, port, shared, suite};
+use super::{cluster, defaults, image, lint, port, remote, shared, suite};
 
 /// Reads and checks a whole text; `file` names it in messages, and its folder is where paths start.
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
@@ -24,13 +24,27 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
         &mut outermost,
         &suite::Known { images: &keys(&images), clusters: &clusters, ports: &ports, steps: &steps },
     );
+    let cache = remote::cache(&mut outermost);
+    let telemetry = remote::telemetry(&mut outermost);
     outermost.end();
     if !document.is_sound() {
         return Err(document.into_faults());
     }
     let root = document.root;
     let file = file.to_path_buf();
-    Ok(Config { file, root, engine, images, policy, allow, clusters, ports, suites })
+    Ok(Config {
+        file,
+        root,
+        engine,
+        images,
+        policy,
+        allow,
+        clusters,
+        ports,
+        suites,
+        cache,
+        telemetry,
+    })
 }
 
 fn keys<V>(map: &BTreeMap<String, V>) -> Vec<&str> {

@@ -330,6 +330,48 @@ fn single_faults_of_a_suite() {
 }
 
 #[test]
+fn single_faults_of_the_cache() {
+    assert_faults(
+        "[cache]\nregistry = ",
+        &[
+            ("'https://host.example/x'", "leave out the scheme"),
+            ("'me:secret@host.example/x'", "credentials are the engine's"),
+            ("'team/x'", "xtask.toml:2: cache: `registry` is not one\nhint: write it like"),
+            ("'Host.example'", "write it like"),
+            ("'host.example:x/y'", "write it like"),
+            ("'host.example/a/'", "write it like"),
+            ("'localhost'\nmode = 'read'", "`mode` cannot be `read`"),
+        ],
+    );
+    let cache = |text: &str| read(text).unwrap().cache;
+    assert!(cache("").is_none() && cache("[cache]\nmode = 'read-write'").is_none());
+    assert_eq!(
+        cache("[cache]\nregistry = 'localhost:5000/a/b'").unwrap().mode,
+        CacheMode::ReadOnly
+    );
+}
+
+#[test]
+fn single_faults_of_the_telemetry() {
+    assert_faults(
+        "[telemetry]\notlp = ",
+        &[
+            (
+                "'localhost:4318'",
+                "xtask.toml:2: telemetry: `otlp` is not the address of a collector",
+            ),
+            ("'https://host.example'", "can pass it on over TLS"),
+            ("'http://me:secret@host.example'", "write it like"),
+        ],
+    );
+    let otlp = |text: &str| read(text).unwrap().telemetry;
+    assert_eq!(otlp("[telemetry]"), None);
+    assert_eq!(otlp("[telemetry]\notlp = 'environment'"), Some(Otlp::Environment));
+    let endpoint = "http://localhost:4318".to_owned();
+    assert_eq!(otlp("[telemetry]\notlp = 'http://localhost:4318'"), Some(Otlp::Endpoint(endpoint)));
+}
+
+#[test]
 fn single_faults_of_a_step() {
     assert_faults(
         "[clusters.c]\n[suites.s]\ncluster = 'c'\n[[suites.s.steps]]\n",

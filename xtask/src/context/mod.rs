@@ -164,8 +164,19 @@ impl Context {
             key: staged.parts.key().to_string(),
             parts: staged.parts,
             ignore: self.rules.to_string(),
-            seconds,
+            seconds: Some(seconds),
             files: staged.files,
+        }
+    }
+
+    /// What is to be remembered of an image that came from elsewhere, `last` being how long a build took here.
+    pub fn record_of(&self, parts: &Parts, last: Option<f64>) -> Record {
+        Record {
+            key: parts.key().to_string(),
+            parts: parts.clone(),
+            ignore: self.ignore(),
+            seconds: last,
+            files: self.files(),
         }
     }
 

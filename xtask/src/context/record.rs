@@ -18,8 +18,8 @@ pub struct Record {
     pub parts: Parts,
     /// Digest of the ignore rules and `exclude` patterns.
     pub ignore: String,
-    /// How long the build took.
-    pub seconds: f64,
+    /// How long the build took; none if it was never built here.
+    pub seconds: Option<f64>,
     /// By path: kind and digest or link target, as in the key.
     pub files: BTreeMap<String, String>,
 }

@@ -237,7 +237,7 @@ impl Engine {
         held.map_err(BuildError::Environment)?.tags.remove(&id).ok_or_else(missing)
     }
 
-    fn tag(&self, id: &str, tag: &str) -> anyhow::Result<()> {
+    pub(super) fn tag(&self, id: &str, tag: &str) -> anyhow::Result<()> {
         let told = self.tool().args(["tag", id, tag]).limit(ANSWER).run();
         told.with_context(|| format!("failed to tag image {id} as `{tag}`"))?;
         Ok(())

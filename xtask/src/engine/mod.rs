@@ -24,6 +24,7 @@ mod build;
 mod bundle;
 mod cgroup;
 mod command;
+mod content;
 mod facts;
 mod forget;
 mod garbage;
@@ -34,6 +35,7 @@ pub mod ledger;
 mod leftovers;
 pub mod machine;
 pub mod oom;
+pub mod registry;
 mod store;
 mod watch;
 

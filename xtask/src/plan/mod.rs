@@ -108,7 +108,7 @@ pub fn decide(known: &Known) -> Planned {
         memory: known.memory_learned.unwrap_or(known.memory_configured),
         memory_configured: known.memory_configured,
         memory_learned: known.memory_learned,
-        seconds: known.record.map(|record| record.seconds),
+        seconds: known.record.and_then(|record| record.seconds),
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::stop::{self, Urgency};
-use super::{Ending, Failure, Output, TAIL, Tool};
+use super::{Answer, Ending, Failure, Output, TAIL, Tool};
 
 /// A stream of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Child {
     open_streams: usize,
     log: Option<File>,
     tail: VecDeque<String>,
+    /// What it has yet to print.
+    awaited: Option<Answer>,
     reaped: bool,
     _signals: SignalGuard,
 }
@@ -147,6 +149,7 @@ impl Child {
             open_streams,
             log,
             tail: VecDeque::new(),
+            awaited: tool.answer,
             reaped: false,
             _signals: signals,
         };
@@ -222,6 +225,7 @@ impl Child {
             ended_at.map(|at| at + DRAIN),
             ousting.map(|ousting| ousting.kill_at),
             self.tool.limit.filter(|_| ousting.is_none()).map(|limit| self.started + limit),
+            self.awaited.filter(|_| ousting.is_none()).map(|answer| self.started + answer.within),
             self.tool.silence.filter(|_| ousting.is_none()).map(|limit| last_line + limit),
         ];
         match limits.into_iter().flatten().min() {
@@ -235,6 +239,10 @@ impl Child {
         if let Some(ousting) = ousting {
             self.kill(Signal::KILL);
             return Ousting { kill_at: Instant::now() + self.tool.grace, ..ousting };
+        }
+        let late = |answer: &Answer| self.started.elapsed() >= answer.within;
+        if let Some(answer) = self.awaited.filter(late) {
+            return self.oust(Ending::TimedOut(answer.within), self.tool.grace);
         }
         let ending = match (self.tool.silence, self.tool.limit) {
             (Some(silence), _) if last_line.elapsed() >= silence => Ending::Silent(silence),
@@ -277,7 +285,9 @@ impl Child {
         if self.tail.len() == TAIL {
             self.tail.pop_front();
         }
-        self.tail.push_back(String::from_utf8_lossy(line).into_owned());
+        let line = String::from_utf8_lossy(line).into_owned();
+        self.awaited = self.awaited.filter(|answer| !(answer.is)(&line));
+        self.tail.push_back(line);
     }
 }
 

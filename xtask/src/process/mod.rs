@@ -40,8 +40,16 @@ pub struct Tool {
     log: Option<PathBuf>,
     limit: Option<Duration>,
     silence: Option<Duration>,
+    answer: Option<Answer>,
     grace: Duration,
     despite_stop: bool,
+}
+
+/// A line that must come within a time, and how it is known.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    within: Duration,
+    is: fn(&str) -> bool,
 }
 
 #[derive(Clone, Debug)]
@@ -103,6 +111,7 @@ impl Tool {
             log: None,
             limit: None,
             silence: None,
+            answer: None,
             grace: GRACE,
             despite_stop: false,
         }
@@ -178,6 +187,13 @@ impl Tool {
     #[must_use]
     pub fn silence(mut self, silence: Duration) -> Self {
         self.silence = Some(silence);
+        self
+    }
+
+    /// The longest it may go on without a line that `is` one it was started for.
+    #[must_use]
+    pub fn answer(mut self, within: Duration, is: fn(&str) -> bool) -> Self {
+        self.answer = Some(Answer { within, is });
         self
     }
 

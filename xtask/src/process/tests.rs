@@ -44,6 +44,17 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
+fn a_child_must_print_what_it_was_started_for_in_time() {
+    let answered = |script: &str| {
+        let answer = |line: &str| line.starts_with("answer");
+        sh(script).answer(Duration::from_secs(2), answer).limit(Duration::from_mins(1)).run()
+    };
+    let failure = answered("echo other; exec sleep 600").unwrap_err();
+    assert_eq!(failure.ending, Ending::TimedOut(Duration::from_secs(2)));
+    answered("echo answer >&2; sleep 3").unwrap();
+}
+
+#[test]
 fn a_limit_ends_the_whole_group() {
     let folder = tempfile::tempdir().unwrap();
     let pid = folder.path().join("pid");

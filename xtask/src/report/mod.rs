@@ -4,6 +4,7 @@
 //! these files alone, and all of it is a value: [`Past`] the runs, [`Past::seconds`] what a piece of work
 //! is expected to take.
 
+pub mod otlp; // one run as a trace
 mod past; //     all runs that are kept, and what work took in them
 mod record; //   one run, read back
 mod recorder; // one run, written while it happens

@@ -78,6 +78,8 @@ pub struct Outcome {
     pub ok: bool,
     pub built: usize,
     pub skipped: usize,
+    pub fetched: usize,
+    pub pushed: usize,
     pub loaded: usize,
     pub passed: u64,
     pub failed: u64,
@@ -137,6 +139,16 @@ enum Line {
         seconds: f64,
         peak_memory: Option<u64>,
         error: Option<String>,
+    },
+    FetchFinished {
+        image: String,
+        ok: bool,
+        seconds: f64,
+    },
+    PushFinished {
+        image: String,
+        ok: bool,
+        seconds: f64,
     },
     LoadFinished {
         images: Vec<String>,
@@ -241,6 +253,16 @@ impl Reader {
                 self.holds(at, image, 0);
                 self.end(at, End { name, kind, action, ok, seconds, error }, peak_memory);
             }
+            // What came from the shared cache stands for the build. What did not is built after all.
+            Line::FetchFinished { image, ok: true, seconds } => {
+                let (name, kind, action) =
+                    (format!("build {image}"), Kind::Build, "fetch".to_owned());
+                self.end(at, End { name, kind, action, ok: true, seconds, error: None }, None);
+            }
+            Line::PushFinished { image, ok, seconds } => {
+                let (name, kind, action) = (format!("push {image}"), Kind::Push, String::new());
+                self.end(at, End { name, kind, action, ok, seconds, error: None }, None);
+            }
             Line::LoadFinished { images, loaded, ok, seconds } => {
                 let action = if loaded > 0 { "send" } else { "check" }.to_owned();
                 let (name, kind) = (load_name(&images), Kind::Load);
@@ -264,7 +286,7 @@ impl Reader {
                 );
             }
             Line::Summary(outcome) => self.outcome = Some(outcome),
-            Line::Other => {}
+            Line::FetchFinished { ok: false, .. } | Line::Other => {}
         }
     }
 
@@ -318,7 +340,7 @@ fn load_name(images: &[String]) -> String {
 pub(super) mod tests {
     use super::*;
 
-    const RUN: &str = r#"{"event":"note","text":"hello","at":"2026-11-21T12:00:00.200Z"}
+    pub(in crate::report) const RUN: &str = r#"{"event":"note","text":"hello","at":"2026-11-21T12:00:00.200Z"}
 {"event":"plan","images":[{"name":"api","key":"12","tag":"t","action":"build","reasons":["no image"]}],"steps":["db"],"budget":"b","budget_bytes":4000,"suite":"shop","machine":{"engine":"podman","cpus":2,"memory":8000},"nodes":[{"name":"cluster","kind":"cluster","needs":[]},{"name":"build api","kind":"build","needs":[],"seconds":9.5},{"name":"load api","kind":"load","needs":["cluster","build api"]},{"name":"db","kind":"step","needs":["cluster"]},{"name":"test","kind":"test","needs":["db","load api"]}],"at":"2026-11-21T12:00:00.300Z"}
 {"event":"step-waiting","step":"build api","waiting_for":"memory","at":"2026-11-21T12:00:00.300Z"}
 {"event":"build-started","image":"api","tag":"t","reasons":[],"memory":900,"at":"2026-11-21T12:00:01.000Z"}

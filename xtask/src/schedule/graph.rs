@@ -20,6 +20,9 @@ pub struct Node {
     pub memory: u64,
     /// Whether it counts against the cap on jobs (it computes rather than waits).
     pub is_job: bool,
+    /// Bytes of a beginning that is no job and may make the rest needless (a look into a cache); none: there is
+    /// no such beginning.
+    pub prelude: Option<u64>,
     /// How long it is expected to take, in seconds.
     pub seconds: f64,
 }

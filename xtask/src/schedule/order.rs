@@ -9,6 +9,9 @@
 //! 4. A node that does not fit lets smaller ones pass, but only so often ([`PATIENCE`]): then
 //!    nothing that weighs anything starts until it fits. So none waits for ever.
 //!
+//! A node with a prelude runs that first, with little memory and no job slot; what comes of it says whether the
+//! node itself is still to be run ([`Order::go_on`]) and then waits for its room like any other.
+//!
 //! Pure: time is whatever the caller says has ended.
 
 use super::graph::{Graph, NodeId};
@@ -29,6 +32,8 @@ pub struct Order<'a> {
     weights: Vec<u64>,
     /// Whether it is run again, and so alone.
     lone: Vec<bool>,
+    /// Whether what is run next of it is its prelude.
+    preludes: Vec<bool>,
     held: u64,
     jobs: usize,
 }
@@ -54,9 +59,17 @@ pub enum State {
 
 impl<'a> Order<'a> {
     pub fn new(graph: &'a Graph, limits: Limits) -> Self {
-        Self::ranked(graph, limits, Ranking::of(graph, limits))
+        let mut order = Self::ranked(graph, limits, Ranking::of(graph, limits));
+        for (id, node) in graph.nodes.iter().enumerate() {
+            if let Some(memory) = node.prelude {
+                order.weights[id] = memory;
+                order.preludes[id] = true;
+            }
+        }
+        order
     }
 
+    /// An order that expects every node to be run whole.
     pub(super) fn ranked(graph: &'a Graph, limits: Limits, ranking: Ranking) -> Self {
         let count = graph.nodes.len();
         Self {
@@ -67,6 +80,7 @@ impl<'a> Order<'a> {
             passed: vec![0; count],
             weights: graph.nodes.iter().map(|node| node.memory).collect(),
             lone: vec![false; count],
+            preludes: vec![false; count],
             held: 0,
             jobs: 0,
         }
@@ -96,6 +110,11 @@ impl<'a> Order<'a> {
         self.lone[node]
     }
 
+    /// Whether what is run of `node` is its prelude.
+    pub fn is_prelude(&self, node: NodeId) -> bool {
+        self.preludes[node]
+    }
+
     /// Whether nothing that weighs anything may run beside `node`.
     pub fn is_alone(&self, node: NodeId) -> bool {
         self.lone[node] || self.weights[node] > self.limits.memory
@@ -121,7 +140,7 @@ impl<'a> Order<'a> {
         }
         self.states[node] = State::Running;
         self.held += self.weights[node];
-        self.jobs += usize::from(self.graph.nodes[node].is_job);
+        self.jobs += usize::from(self.is_job(node));
     }
 
     /// A running node has ended. Whatever needs it is skipped if it failed.
@@ -139,6 +158,14 @@ impl<'a> Order<'a> {
         self.states[node] = State::Waiting;
         self.weights[node] = memory;
         self.lone[node] = true;
+    }
+
+    /// A node's prelude has ended and the rest is needed after all.
+    pub fn go_on(&mut self, node: NodeId) {
+        self.free(node);
+        self.states[node] = State::Waiting;
+        self.weights[node] = self.graph.nodes[node].memory;
+        self.preludes[node] = false;
     }
 
     /// Gives up on everything that has not started.
@@ -195,12 +222,16 @@ impl<'a> Order<'a> {
     }
 
     fn has_slot(&self, node: NodeId) -> bool {
-        !self.graph.nodes[node].is_job || self.jobs < self.limits.jobs.max(1)
+        !self.is_job(node) || self.jobs < self.limits.jobs.max(1)
     }
 
     fn free(&mut self, node: NodeId) {
         self.held -= self.weights[node];
-        self.jobs -= usize::from(self.graph.nodes[node].is_job);
+        self.jobs -= usize::from(self.is_job(node));
+    }
+
+    fn is_job(&self, node: NodeId) -> bool {
+        self.graph.nodes[node].is_job && !self.preludes[node]
     }
 
     fn skip_dependents(&mut self) {

@@ -36,6 +36,8 @@ pub enum Outcome<E> {
     Failed(E),
     /// It is to be run once more, alone, with so many bytes.
     Again(u64),
+    /// The prelude is over, and the rest is to be run.
+    GoOn,
 }
 
 /// Memory that other runs of this machine are told we hold; freed when dropped.
@@ -49,6 +51,8 @@ pub struct Permit {
     pub jobs: usize,
     /// It is run again.
     pub again: bool,
+    /// Only its prelude is to be run.
+    pub prelude: bool,
     #[expect(dead_code, reason = "held for its drop")]
     share: Option<Share>,
 }
@@ -89,7 +93,8 @@ pub fn run<E: Send>(
             let admitted = admit(graph, limits, &mut order, habit);
             for (node, share) in admitted.nodes {
                 let (memory, again) = (order.weight(node), order.is_again(node));
-                let permit = Permit { memory, jobs: order.jobs(), again, share };
+                let prelude = order.is_prelude(node);
+                let permit = Permit { memory, jobs: order.jobs(), again, prelude, share };
                 let (last, work) = (LastWord { node, outcome: None, to: send.clone() }, &work);
                 scope.spawn(move |_| last.of(work, permit));
             }
@@ -144,6 +149,7 @@ fn end<E>(order: &mut Order, errors: &mut Vec<(NodeId, E)>, node: NodeId, outcom
     match outcome {
         Outcome::Done => order.end(node, true),
         Outcome::Again(memory) => order.again(node, memory),
+        Outcome::GoOn => order.go_on(node),
         Outcome::Failed(error) => {
             order.end(node, false);
             errors.push((node, error));
@@ -299,6 +305,27 @@ mod tests {
         assert_eq!(seen.pop(), Some((0, 70, 1, true)));
         seen.sort_unstable();
         assert_eq!(seen, [(0, 20, 2, false), (1, 20, 2, false)]);
+    }
+
+    #[test]
+    fn a_prelude_runs_light_and_the_rest_only_where_it_is_needed() {
+        let mut graph = pair(60);
+        graph.nodes.iter_mut().for_each(|node| node.prelude = Some(5));
+        let seen = Mutex::new(Vec::new());
+        let both = std::sync::Barrier::new(2);
+        let work = |node, permit: &Permit| {
+            if permit.prelude {
+                both.wait();
+            }
+            seen.lock().unwrap().push((node, permit.prelude, permit.memory));
+            if permit.prelude && node == 1 { Outcome::GoOn } else { Outcome::<()>::Done }
+        };
+        let limits = Limits { memory: 100, jobs: 1 };
+        let ended = run(&graph, limits, &habit(false), work, |_, _| {}).unwrap();
+        assert_eq!(ended.states, [State::Done; 2]);
+        let mut seen = seen.into_inner().unwrap();
+        seen.sort_unstable();
+        assert_eq!(seen, [(0, true, 5), (1, false, 60), (1, true, 5)]);
     }
 
     #[test]

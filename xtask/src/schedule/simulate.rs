@@ -2,6 +2,7 @@
 
 use super::graph::{Graph, NodeId};
 use super::order::{Limits, Order};
+use super::rank::Ranking;
 
 /// When each node starts and ends, in seconds from the start of the run.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +20,7 @@ impl Timeline {
 
 /// The run as it goes if all takes what it is expected to and no other run holds memory.
 pub fn simulate(graph: &Graph, limits: Limits) -> Timeline {
-    play(graph, Order::new(graph, limits)).0
+    play(graph, Order::ranked(graph, limits, Ranking::of(graph, limits))).0
 }
 
 /// Plays `order` to its end; the second is whether every node came to run.
@@ -58,6 +59,7 @@ mod tests {
             memory,
             is_job: true,
             seconds,
+            prelude: None,
         };
         let long = graph.add(node("long", vec![], 6, 10.0));
         graph.add(node("short", vec![], 6, 4.0));

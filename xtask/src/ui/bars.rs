@@ -57,6 +57,10 @@ impl Sink for Bars {
             Event::BuildStarted { image, .. } => self.start(&format!("build {image}")),
             Event::BuildLine { image, line } => self.tell(&format!("build {image}"), line),
             Event::BuildFinished { image, .. } => self.end(&format!("build {image}")),
+            Event::FetchStarted { image, .. } => self.start(&format!("fetch {image}")),
+            Event::FetchFinished { image, .. } => self.end(&format!("fetch {image}")),
+            Event::PushStarted { image, .. } => self.start(&format!("push  {image}")),
+            Event::PushFinished { image, .. } => self.end(&format!("push  {image}")),
             Event::LoadStarted { images, .. } => self.start(&load_name(images)),
             Event::LoadProgress { images, bytes: sent } => {
                 self.tell(&load_name(images), &bytes(*sent));
@@ -71,7 +75,11 @@ impl Sink for Bars {
         }
         let started = matches!(
             event.event,
-            Event::BuildStarted { .. } | Event::StepStarted { .. } | Event::LoadStarted { .. }
+            Event::BuildStarted { .. }
+                | Event::FetchStarted { .. }
+                | Event::PushStarted { .. }
+                | Event::StepStarted { .. }
+                | Event::LoadStarted { .. }
         );
         if !started && let Some(line) = plain::line(&event.event, self.verbosity) {
             self.all.suspend(|| line.lines().for_each(super::say));

@@ -73,6 +73,12 @@ fn words(event: &Event) -> Option<String> {
             let rest = error.clone().or(peak).unwrap_or_default();
             outcome("build", image, *ok, *time, &rest)
         }
+        Event::FetchStarted { image, from } => format!("fetch {image} {DIM}from {from}{OFF}"),
+        Event::FetchFinished { image, ok, seconds: time } => {
+            outcome("fetch", image, *ok, *time, "")
+        }
+        Event::PushStarted { image, to } => format!("push  {image} {DIM}to {to}{OFF}"),
+        Event::PushFinished { image, ok, seconds: time } => outcome("push", image, *ok, *time, ""),
         Event::LoadStarted { images, nodes, .. } => {
             format!("load  {} {DIM}to {}{OFF}", names(images), some(nodes, 3))
         }
@@ -122,11 +128,13 @@ fn outcome(what: &str, name: &str, ok: bool, time: f64, rest: &str) -> String {
 }
 
 fn of_summary(summary: &Summary) -> String {
-    let Summary { ok, built, skipped, loaded, passed, failed, seconds: time } = summary;
+    let Summary { ok, built, skipped, fetched, pushed, loaded, passed, failed, seconds: time } =
+        summary;
     let (colour, word) = if *ok { (GREEN, "done") } else { (RED, "failed") };
     let mut text = format!("{colour}{BOLD}{word}{OFF} in {}: {built} built", seconds(*time));
-    let parts = [(*skipped as u64, "skipped"), (*loaded as u64, "loaded")];
-    for (number, word) in parts {
+    // Only a run with a shared cache fetches and pushes.
+    let shared = [(*fetched, "fetched"), (*pushed, "pushed")].into_iter().filter(|part| part.0 > 0);
+    for (number, word) in [(*skipped, "skipped"), (*loaded, "loaded")].into_iter().chain(shared) {
         write!(text, ", {number} {word}").ok();
     }
     if passed + failed > 0 {

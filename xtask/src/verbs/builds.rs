@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::cache::Cache;
 use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
 use super::{Run, Workspace, failing, missing, once};
-use crate::context::{self, Context, Staged, record};
+use crate::context::{self, Context, Key, Staged, record};
 use crate::engine::{BuildError, Built, Order, learn};
 use crate::event::{Event, Place, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
@@ -26,6 +27,17 @@ const FETCH: Duration = Duration::from_mins(10);
 pub(super) struct Ready {
     pub(super) tag: String,
     pub(super) id: String,
+    pub(super) origin: Origin,
+}
+
+/// Where an image has come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was here before the run, or another run has made it meanwhile.
+    Kept,
+    /// From the shared cache.
+    Fetched,
+    Built,
 }
 
 /// What the plan event says of an image.
@@ -82,10 +94,10 @@ pub(super) fn fetch_bases(
 /// What became of a build.
 pub(super) enum Made {
     Ready(Ready),
-    /// Another run has made it meanwhile.
-    Found(Ready),
     /// Killed for memory the first time: to be run once more, with so many bytes.
     Again(u64),
+    /// Not in the shared cache: to be built.
+    Missed,
 }
 
 /// What all builds of a run share.
@@ -95,15 +107,29 @@ pub(super) struct Common<'a> {
     pub(super) run: &'a Run,
     pub(super) survey: &'a Survey,
     pub(super) memory: &'a Memory,
+    /// None: there is none to be asked.
+    pub(super) cache: Option<&'a Cache>,
+}
+
+/// Brings one image up to date: looks for it in the shared cache, or builds it.
+pub(super) fn make(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
+    match common.cache {
+        Some(cache) if permit.prelude => {
+            cache.fetch(common, one).map(|ready| ready.map_or(Made::Missed, Made::Ready))
+        }
+        // Only what the cache did not have must fit.
+        Some(_) => common.memory.refuse(one).and_then(|()| build(common, one, permit)),
+        None => build(common, one, permit),
+    }
 }
 
 /// Builds one image: stages what is sent, has it built, remembers from what.
-pub(super) fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
+fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
     let Common { workspace, run, .. } = common;
     let turn = once::turn(workspace, one, &run.events)?;
     if let Some(ready) = once::made_meanwhile(workspace, one, &turn)? {
         run.events.note(format!("{}: another run has built it meanwhile", one.image.name));
-        return Ok(Made::Found(ready));
+        return Ok(Made::Ready(ready));
     }
     let started = Instant::now();
     run.events.emit(Event::BuildStarted {
@@ -184,11 +210,9 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
     let dockerfile = stage.0.with_extension("Dockerfile");
     fs_err::write(&dockerfile, &context.dockerfile)?;
     let (files, sent) = context.size();
-    let labels = [
-        (KEY_LABEL.to_owned(), key.to_string()),
-        ("dev.xtask.image".to_owned(), name.clone()),
-        ("dev.xtask.inputs".to_owned(), format!("{files} files, {sent} bytes")),
-    ];
+    let [key_label, image_label] = proof(name, key);
+    let inputs = format!("{files} files, {sent} bytes");
+    let labels = [key_label, image_label, ("dev.xtask.inputs".to_owned(), inputs)];
     let tag = key.tag(name);
     let order = Order {
         image: name,
@@ -222,7 +246,12 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
         learn::record(&workspace.paths.memory(), &subject, peak)?;
     }
     record::write(&workspace.paths.record(name), &context.record(staged, built.seconds))?;
-    Ok((Ready { tag, id: built.id.clone() }, built))
+    Ok((Ready { tag, id: built.id.clone(), origin: Origin::Built }, built))
+}
+
+/// The labels by which an image proves that it is the one of that key.
+pub(super) fn proof(name: &str, key: Key) -> [(String, String); 2] {
+    [(KEY_LABEL.to_owned(), key.to_string()), ("dev.xtask.image".to_owned(), name.to_owned())]
 }
 
 /// Stages what the plan saw; where a file of that is there no longer, what is there now.
@@ -280,7 +309,7 @@ pub(super) fn shelf(survey: &Survey) -> Shelf {
     let shelf = Shelf::default();
     for one in &survey.images {
         let id = one.held.as_ref().map(|held| held.id.clone()).unwrap_or_default();
-        shelf.put(&one.image.name, Ready { tag: one.planned.tag.clone(), id });
+        shelf.put(&one.image.name, Ready { tag: one.planned.tag.clone(), id, origin: Origin::Kept });
     }
     shelf
 }
@@ -301,6 +330,11 @@ impl Shelf {
     /// Name → tag of everything that is ready.
     pub(super) fn tags(&self) -> std::collections::BTreeMap<String, String> {
         self.lock().iter().map(|(name, ready)| (name.clone(), ready.tag.clone())).collect()
+    }
+
+    /// Images that have come from there.
+    pub(super) fn count(&self, origin: Origin) -> usize {
+        self.lock().values().filter(|ready| ready.origin == origin).count()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<String, Ready>> {

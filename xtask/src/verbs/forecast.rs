@@ -93,6 +93,7 @@ fn ways(layout: &Layout, workspace: &Workspace, coming: Coming) -> Vec<String> {
     let is_built = |node: usize| matches!(layout.work[node], Work::Build(_));
     let way = |(id, work): (usize, &Work)| match work {
         Work::Build(at) => survey.images[*at].planned.how().to_owned(),
+        Work::Push(_) => String::new(),
         Work::Cluster => if is_kept { REUSE } else { MAKE }.to_owned(),
         Work::Load(_) => {
             let sends = !is_kept || layout.graph.nodes[id].needs.iter().any(|need| is_built(*need));

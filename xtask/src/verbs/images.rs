@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::builds::{self, Common, Made, Shelf};
+use super::builds::{self, Common, Made, Origin, Shelf};
+use super::cache::Cache;
 use super::forecast::Forecast;
 use super::layout::{self, Layout, Work};
 use super::memory::{self, Memory};
@@ -16,7 +17,7 @@ use crate::event::{Event, PlannedRun, Summary, seconds};
 use crate::exit::{self, Exit};
 use crate::plan::Action;
 use crate::process::stop;
-use crate::schedule::{self, Habit, Outcome, Permit, State};
+use crate::schedule::{self, Habit, NodeId, Outcome, Permit, State};
 use crate::ui;
 
 pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
@@ -32,11 +33,16 @@ pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
         return Ok(check(&survey));
     }
     let memory = Memory::look(&workspace, args.build.jobs, None)?;
-    memory.refuse(&survey)?;
+    let cache = Cache::of(&workspace, args.build);
+    if cache.is_none() {
+        memory.refuse_all(&survey)?;
+    }
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
     super::opening::open(&workspace, &run, &survey)?;
-    let common = Common { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
+    let cache = cache.as_ref();
+    let (workspace, run, survey, memory) = (&workspace, &run, &survey, &memory);
+    let common = Common { workspace, run, survey, memory, cache };
     let (mut summary, exit) = build_all(common, args.build, started)?;
     if let Some(file) = args.bundle.as_ref().filter(|_| summary.ok) {
         bundle::write(common, &names, file)?;
@@ -81,38 +87,55 @@ fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Sum
     memory.begin(common.workspace, run, survey);
     let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
     let mut layout = Layout::of_builds(&layout::pieces(survey));
+    common.cache.inspect(|cache| cache.join(&mut layout, survey));
     Forecast::read(common.workspace, &memory.machine()).of_builds(&mut layout, survey);
     let nodes = layout.told();
     run.events.emit(Event::Plan(PlannedRun { images, nodes, ..memory.told() }));
     let shelf = Shelf::default();
     let take = |name: &str, bytes| memory.take(name, bytes);
     let habit = Habit { fail_fast: habit.fail_fast, stopped: &stop::requested, take: &take };
-    let work = |node, permit: &Permit| {
-        let Work::Build(at) = layout.work[node] else { return Outcome::Done };
-        let one = &survey.images[at];
-        match builds::build(common, one, permit) {
-            Ok(Made::Ready(ready) | Made::Found(ready)) => {
-                shelf.put(&one.image.name, ready);
-                Outcome::Done
-            }
-            Ok(Made::Again(memory)) => Outcome::Again(memory),
-            Err(error) => Outcome::Failed(error),
-        }
-    };
+    let work = |node: NodeId, permit: &Permit| do_one(common, &layout.work[node], permit, &shelf);
     let waiting = memory::tell_waiting(run, &layout.graph);
     let ended = schedule::run(&layout.graph, memory.limits, &habit, work, waiting)?;
     for (_, error) in &ended.errors {
         ui::error(error);
     }
-    let built = ended.states.iter().filter(|state| **state == State::Done).count();
-    let ok = built == layout.graph.nodes.len();
+    let ok = ended.states.iter().all(|state| *state == State::Done);
     let first = ended.errors.first().map_or(Exit::Failed, |(_, error)| exit::code(error));
+    let to_build = survey.images.iter().filter(|one| one.planned.action == Action::Build);
     let summary = Summary {
         ok,
-        built,
-        skipped: survey.images.len() - layout.graph.nodes.len(),
+        built: shelf.count(Origin::Built),
+        skipped: survey.images.len() - to_build.count(),
+        fetched: shelf.count(Origin::Fetched),
+        pushed: common.cache.map_or(0, Cache::pushed),
         seconds: seconds(started.elapsed()),
         ..Summary::default()
     };
     Ok((summary, if ok { Exit::Done } else { first }))
+}
+
+fn do_one(common: Common, work: &Work, permit: &Permit, shelf: &Shelf) -> Outcome<anyhow::Error> {
+    let done = match work {
+        Work::Build(at) => {
+            let one = &common.survey.images[*at];
+            match builds::make(common, one, permit) {
+                Ok(Made::Again(memory)) => return Outcome::Again(memory),
+                Ok(Made::Missed) => return Outcome::GoOn,
+                Ok(Made::Ready(ready)) => {
+                    shelf.put(&one.image.name, ready);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        }
+        Work::Push(at) => {
+            let name = &common.survey.images[*at].image.name;
+            let push = |ready| common.cache.map(|cache| cache.push(common, name, &ready));
+            shelf.get(name).map(push).map(drop)
+        }
+        // Only a suite has other work.
+        _ => Ok(()),
+    };
+    done.map_or_else(Outcome::Failed, |()| Outcome::Done)
 }

@@ -21,6 +21,7 @@ const BUILD_SECONDS: f64 = 60.0;
 const CLUSTER_SECONDS: f64 = 25.0;
 const LOAD_SECONDS: f64 = 3.0;
 const STEP_SECONDS: f64 = 6.0;
+const PUSH_SECONDS: f64 = 5.0;
 
 /// The graph of a run, and what each of its nodes does.
 #[derive(Debug, Default)]
@@ -37,6 +38,8 @@ pub(super) struct Layout {
 pub(super) enum Work {
     /// Index into the survey's images.
     Build(usize),
+    /// Of what was built into the shared cache. Nothing needs it.
+    Push(usize),
     Cluster,
     /// Indices into the survey's images, sent in one stream.
     Load(Vec<usize>),
@@ -165,6 +168,26 @@ impl Layout {
         phased
     }
 
+    /// Has a build begin with a prelude of so many bytes, where `prelude` says so for its image.
+    pub(super) fn look_first(&mut self, prelude: impl Fn(usize) -> Option<u64>) {
+        for (node, work) in self.graph.nodes.iter_mut().zip(&self.work) {
+            if let Work::Build(at) = work {
+                node.prelude = prelude(*at);
+            }
+        }
+    }
+
+    /// Has every build followed by a push: a job that weighs nothing beside builds, and that nothing needs.
+    pub(super) fn push_builds(&mut self) {
+        for build in 0..self.work.len() {
+            if let Work::Build(at) = self.work[build] {
+                let name = self.graph.nodes[build].name.replacen("build", "push", 1);
+                let node = waits(&name, PUSH_SECONDS);
+                self.add(Work::Push(at), Node { needs: vec![build], is_job: true, ..node });
+            }
+        }
+    }
+
     /// Notes what each node is expected to take, in seconds.
     pub(super) fn expect(&mut self, seconds: impl Fn(NodeId, &Work) -> Option<f64>) {
         for (id, work) in self.work.iter().enumerate() {
@@ -195,6 +218,7 @@ impl Work {
             Work::Load(_) => Kind::Load,
             Work::Step(_) => Kind::Step,
             Work::Test => Kind::Test,
+            Work::Push(_) => Kind::Push,
         }
     }
 }
@@ -202,7 +226,14 @@ impl Work {
 /// A node that computes.
 fn builds(image: &str, memory: u64) -> Node {
     let name = format!("build {image}");
-    Node { name, needs: Vec::new(), memory, is_job: true, seconds: BUILD_SECONDS }
+    Node {
+        name,
+        needs: Vec::new(),
+        memory,
+        is_job: true,
+        seconds: BUILD_SECONDS,
+        ..Node::default()
+    }
 }
 
 /// A node that waits rather than computes.

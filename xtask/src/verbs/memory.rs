@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::survey::{Survey, Surveyed};
 use super::{Run, Workspace};
@@ -60,18 +60,20 @@ impl Memory {
     }
 
     /// Refuses a run of which not even the smallest build can fit.
-    pub(super) fn refuse(&self, survey: &Survey) -> Result<()> {
-        let Some(least) = to_build(survey).min_by_key(|one| one.planned.memory) else {
-            return Ok(());
-        };
-        if self.budget.fit(least.planned.memory) != Fit::Never {
+    pub(super) fn refuse_all(&self, survey: &Survey) -> Result<()> {
+        let least = to_build(survey).min_by_key(|one| one.planned.memory);
+        least.map_or(Ok(()), |least| self.refuse(least).context("failed to fit the smallest build"))
+    }
+
+    /// Refuses a build that cannot fit.
+    pub(super) fn refuse(&self, one: &Surveyed) -> Result<()> {
+        let memory = one.planned.memory;
+        if self.budget.fit(memory) != Fit::Never {
             return Ok(());
         }
-        let need = bytes(least.planned.memory);
-        let what =
-            format!("`{}` needs {need}, more than there is: {}", least.image.name, self.budget);
-        Err(anyhow!("failed to fit the smallest build: {what}{}", self.hints(least.planned.memory)))
-            .exit(Exit::Environment)
+        let (name, need) = (&one.image.name, bytes(memory));
+        let what = format!("`{name}` needs {need}, more than there is: {}", self.budget);
+        Err(anyhow!("{what}{}", self.hints(memory))).exit(Exit::Environment)
     }
 
     /// Begins the part of a run that builds: warns of builds that are too large, opens a page of the ledger.

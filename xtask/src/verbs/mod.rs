@@ -2,6 +2,7 @@
 
 mod builds;
 mod bundle;
+mod cache;
 mod cluster;
 mod context;
 mod doctor;
@@ -23,10 +24,11 @@ mod plan;
 mod python;
 mod since;
 mod survey;
+mod telemetry;
 mod test;
 mod why;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -56,6 +58,8 @@ struct Session {
     format: Format,
     verbosity: Verbosity,
     config: OnceCell<Config>,
+    /// Those that were begun.
+    runs: RefCell<Vec<RunPaths>>,
 }
 
 /// What verbs about images and suites work on.
@@ -111,7 +115,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
     let session = Session::of(&cli.global);
     let form = cli.global.format;
     refuse_form(form, &cli.verb)?;
-    match cli.verb {
+    let exit = match cli.verb {
         Verb::E2e(args) => e2e::run(&session, &args),
         Verb::Images(args) => images::run(&session, &args),
         Verb::Plan(args) => plan::run(&session, &args, form),
@@ -125,7 +129,9 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Init(args) => init::run(&session, &args),
         Verb::Completions(args) => completions(args.shell),
         Verb::Man(args) => man(&args.folder),
-    }
+    };
+    telemetry::send(&session, &session.runs.borrow());
+    exit
 }
 
 /// What a shell has to know to complete our command line.
@@ -164,7 +170,8 @@ impl Session {
             | cli::Format::Sarif => Format::Human,
         };
         let config_file = global.config.clone();
-        Self { config_file, engine, format, verbosity, config: OnceCell::new() }
+        let runs = RefCell::default();
+        Self { config_file, engine, format, verbosity, config: OnceCell::new(), runs }
     }
 
     /// The configuration; read when first asked for, since `context --dir` does without.
@@ -188,6 +195,7 @@ impl Session {
         // One of them is about to be this run's.
         report::prune(&paths.runs(), report::KEPT - 1);
         let paths = RunPaths::new(paths, run_id());
+        self.runs.borrow_mut().push(paths.clone());
         let recorder: Box<dyn Sink> = Box::new(Recorder::new(&paths.events())?);
         let shown = match self.format {
             Format::Human => ui::people(self.verbosity),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::Workspace;
-use super::builds::Ready;
+use super::builds::{Origin, Ready};
 use super::survey::Surveyed;
 use crate::event::Events;
 use crate::paths;
@@ -65,5 +65,5 @@ pub(super) fn made_meanwhile(
     let held = there.tags.remove(&tag).filter(|held| {
         held.labels.get(KEY_LABEL).is_some_and(|key| *key == one.planned.key.to_string())
     });
-    Ok(held.map(|held| Ready { tag, id: held.id }))
+    Ok(held.map(|held| Ready { tag, id: held.id, origin: Origin::Kept }))
 }

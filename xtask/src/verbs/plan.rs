@@ -121,7 +121,7 @@ fn since(session: &Session, rev: &str, names: &[String], form: cli::Format) -> R
             print_json(&Change { version: 1, since: &commit, images, suites })?;
         }
         Format::Human if form == cli::Format::Github => {
-            let last = |name: &str| record::read(&paths.record(name)).map(|last| last.seconds);
+            let last = |name: &str| record::read(&paths.record(name)).and_then(|last| last.seconds);
             let to_build = images.keys().map(|name| (name.clone(), last(name)));
             let suites = suites.keys().map(String::as_str).collect();
             let lines = matrix::lines(config, &to_build.collect::<Vec<_>>(), &suites)?;

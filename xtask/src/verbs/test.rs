@@ -24,6 +24,7 @@ use serde::Deserialize;
 
 use super::{Run, Session, python};
 use crate::cli::{self, Cli};
+use crate::doctor;
 use crate::event::{Event, seconds};
 use crate::exit::Exit;
 use crate::lint::report;
@@ -51,6 +52,9 @@ const PYTHON_TESTS: &str = "images/holmesgpt-api/tests";
 
 /// A whole workspace compiled twice on two slow cores.
 const LIMIT: Duration = Duration::from_hours(1);
+
+/// What the tests of the shared cache talk to.
+const REGISTRY: &str = "docker-registry";
 
 pub(super) fn run(session: &Session, args: &cli::Test) -> Result<Exit> {
     let root = session.config()?.root.clone();
@@ -82,6 +86,10 @@ fn suites(session: &Session, counts: &mut Counts) -> Result<()> {
 fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> Result<Counts> {
     let run = session.begin(paths)?;
     let mut counts = Counts::default();
+    if bootstrap && process::find(REGISTRY).is_none() {
+        // Without it its tests fail and say so.
+        doctor::install_packages(&[REGISTRY], &run.paths.log(REGISTRY)).ok();
+    }
     for (name, tool) in commands() {
         stop::check()?;
         let tool = tool.folder(root).limit(LIMIT).log(run.paths.log(name));
@@ -163,7 +171,7 @@ fn held(session: &Session) -> Result<Outcome> {
 }
 
 fn suite(session: &Session, name: &str) -> Result<Outcome> {
-    let build = cli::Build { jobs: None, fail_fast: false, force: false, pull: false };
+    let build = cli::Build { jobs: None, fail_fast: false, force: false, pull: false, cache: None };
     let args = cli::E2e {
         suite: name.to_owned(),
         keep: false,

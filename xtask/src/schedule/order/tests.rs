@@ -18,7 +18,8 @@ fn graph() -> impl Strategy<Value = Graph> {
             let needs =
                 if at == 0 { Vec::new() } else { needs.iter().map(|n| n.index(at)).collect() };
             let name = format!("n{at}");
-            graph.add(Node { name, needs, memory, is_job, seconds: f64::from(seconds) });
+            let seconds = f64::from(seconds);
+            graph.add(Node { name, needs, memory, is_job, seconds, prelude: None });
         }
         graph
     })
@@ -109,6 +110,7 @@ fn the_longest_remaining_path_goes_first() {
         memory: 1,
         is_job: true,
         seconds,
+        prelude: None,
     };
     graph.add(node("short", vec![], 5.0));
     let first = graph.add(node("first", vec![], 4.0));

@@ -12,6 +12,7 @@ use anyhow::{Result, anyhow};
 
 use self::run::E2e;
 use super::builds::{self, Common};
+use super::cache::Cache;
 use super::memory::Memory;
 use super::survey::{self, Survey};
 use super::{Session, opening};
@@ -45,11 +46,16 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
     }
     let wanted = workspace.config.clusters.get(&suite.cluster);
     let memory = Memory::look(&workspace, args.build.jobs, wanted)?;
-    memory.refuse(&survey)?;
+    let cache = Cache::of(&workspace, args.build);
+    if cache.is_none() {
+        memory.refuse_all(&survey)?;
+    }
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
     opening::open(&workspace, &run, &survey)?;
-    let common = Common { workspace: &workspace, run: &run, survey: &survey, memory: &memory };
+    let cache = cache.as_ref();
+    let (workspace, run, survey, memory) = (&workspace, &run, &survey, &memory);
+    let common = Common { workspace, run, survey, memory, cache };
     let e2e = E2e::new(common, &suite, args)?;
     let summary = e2e.run(started)?;
     let exit = if summary.ok { Exit::Done } else { e2e.exit() };

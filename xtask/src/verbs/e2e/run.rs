@@ -20,7 +20,8 @@ use crate::process::stop;
 use crate::schedule::{self, Habit, NodeId, Outcome, Permit, State};
 use crate::suite;
 use crate::ui;
-use crate::verbs::builds::{self, Common, Made, Ready, Shelf};
+use crate::verbs::builds::{self, Common, Made, Origin, Ready, Shelf};
+use crate::verbs::cache::Cache;
 use crate::verbs::cluster::take_down;
 use crate::verbs::forecast::{self, Coming, Forecast};
 use crate::verbs::layout::{self, Layout, Work};
@@ -34,6 +35,7 @@ pub(super) struct E2e<'a> {
     pub(super) run: &'a Run,
     pub(super) survey: &'a Survey,
     memory: &'a Memory,
+    cache: Option<&'a Cache>,
     pub(super) suite: &'a Suite,
     args: &'a cli::E2e,
     wanted: &'a config::Cluster,
@@ -54,7 +56,6 @@ pub(super) struct Up {
 
 #[derive(Default)]
 pub(super) struct Tally {
-    built: usize,
     loaded: usize,
     passed: u64,
     failed: u64,
@@ -67,7 +68,7 @@ pub(super) struct Tally {
 
 impl<'a> E2e<'a> {
     pub(super) fn new(common: Common<'a>, suite: &'a Suite, args: &'a cli::E2e) -> Result<Self> {
-        let Common { workspace, run, survey, memory } = common;
+        let Common { workspace, run, survey, memory, cache } = common;
         let wanted = workspace.config.clusters.get(&suite.cluster);
         let wanted = wanted.with_context(|| format!("there is no cluster `{}`", suite.cluster))?;
         let shelf = builds::shelf(survey);
@@ -78,6 +79,7 @@ impl<'a> E2e<'a> {
         if args.phases {
             layout = layout.in_phases();
         }
+        cache.inspect(|cache| cache.join(&mut layout, survey));
         let (shard, rest) = (args.shard, &args.args);
         let coming = Coming { suite, survey, rendered: &rendered, shard, args: rest };
         Forecast::read(workspace, &memory.machine()).of_suite(&mut layout, workspace, coming);
@@ -86,6 +88,7 @@ impl<'a> E2e<'a> {
             run,
             survey,
             memory,
+            cache,
             suite,
             args,
             wanted,
@@ -113,8 +116,10 @@ impl<'a> E2e<'a> {
         let to_build = self.survey.images.iter().filter(|one| one.planned.action == Action::Build);
         Ok(Summary {
             ok,
-            built: tally.built,
+            built: self.shelf.count(Origin::Built),
             skipped: self.survey.images.len() - to_build.count(),
+            fetched: self.shelf.count(Origin::Fetched),
+            pushed: self.cache.map_or(0, Cache::pushed),
             loaded: tally.loaded,
             passed: tally.passed,
             failed: tally.failed,
@@ -145,8 +150,10 @@ impl<'a> E2e<'a> {
         let result = match &self.layout.work[node] {
             Work::Build(at) => match self.build(*at, permit) {
                 Ok(Made::Again(memory)) => return Outcome::Again(memory),
-                built => built.map(drop),
+                Ok(Made::Missed) => return Outcome::GoOn,
+                made => made.map(drop),
             },
+            Work::Push(at) => self.push(*at),
             Work::Cluster => self.step_events(name, || self.cluster()),
             Work::Load(images) => self.load(images),
             Work::Step(at) => {
@@ -193,7 +200,7 @@ impl<'a> E2e<'a> {
         }
         let text = format!("{error:#}");
         let images = self.survey.images.iter().filter_map(|one| {
-            let Ready { tag, id } = self.shelf.get(&one.image.name).ok()?;
+            let Ready { tag, id, .. } = self.shelf.get(&one.image.name).ok()?;
             text.contains(&tag).then_some(cluster::Image { tag, id })
         });
         let lost = cluster::lost(cluster, &images.collect::<Vec<_>>(), &engine.tool());
@@ -224,16 +231,26 @@ impl<'a> E2e<'a> {
     }
 
     fn build(&self, at: usize, permit: &Permit) -> Result<Made> {
-        let Self { workspace, run, survey, memory, .. } = *self;
-        let one = &survey.images[at];
-        let made = builds::build(Common { workspace, run, survey, memory }, one, permit)?;
-        if let Made::Ready(ready) | Made::Found(ready) = &made {
+        let one = &self.survey.images[at];
+        let made = builds::make(self.common(), one, permit)?;
+        if let Made::Ready(ready) = &made {
             self.shelf.put(&one.image.name, ready.clone());
         }
-        if let Made::Ready(_) = &made {
-            self.count(|tally| tally.built += 1);
-        }
         Ok(made)
+    }
+
+    fn push(&self, at: usize) -> Result<()> {
+        let name = &self.survey.images[at].image.name;
+        let ready = self.shelf.get(name)?;
+        if let Some(cache) = self.cache {
+            cache.push(self.common(), name, &ready);
+        }
+        Ok(())
+    }
+
+    fn common(&self) -> Common<'a> {
+        let Self { workspace, run, survey, memory, cache, .. } = *self;
+        Common { workspace, run, survey, memory, cache }
     }
 
     fn cluster(&self) -> Result<&'static str> {
@@ -262,7 +279,7 @@ impl<'a> E2e<'a> {
     fn load(&self, images: &[usize]) -> Result<()> {
         let mut wanted = Vec::new();
         for at in images {
-            let Ready { tag, id } = self.shelf.get(&self.survey.images[*at].image.name)?;
+            let Ready { tag, id, .. } = self.shelf.get(&self.survey.images[*at].image.name)?;
             wanted.push(cluster::Image { tag, id });
         }
         let engine = &self.workspace.engine;

@@ -111,6 +111,7 @@ fn laid_out(rows: &[Row], images: &[Built], Ends(cluster, tests): Ends) -> Layou
             Work::Load(sent) => sent.iter().map(|at| images[*at].3).fold(0.0, f64::max),
             Work::Step(at) => rows[*at].3,
             Work::Test => tests,
+            Work::Push(_) => 0.0,
         })
     });
     layout

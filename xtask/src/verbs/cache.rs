@@ -1,0 +1,129 @@
+//! The registry of `[cache]` in a run: an image is looked for there before it is built, and what was
+//! built is put there.
+//!
+//! The plan does not ask: it needs no network, and says "build" of an image that is not here. The run looks in
+//! the cache as the prelude of each build, so that a miss costs what asking takes and a build never
+//! waits for another image's answer. A registry that fails once is left alone for the rest of the run: one
+//! warning, and everything is built. Nothing waits for a push.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::{Result, anyhow};
+
+use super::Workspace;
+use super::builds::{self, Common, Origin, Ready};
+use super::layout::Layout;
+use super::survey::{Survey, Surveyed};
+use crate::cli;
+use crate::config::{self, CacheMode};
+use crate::context::record;
+use crate::engine::registry::{CARRIER, Fetched, Wanted};
+use crate::plan::Reason;
+use crate::process::Failure;
+
+/// The cache as this run may use it.
+pub(super) struct Cache {
+    settings: config::Cache,
+    /// It has failed once.
+    left_alone: AtomicBool,
+    pushed: AtomicUsize,
+}
+
+impl Cache {
+    /// The configured cache, unless the run is to do without.
+    pub(super) fn of(workspace: &Workspace, habit: cli::Build) -> Option<Self> {
+        let mut settings = workspace.config.cache.clone()?;
+        match habit.cache {
+            Some(cli::CacheMode::Off) => return None,
+            Some(cli::CacheMode::ReadOnly) => settings.mode = CacheMode::ReadOnly,
+            Some(cli::CacheMode::ReadWrite) => settings.mode = CacheMode::ReadWrite,
+            None => {}
+        }
+        Some(Self { settings, left_alone: AtomicBool::new(false), pushed: AtomicUsize::new(0) })
+    }
+
+    /// Images put there by this run.
+    pub(super) fn pushed(&self) -> usize {
+        self.pushed.load(Ordering::Relaxed)
+    }
+
+    /// The image, if the cache has it and it is the one that is wanted.
+    pub(super) fn fetch(&self, common: Common, one: &Surveyed) -> Result<Option<Ready>> {
+        if self.left_alone.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let Common { workspace, run, .. } = common;
+        let name = &one.image.name;
+        let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
+        let wanted = Wanted {
+            image: name,
+            tag: &one.planned.tag,
+            labels: &builds::proof(name, one.planned.key),
+            platform: one.image.platform.as_deref().unwrap_or(&facts.platform),
+        };
+        let log = run.paths.log(&format!("fetch-{name}"));
+        let fetched = workspace.engine.fetch(&self.settings, &wanted, &log, &run.events);
+        match fetched.unwrap_or_else(|error| Fetched::Refused(format!("{error:#}"))) {
+            Fetched::Ready(held) => {
+                let record = one.context.record_of(&one.parts, one.planned.seconds);
+                record::write(&workspace.paths.record(name), &record)?;
+                let (tag, id) = (one.planned.tag.clone(), held.id);
+                Ok(Some(Ready { tag, id, origin: Origin::Fetched }))
+            }
+            Fetched::Absent => Ok(None),
+            Fetched::Refused(why) => {
+                let text = format!("{name} is built: the cache's image was refused, {why}");
+                run.events.warn(text, None);
+                Ok(None)
+            }
+            Fetched::Failed(failure) if failure.stopped() => Err(anyhow!(failure)),
+            Fetched::Failed(failure) => {
+                self.leave_alone(common, &failure);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Puts what was built into the cache, if it may. Never a failure of the run.
+    pub(super) fn push(&self, common: Common, name: &str, ready: &Ready) {
+        if ready.origin != Origin::Built || self.left_alone.load(Ordering::Relaxed) {
+            return;
+        }
+        let Common { workspace, run, .. } = common;
+        let log = run.paths.log(&format!("push-{name}"));
+        let pushed = workspace.engine.push(&self.settings, name, &ready.tag, &log, &run.events);
+        match pushed {
+            Ok(()) => drop(self.pushed.fetch_add(1, Ordering::Relaxed)),
+            Err(error) => {
+                if let Some(failure) = error.downcast_ref::<Failure>() {
+                    self.leave_alone(common, failure);
+                }
+            }
+        }
+    }
+
+    /// Has the run look here before it builds, and push what it built if it may. What is built by force is not
+    /// looked for.
+    pub(super) fn join(&self, layout: &mut Layout, survey: &Survey) {
+        let forced = |at: usize| survey.images[at].planned.reasons == [Reason::Forced];
+        layout.look_first(|at| (!forced(at)).then_some(CARRIER));
+        if self.settings.mode == CacheMode::ReadWrite {
+            layout.push_builds();
+        }
+    }
+
+    /// Says once that the registry is not asked again.
+    fn leave_alone(&self, common: Common, failure: &Failure) {
+        if failure.stopped() || self.left_alone.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let last = failure.tail.iter().rfind(|line| !line.trim().is_empty());
+        let why = last.map_or_else(
+            || failure.ending.to_string(),
+            |line| format!("{}: {line}", failure.ending),
+        );
+        let registry = &self.settings.registry;
+        let text = format!("the cache at {registry} is left alone for the rest of this run: {why}");
+        common.run.events.warn(text, None);
+    }
+}
