@@ -318,7 +318,7 @@ fn load_name(images: &[String]) -> String {
 pub(super) mod tests {
     use super::*;
 
-    const RUN: &str = r#"{"event":"note","text":"hello","at":"2026-11-21T12:00:00.200Z"}
+    pub(in crate::report) const RUN: &str = r#"{"event":"note","text":"hello","at":"2026-11-21T12:00:00.200Z"}
 {"event":"plan","images":[{"name":"api","key":"12","tag":"t","action":"build","reasons":["no image"]}],"steps":["db"],"budget":"b","budget_bytes":4000,"suite":"shop","machine":{"engine":"podman","cpus":2,"memory":8000},"nodes":[{"name":"cluster","kind":"cluster","needs":[]},{"name":"build api","kind":"build","needs":[],"seconds":9.5},{"name":"load api","kind":"load","needs":["cluster","build api"]},{"name":"db","kind":"step","needs":["cluster"]},{"name":"test","kind":"test","needs":["db","load api"]}],"at":"2026-11-21T12:00:00.300Z"}
 {"event":"step-waiting","step":"build api","waiting_for":"memory","at":"2026-11-21T12:00:00.300Z"}
 {"event":"build-started","image":"api","tag":"t","reasons":[],"memory":900,"at":"2026-11-21T12:00:01.000Z"}
@@ -331,6 +331,11 @@ pub(super) mod tests {
 {"event":"test-finished","suite":"shop","ok":true,"passed":3,"failed":0,"seconds":5.0,"at":"2026-11-21T12:00:19.000Z"}
 {"event":"summary","ok":true,"built":1,"skipped":0,"loaded":1,"passed":3,"failed":0,"seconds":19.5,"at":"2026-11-21T12:00:19.500Z"}
 "#;
+
+    pub(in crate::report) fn empty() -> Record {
+        let plan = RUN.split_inclusive('\n').nth(1).unwrap();
+        Record::read("r1", plan).unwrap().unwrap()
+    }
 
     #[test]
     fn a_run_is_read_back_from_its_events() {

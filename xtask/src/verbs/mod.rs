@@ -19,6 +19,7 @@ mod plan;
 mod since;
 mod survey;
 mod test;
+mod timings;
 mod why;
 
 use std::cell::OnceCell;
@@ -115,6 +116,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Cluster(args) => cluster::run(&session, &args),
         Verb::Lint(cli::Lint {}) => lint::run(&session, form),
         Verb::Doctor(args) => doctor::run(&session, args.fix),
+        Verb::Timings(args) => timings::run(&session, &args),
         Verb::Test(args) => test::run(&session, &args),
         Verb::Completions(args) => completions(args.shell),
     }

@@ -91,12 +91,7 @@ struct TouchedSuite<'a> {
 }
 
 /// What the change since `rev` touches.
-fn since(
-    session: &Session,
-    rev: &str,
-    names: &[String],
-    form: cli::Format,
-) -> Result<Exit> {
+fn since(session: &Session, rev: &str, names: &[String], form: cli::Format) -> Result<Exit> {
     let config = session.config()?;
     let paths = Paths::of(&config.root);
     let Touched { commit, images, suites } = since::touched(config, &paths, rev, names)?;
