@@ -79,6 +79,7 @@ pub enum Verb {
     Lint(Lint),
     Doctor(Doctor),
     Timings(Timings),
+    Gc(Gc),
     Test(Test),
     Completions(Completions),
 }
@@ -307,6 +308,20 @@ pub struct Timings {
     /// Exit 1 if a step became slower, and name it
     #[arg(long)]
     pub gate: bool,
+}
+
+/// Free images of earlier builds, on the engine and on kept clusters; says first what goes
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask gc --dry-run    what would be freed
+  cargo xtask gc --keep 1     all but the newest key of each image, and what is in use")]
+pub struct Gc {
+    /// Keys that stay of each image, besides what is in use
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub keep: u16,
+    /// Say what would be freed, free nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Run the project's own tests, as CI runs them

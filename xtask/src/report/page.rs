@@ -250,7 +250,9 @@ impl Page<'_> {
 
     fn table(&self, html: &mut Html) {
         html.raw("<h2>Steps against earlier runs</h2>\n<table><tr><th>step</th><th>way</th>");
-        for head in ["time", "median before", "difference", "waited for room", "peak of reserved"] {
+        for head in
+            ["time", "median (of) before", "difference", "waited for room", "peak of reserved"]
+        {
             html.tag("th", "class=\"n\"", head);
         }
         html.raw("</tr>\n");
@@ -270,7 +272,7 @@ impl Page<'_> {
         let peak = step.reserved.zip(step.peak);
         html.raw("<tr>").tag("td", "", &step.name).tag("td", "class=\"dim\"", &step.action);
         html.tag("td", "class=\"n\"", seconds(step.seconds()));
-        let told = before.map(|before| format!("{} of {}", seconds(before), times.len()));
+        let told = before.map(|before| format!("{} ({})", seconds(before), times.len()));
         html.tag("td", "class=\"n\"", told.unwrap_or_else(|| "–".to_owned()));
         let part =
             before.filter(|before| *before > 0.05).map(|before| step.seconds() / before - 1.0);
@@ -282,7 +284,7 @@ impl Page<'_> {
         html.tag(
             "td",
             class,
-            part.map(|part| format!("{:+.0} %", part * 100.0)).unwrap_or_default(),
+            part.map(|part| format!("{:+} %", rounded(part * 100.0))).unwrap_or_default(),
         );
         html.tag("td", "class=\"n\"", if waited > 0.5 { seconds(waited) } else { String::new() });
         let peak = peak.map(|(reserved, peak)| format!("{} of {}", bytes(peak), bytes(reserved)));
@@ -340,6 +342,11 @@ fn class(kind: Kind) -> &'static str {
     }
 }
 
+/// To a whole number, which is never `-0`.
+fn rounded(value: f64) -> f64 {
+    value.round() + 0.0
+}
+
 /// A name as far as the column goes.
 fn cut(name: &str) -> String {
     const COLUMN: usize = 32;
@@ -372,7 +379,7 @@ mod tests {
             "budget 4000 B, not to scale",
             "700 B of 900 B",
             "0.3 s: waits for memory",
-            "<td class=\"n\">10.0 s of 1</td><td class=\"n\">+0 %</td>",
+            "<td class=\"n\">10.0 s (1)</td><td class=\"n\">+0 %</td>",
         ] {
             assert!(page.contains(part), "{part}\n{page}");
         }

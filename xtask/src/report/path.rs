@@ -31,8 +31,11 @@ pub(super) fn critical(record: &Record) -> Vec<usize> {
     path
 }
 
-/// When a step had all it needs, in seconds since the start of the run.
+/// When a step had all it needs, in seconds since the start of the run. What holds no memory waits for nothing else.
 pub(super) fn ready(record: &Record, step: &Step) -> f64 {
+    if step.reserved.is_none() {
+        return step.start;
+    }
     let needs = step.needs.iter().filter_map(|need| record.step(need));
     needs.map(|need| need.end).fold(0.0, f64::max).min(step.start)
 }
