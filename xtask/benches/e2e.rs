@@ -96,13 +96,13 @@ fn age_images(copy: &Path, stamp: u64) {
     for image in fs_err::read_dir(copy.join("images")).unwrap() {
         let dockerfile = image.unwrap().path().join("Dockerfile");
         let Ok(text) = fs_err::read_to_string(&dockerfile) else { continue };
-        let mut aged = String::new();
-        for line in text.lines().filter(|line| !line.starts_with("LABEL bench=")) {
-            aged += &format!("{line}\n");
-            if line.starts_with("FROM ") {
-                aged += &format!("LABEL bench={stamp}\n");
-            }
-        }
+        let label = format!("LABEL bench={stamp}");
+        let lines = text.lines().filter(|line| !line.starts_with("LABEL bench="));
+        let aged = lines.flat_map(|line| {
+            let label = line.starts_with("FROM ").then_some(label.as_str());
+            std::iter::once(line).chain(label)
+        });
+        let aged = aged.map(|line| [line, "\n"].concat()).collect::<String>();
         fs_err::write(&dockerfile, aged).unwrap();
     }
 }

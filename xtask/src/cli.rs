@@ -78,6 +78,7 @@ pub enum Verb {
     Cluster(Cluster),
     Lint(Lint),
     Doctor(Doctor),
+    Timings(Timings),
     Gc(Gc),
     Test(Test),
     Init(Init),
@@ -302,6 +303,23 @@ pub struct Doctor {
     /// Mend what can be mended here
     #[arg(long)]
     pub fix: bool,
+}
+
+/// Show how long each step took over past runs
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask timings                       every suite on record
+  cargo xtask timings gateway --html        its last run as a page, in target/xtask/timings.html
+  cargo xtask timings gateway --gate        exit 1 if a step became slower, beyond the noise seen")]
+pub struct Timings {
+    /// Suite of the configuration [default: all]
+    pub suite: Option<String>,
+    /// Write the last run as one self-contained page
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub html: Option<Option<PathBuf>>,
+    /// Exit 1 if a step became slower, and name it
+    #[arg(long)]
+    pub gate: bool,
 }
 
 /// Free images of earlier builds, on the engine and on kept clusters; says first what goes

@@ -63,6 +63,11 @@ impl Paths {
         self.home.join("runs")
     }
 
+    /// Where `timings --html` writes if not told otherwise.
+    pub fn timings_page(&self) -> PathBuf {
+        self.home.join("timings.html")
+    }
+
     pub fn cluster(&self, name: &str) -> PathBuf {
         self.home.join("clusters").join(name)
     }

@@ -354,6 +354,11 @@ pub(super) mod tests {
 {"event":"summary","ok":true,"built":1,"skipped":0,"loaded":1,"passed":3,"failed":0,"seconds":19.5,"at":"2026-11-21T12:00:19.500Z"}
 "#;
 
+    pub(in crate::report) fn empty() -> Record {
+        let plan = RUN.split_inclusive('\n').nth(1).unwrap();
+        Record::read("r1", plan).unwrap().unwrap()
+    }
+
     #[test]
     fn a_run_is_read_back_from_its_events() {
         let record = Record::read("r1", RUN).unwrap().unwrap();

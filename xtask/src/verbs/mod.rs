@@ -26,6 +26,7 @@ mod since;
 mod survey;
 mod telemetry;
 mod test;
+mod timings;
 mod why;
 
 use std::cell::{OnceCell, RefCell};
@@ -124,6 +125,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Cluster(args) => cluster::run(&session, &args),
         Verb::Lint(cli::Lint {}) => lint::run(&session, form),
         Verb::Doctor(args) => doctor::run(&session, args.fix),
+        Verb::Timings(args) => timings::run(&session, &args),
         Verb::Gc(args) => gc::run(&session, &args),
         Verb::Test(args) => test::run(&session, &args),
         Verb::Init(args) => init::run(&session, &args),
