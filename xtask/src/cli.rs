@@ -76,6 +76,7 @@ pub enum Verb {
     Cluster(Cluster),
     Lint(Lint),
     Doctor(Doctor),
+    Gc(Gc),
     Test(Test),
     Init(Init),
     Completions(Completions),
@@ -288,6 +289,20 @@ pub struct Doctor {
     /// Mend what can be mended here
     #[arg(long)]
     pub fix: bool,
+}
+
+/// Free images of earlier builds, on the engine and on kept clusters; says first what goes
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask gc --dry-run    what would be freed
+  cargo xtask gc --keep 1     all but the newest key of each image, and what is in use")]
+pub struct Gc {
+    /// Keys that stay of each image, besides what is in use
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub keep: u16,
+    /// Say what would be freed, free nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Run the project's own tests, as CI runs them

@@ -25,6 +25,7 @@ mod bundle;
 mod cgroup;
 mod command;
 mod facts;
+mod garbage;
 mod holdings;
 mod kernel_log;
 pub mod learn;
@@ -39,6 +40,7 @@ pub use build::{BuildError, Built};
 pub use bundle::{Bundle, List, Packed};
 pub use command::Order;
 pub use facts::Facts;
+pub use garbage::{Kept, Old, garbage};
 pub use holdings::{Held, Holdings, Inherited};
 pub use leftovers::Swept;
 

@@ -6,7 +6,9 @@ mod cluster;
 mod context;
 mod doctor;
 mod e2e;
+mod failing;
 mod forecast;
+mod gc;
 mod images;
 mod init;
 mod layout;
@@ -14,6 +16,7 @@ mod lint;
 mod matrix;
 mod memory;
 mod missing;
+mod once;
 mod opening;
 mod plan;
 mod since;
@@ -29,10 +32,10 @@ use anyhow::{Result, anyhow};
 use clap::CommandFactory as _;
 
 use crate::cli::{self, Cli, Verb};
-use crate::config::{self, Config, EngineName};
+use crate::config::{self, Config, EngineName, Faults};
 use crate::engine::{self, Engine};
-use crate::event::{Event, Events, Sink, seconds};
-use crate::exit::{Exit, WithExit as _};
+use crate::event::{Event, Events, Place, Sink, seconds};
+use crate::exit::{Coded, Exit, WithExit as _};
 use crate::paths::{Paths, RunPaths};
 use crate::report::{self, Recorder};
 use crate::ui::{self, Verbosity};
@@ -107,6 +110,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Cluster(args) => cluster::run(&session, &args),
         Verb::Lint(cli::Lint {}) => lint::run(&session, form),
         Verb::Doctor(args) => doctor::run(&session, args.fix),
+        Verb::Gc(args) => gc::run(&session, &args),
         Verb::Test(args) => test::run(&session, &args),
         Verb::Init(args) => init::run(&session, &args),
         Verb::Completions(args) => completions(args.shell),
@@ -156,7 +160,7 @@ impl Session {
         if let Some(config) = self.config.get() {
             return Ok(config);
         }
-        let config = config::load(self.config_file.as_deref())?;
+        let config = config::load(self.config_file.as_deref()).inspect_err(mark_faults)?;
         Ok(self.config.get_or_init(|| config))
     }
 
@@ -177,7 +181,20 @@ impl Session {
             Format::Human => ui::people(self.verbosity),
             Format::Json => ui::scripts(),
         };
-        Ok(Run { paths, events: Events::to(vec![recorder, shown]) })
+        let sinks = [recorder, shown].into_iter().chain(ui::github(paths.folder()));
+        Ok(Run { events: Events::to(sinks.collect()), paths })
+    }
+}
+
+/// Faults of a configuration are shown on their lines where that can be.
+fn mark_faults(error: &anyhow::Error) {
+    // A mark of the exit code hides what it marks from the chain.
+    let error = error.downcast_ref::<Coded>().map_or(error, |coded| &coded.error);
+    let faults = error.downcast_ref::<Faults>();
+    for fault in faults.into_iter().flat_map(|faults| &faults.0) {
+        let place = Place { file: fault.file.display().to_string(), line: Some(fault.line) };
+        let hint = fault.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        ui::mark(&place, &format!("{}{hint}", fault.message));
     }
 }
 
