@@ -59,8 +59,8 @@ fn missing(facts: &Facts, context: &str, sources: &[&Source]) -> Vec<String> {
 fn holds_more(facts: &Facts, context: &str) -> bool {
     let tree = FileTree { files: &facts.files, root: context };
     tree.below(b"").iter().any(|path| {
-        let name = last(path);
-        !is_dockerfile(path) && !name.ends_with("ignore") && !name.ends_with(".md")
+        let ending = last(path).rsplit('.').next().unwrap_or_default();
+        !is_dockerfile(path) && !matches!(ending, "dockerignore" | "gitignore" | "md")
     })
 }
 
@@ -115,7 +115,7 @@ impl Tree for FileTree<'_> {
             .iter()
             .map(|file| match file[start..].split_once('/') {
                 Some((name, _)) => (name.as_bytes().to_vec(), Kind::Dir),
-                None => (file[start..].as_bytes().to_vec(), Kind::File),
+                None => (file.as_bytes()[start..].to_vec(), Kind::File),
             })
             .collect();
         children.dedup();
@@ -140,6 +140,7 @@ mod tests {
             path: dockerfile.to_owned(),
             text: String::new(),
             sources: Ok(sources.iter().map(source).collect()),
+            unset: Vec::new(),
         };
         let facts = Facts {
             name: "x".into(),

@@ -49,16 +49,21 @@ pub(super) fn suite(facts: &Facts, images: &[String]) -> Suite {
             ways.entry(self::folder(folder)).or_default().push(folder);
         }
     }
+    // Images named at all, and those of them that are named plainly, as the run wants them.
     let named = |steps: &[&str]| {
         let files = steps.iter().flat_map(|step| &folders[step]);
-        let names: BTreeSet<String> =
-            files.flat_map(|file| &file.manifest.images).map(|one| short(&one.reference)).collect();
-        names.iter().filter(|name| images.contains(name)).count()
+        let written: BTreeSet<&str> = files
+            .flat_map(|file| &file.manifest.images)
+            .map(|one| one.reference.as_str())
+            .filter(|reference| images.contains(&short(reference)))
+            .collect();
+        let names: BTreeSet<String> = written.iter().map(|reference| short(reference)).collect();
+        (names.len(), written.iter().filter(|reference| !reference.contains('/')).count())
     };
     let best = ways
         .values()
         .max_by(|one, other| named(one).cmp(&named(other)).then(other.len().cmp(&one.len())));
-    let Some(chosen) = best.filter(|steps| named(steps) > 0) else {
+    let Some(chosen) = best.filter(|steps| named(steps).0 > 0) else {
         let left = folders.keys().map(|folder| shown(folder)).collect();
         return Suite { left, ..Suite::default() };
     };
@@ -83,14 +88,20 @@ pub(super) fn suite(facts: &Facts, images: &[String]) -> Suite {
     suite
 }
 
-/// Folders that can be applied, with what they hold: those with a kustomization hold all below them.
+/// Folders that can be applied, with what they hold: the outermost kustomization holds all it takes,
+/// and what lies below it and is not taken belongs to nothing.
 fn folders(facts: &Facts) -> BTreeMap<&str, Vec<&ManifestFile>> {
     let mut folders: BTreeMap<&str, Vec<&ManifestFile>> = BTreeMap::new();
     for file in &facts.manifests {
         let own = folder(&file.path);
-        let kustomized = |folder: &str| facts.kustomizations.iter().any(|one| one == folder);
-        let top = upwards(own).filter(|folder| kustomized(folder)).last();
-        folders.entry(top.unwrap_or(own)).or_default().push(file);
+        let above = |folder: &str| facts.kustomizations.iter().find(|one| one.folder == folder);
+        match upwards(own).filter_map(above).last() {
+            Some(top) if top.files.contains(&file.path) => {
+                folders.entry(&top.folder).or_default().push(file);
+            }
+            Some(_) => {}
+            None => folders.entry(own).or_default().push(file),
+        }
     }
     folders
 }
@@ -180,6 +191,7 @@ pub(super) fn ports(facts: &Facts, suite: &Suite) -> Vec<Port> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::init::Kustomization;
     use crate::repository::kind::Mapping;
     use crate::repository::manifest;
 
@@ -193,7 +205,13 @@ mod tests {
             files: Vec::new(),
             dockerfiles: Vec::new(),
             manifests: files.iter().map(file).collect(),
-            kustomizations: kustomizations.iter().map(|one| (*one).to_owned()).collect(),
+            kustomizations: kustomizations
+                .iter()
+                .map(|folder| Kustomization {
+                    folder: (*folder).to_owned(),
+                    files: files.iter().map(|(path, _)| (*path).to_owned()).collect(),
+                })
+                .collect(),
             kinds: Vec::new(),
             not_narrowed: Vec::new(),
         }

@@ -60,13 +60,11 @@ pub fn is_dockerfile(path: &str) -> bool {
 
 /// What the Dockerfile's own name adds, if anything: `api` of `api.Dockerfile`.
 fn own(path: &str) -> Option<String> {
-    let name = last(path);
-    let lower = name.to_ascii_lowercase();
+    let name = last(path).to_ascii_lowercase();
     let own = ["dockerfile", "containerfile"].iter().find_map(|word| {
-        let after = lower.strip_prefix(word)?.strip_prefix('.');
-        after.or_else(|| lower.strip_suffix(word)?.strip_suffix('.'))
-    });
-    let own = own.or_else(|| lower.strip_suffix(".dockerfile"))?;
+        let after = name.strip_prefix(word).and_then(|rest| rest.strip_prefix('.'));
+        after.or_else(|| name.strip_suffix(word).and_then(|rest| rest.strip_suffix('.')))
+    })?;
     Some(plain(own)).filter(|name| !name.is_empty())
 }
 
@@ -133,6 +131,25 @@ pub(super) fn target(text: &str) -> Option<String> {
     found.filter(|_| for_tests).cloned()
 }
 
+/// Arguments declared without a value, but for those engines give one.
+pub fn unset(text: &str) -> Vec<String> {
+    let given = ["BUILDPLATFORM", "BUILDOS", "BUILDARCH", "BUILDVARIANT"];
+    let mut names = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if !words.next().is_some_and(|word| word.eq_ignore_ascii_case("ARG")) {
+            continue;
+        }
+        for name in words.take_while(|word| *word != "\\" && !word.starts_with('#')) {
+            let known = given.contains(&name) || name.starts_with("TARGET");
+            if !name.contains('=') && !known && !names.iter().any(|other| other == name) {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    names
+}
+
 /// What the build compiles, where it says so once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Package {
@@ -185,6 +202,7 @@ mod tests {
             path: (*path).to_owned(),
             text: String::new(),
             sources: Ok(Vec::new()),
+            unset: Vec::new(),
         };
         names(&Facts {
             name: "My_Shop".into(),
@@ -238,6 +256,12 @@ mod tests {
         );
         assert_eq!(target("FROM a AS build\nFROM b AS final"), None);
         assert_eq!(target("FROM a"), None);
+    }
+
+    #[test]
+    fn arguments_without_a_value_are_named() {
+        let text = "ARG A=1\nARG B C=2\nFROM x\nARG TARGETARCH\narg D\nARG B\n";
+        assert_eq!(unset(text), ["B", "D"]);
     }
 
     #[test]

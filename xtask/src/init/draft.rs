@@ -54,16 +54,24 @@ fn commented(dockerfile: &Dockerfile, name: &str, fault: &str) -> String {
 fn image(facts: &Facts, dockerfile: &Dockerfile, name: &str) -> String {
     let choice = choose(facts, dockerfile);
     let mut text = format!("\n# {}\n[images.{}]\n", reason(&choice), key(name));
-    let mut line = |key: &str, value: &str| {
-        // Writing to a string does not fail.
-        writeln!(text, "{key} = {}", string(value)).ok();
-    };
-    line("dockerfile", &dockerfile.path);
+    // Writing to a string does not fail.
+    writeln!(text, "dockerfile = {}", string(&dockerfile.path)).ok();
     if !choice.context.is_empty() {
-        line("context", &choice.context);
+        writeln!(text, "context = {}", string(&choice.context)).ok();
+    }
+    if !dockerfile.unset.is_empty() {
+        let args: Vec<String> =
+            dockerfile.unset.iter().map(|name| format!("{name} = \"VALUE\"")).collect();
+        writeln!(
+            text,
+            "# Without these it cannot be told what is copied, and all of the context counts.\n\
+             # args = {{ {} }}",
+            args.join(", ")
+        )
+        .ok();
     }
     if let Some(target) = dockerfile::target(&dockerfile.text) {
-        line("target", &target);
+        writeln!(text, "target = {}", string(&target)).ok();
     }
     if let Some(package) = narrowing(facts, dockerfile, name, &choice) {
         let (kind, package) = match &package {
@@ -182,9 +190,16 @@ fn suite_table(suite: &Suite, name: &str, text: &mut String) {
         images.join(", ")
     )
     .ok();
-    for (written, image) in &suite.elsewhere {
-        writeln!(text, "# `{written}` stays what it is until the manifest says `image: {image}`.")
-            .ok();
+    if let Some((written, image)) = suite.elsewhere.first() {
+        let others = match suite.elsewhere.len() {
+            1 => String::new(),
+            count => format!("; so do {} like it", count - 1),
+        };
+        writeln!(
+            text,
+            "# `{written}` stays what it is until the manifest says `image: {image}`{others}."
+        )
+        .ok();
     }
     for step in &suite.steps {
         writeln!(

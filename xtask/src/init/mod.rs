@@ -19,7 +19,7 @@ mod dockerfile;
 mod draft;
 
 pub use context::FileTree;
-pub use dockerfile::is_dockerfile;
+pub use dockerfile::{is_dockerfile, unset};
 pub use draft::draft;
 
 use crate::context::dockerfile::Source;
@@ -36,8 +36,7 @@ pub struct Facts {
     pub dockerfiles: Vec<Dockerfile>,
     /// YAML files that hold objects.
     pub manifests: Vec<ManifestFile>,
-    /// Folders with a kustomization.
-    pub kustomizations: Vec<String>,
+    pub kustomizations: Vec<Kustomization>,
     /// kind's configurations.
     pub kinds: Vec<Kind>,
     /// Images whose guessed `inputs` did not work out.
@@ -50,6 +49,15 @@ pub struct Dockerfile {
     pub text: String,
     /// What it reads of its context; the error is what keeps it from being read.
     pub sources: Result<Vec<Source>, String>,
+    /// Arguments without a value, where they keep it from saying what it reads.
+    pub unset: Vec<String>,
+}
+
+/// A folder with a kustomization, and the files that applying it takes.
+#[derive(Debug)]
+pub struct Kustomization {
+    pub folder: String,
+    pub files: Vec<String>,
 }
 
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! `cargo xtask init`: looks at a repository, drafts its `xtask.toml`, and reads the draft as `plan` would
 //! before it is written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, anyhow};
 use super::Session;
 use crate::cli;
 use crate::config::{self, Config};
-use crate::context::dockerfile::{Reading, Source, SourceKind, Sources};
+use crate::context::dockerfile::{Source, SourceKind, Sources};
 use crate::context::{self, Opened, Spec};
 use crate::exit::{Exit, WithExit as _};
-use crate::init::{self, Dockerfile, Facts, Kind, ManifestFile};
-use crate::repository::{self, kind, manifest};
+use crate::init::{self, Dockerfile, Facts, Kind, Kustomization, ManifestFile};
+use crate::repository::kustomize::{self, Applied};
+use crate::repository::{self, kind, manifest, relative};
 use crate::ui;
 use crate::ui::text::plural;
 
@@ -73,12 +74,12 @@ fn look(root: &Path) -> Facts {
     };
     let charts: BTreeSet<&str> =
         files.iter().filter_map(|file| file.strip_suffix("Chart.yaml")).collect();
-    for path in files.iter().filter(|path| path.ends_with(".yaml") || path.ends_with(".yml")) {
+    for path in &files {
+        let is_yaml = matches!(path.rsplit('.').next(), Some("yaml" | "yml"));
         // Templates of a chart are no manifests.
-        if charts.iter().any(|chart| path.starts_with(chart)) {
-            continue;
+        if is_yaml && !charts.iter().any(|chart| path.starts_with(chart)) {
+            look_into(root, path, &mut facts);
         }
-        look_into(root, path, &mut facts);
     }
     facts.files = files;
     facts
@@ -87,8 +88,18 @@ fn look(root: &Path) -> Facts {
 fn look_into(root: &Path, path: &str, facts: &mut Facts) {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let Ok(text) = fs_err::read_to_string(root.join(path)) else { return };
-    if name.starts_with("kustomization.") {
-        facts.kustomizations.push(folder.to_owned());
+    if name.starts_with("skaffold") {
+        // An object by its form, and none of a cluster's.
+    } else if name.starts_with("kustomization.") {
+        // One that cannot be followed takes nothing.
+        let applied = kustomize::applied(&root.join(folder)).unwrap_or_default();
+        let top = fs_err::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+        let file = |one: &Applied| {
+            let file = fs_err::canonicalize(&one.file).unwrap_or_else(|_| one.file.clone());
+            relative(&file, &top)
+        };
+        let files = applied.iter().map(file).collect();
+        facts.kustomizations.push(Kustomization { folder: folder.to_owned(), files });
     } else if let Some(mappings) = kind::mappings(&text) {
         let only_ports = kind::opens_ports_only(&text);
         facts.kinds.push(Kind { path: path.to_owned(), mappings, only_ports });
@@ -101,30 +112,43 @@ fn look_into(root: &Path, path: &str, facts: &mut Facts) {
 
 fn read_dockerfile(root: &Path, path: &str) -> Option<Dockerfile> {
     let text = fs_err::read_to_string(root.join(path)).ok()?;
-    let spec = Spec {
-        name: path.to_owned(),
-        root: root.to_owned(),
-        dockerfile: Some(root.join(path)),
-        target: None,
-        platform: None,
-        args: std::collections::BTreeMap::new(),
-        volatile_args: Vec::new(),
-        inputs: config::Inputs::Dockerfile,
-        exclude: Vec::new(),
+    let read = |args: BTreeMap<String, String>| {
+        let spec = Spec {
+            name: path.to_owned(),
+            root: root.to_owned(),
+            dockerfile: Some(root.join(path)),
+            target: None,
+            platform: None,
+            args,
+            volatile_args: Vec::new(),
+            inputs: config::Inputs::Dockerfile,
+            exclude: Vec::new(),
+        };
+        let opened = context::open(&[spec])?;
+        let reading =
+            opened.first().and_then(Opened::reading).map(|reading| reading.sources.clone());
+        reading.context("failed to read a Dockerfile")
     };
-    let sources = match context::open(&[spec]) {
-        Ok(opened) => Ok(opened.iter().filter_map(Opened::reading).flat_map(sources).collect()),
-        Err(error) => {
-            let full = format!("{}/", root.display());
-            Err(format!("{error:#}").replace(&full, ""))
+    let mut unset = init::unset(&text);
+    let found = match read(BTreeMap::new()) {
+        // With any value at all, an address is an address and no path.
+        Ok(Sources::Whole { .. }) if !unset.is_empty() => {
+            read(unset.iter().map(|name| (name.clone(), "0".to_owned())).collect())
+        }
+        found => {
+            unset.clear();
+            found
         }
     };
-    Some(Dockerfile { path: path.to_owned(), text, sources })
+    let shorter =
+        |error: anyhow::Error| format!("{error:#}").replace(&format!("{}/", root.display()), "");
+    let sources = found.map(|found| sources(&found)).map_err(shorter);
+    Some(Dockerfile { path: path.to_owned(), text, sources, unset })
 }
 
 /// What the Dockerfile names of its context; the root, where it may read anything.
-fn sources(reading: &Reading) -> Vec<Source> {
-    match &reading.sources {
+fn sources(sources: &Sources) -> Vec<Source> {
+    match sources {
         Sources::Paths(sources) => sources.clone(),
         Sources::Whole { line, .. } => {
             vec![Source { pattern: String::new(), line: *line, kind: SourceKind::Bind }]
