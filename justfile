@@ -20,9 +20,29 @@ images *names:
 plan *args:
     cargo xtask plan {{args}}
 
+# All images that suites need, built and written to one file
+prebuild file="images.tar":
+    cargo xtask images --prebuild --bundle {{file}}
+
+# What a suite needs, loaded from such a file
+from-bundle file="images.tar" suite="gateway":
+    cargo xtask images --from-bundle {{file}} --suite {{suite}}
+
+# What a change touches, as lines for a workflow
+affected since="origin/main":
+    cargo xtask plan --since {{since}} --format github
+
+# All suites, as lines for a workflow
+everything:
+    cargo xtask plan --format github
+
 # The build contexts are within their budgets
 check:
     cargo xtask context --check
+
+# Registries, ports, pull policies, contexts and scripts are as they should be
+lint *args:
+    cargo xtask lint {{args}}
 
 # What this machine lacks
 doctor *args:

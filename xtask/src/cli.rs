@@ -53,7 +53,9 @@ pub enum EngineName {
 pub enum Format {
     Human,
     Json,
-    /// `plan` only: lines for `GITHUB_OUTPUT`
+    /// `lint` only: for code scanning
+    Sarif,
+    /// `plan`: lines for `GITHUB_OUTPUT`; `lint`: annotations of a job
     Github,
 }
 
@@ -72,7 +74,9 @@ pub enum Verb {
     Why(Why),
     Context(Context),
     Cluster(Cluster),
+    Lint(Lint),
     Doctor(Doctor),
+    Gc(Gc),
     Test(Test),
     Completions(Completions),
 }
@@ -260,6 +264,20 @@ pub enum ClusterAction {
     Status,
 }
 
+/// Hold the repository to rules: registries, ports, pull policies, contexts, scripts
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask lint                     exit 1 if there is a finding
+  cargo xtask lint --format sarif      for code scanning
+  cargo xtask lint --format github     annotations of a job
+
+An exception needs a reason, in xtask.toml:
+  [[lint.allow]]
+  rule = \"no-cache\"
+  path = \"ci/weekly.sh\"
+  reason = \"finds base images that moved\"")]
+pub struct Lint {}
+
 /// Check everything a run needs; each fault with the one command that mends it
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -269,6 +287,20 @@ pub struct Doctor {
     /// Mend what can be mended here
     #[arg(long)]
     pub fix: bool,
+}
+
+/// Free images of earlier builds, on the engine and on kept clusters; says first what goes
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask gc --dry-run    what would be freed
+  cargo xtask gc --keep 1     all but the newest key of each image, and what is in use")]
+pub struct Gc {
+    /// Keys that stay of each image, besides what is in use
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub keep: u16,
+    /// Say what would be freed, free nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Run the project's own tests, as CI runs them

@@ -31,6 +31,9 @@ pub enum Event {
         seconds: f64,
         peak_memory: Option<u64>,
         error: Option<String>,
+        /// Where a failed one stopped, if its log tells.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        at: Option<Place>,
     },
     /// Images are being copied to a cluster's nodes.
     LoadStarted { images: Vec<String>, nodes: Vec<String>, bytes: Option<u64> },
@@ -69,6 +72,15 @@ pub enum Event {
 
 /// Between two [`Event::BuildMemory`] of a build.
 pub const MEMORY_PACE: Duration = Duration::from_secs(2);
+
+/// A place in a file of the workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    pub file: String,
+    /// Counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+}
 
 /// What a run is going to do, with what, and where.
 #[derive(Clone, Debug, Default, Serialize)]

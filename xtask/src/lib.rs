@@ -19,6 +19,9 @@ pub mod event; //    the vocabulary the stages speak
 pub mod exit; //     exit codes, and how an error says which
 pub mod paths; //    the only module that knows where things lie
 pub mod process; //  the only module that starts processes
+mod reference; //    what an image is called
+pub mod repository; // what lies in a repository, for `lint` and `init`
+pub mod lint; //     rules a repository is held to before a commit; pure
 pub mod ui; //       the only module that prints
 
 pub mod cli; //     what may be typed

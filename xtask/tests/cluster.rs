@@ -70,7 +70,7 @@ impl World {
             memory: 1 << 30,
             timeout: Duration::from_mins(5),
         };
-        let port = Port { name: "web".into(), host: 30040, node: 30040, cluster: None };
+        let port = Port { name: "web".into(), host: 30040, node: 30040, cluster: None, line: 1 };
         Self { folder, paths, wanted, port }
     }
 
@@ -176,7 +176,7 @@ fn a_kept_cluster_is_used_again(world: &World) {
     // Without the record, the mark on the node says whose it is.
     fs_err::remove_dir_all(world.paths.cluster(NAME)).unwrap();
     assert!(!world.up(&[&world.port]).unwrap().made);
-    let other = Port { name: "other".into(), host: 30041, node: 30041, cluster: None };
+    let other = Port { name: "other".into(), host: 30041, node: 30041, cluster: None, line: 1 };
     let status = cluster::status(&world.wanted, &[&other], "podman", &world.paths).unwrap();
     assert!(matches!(status, Status::Outdated(_)), "{status:?}");
 }

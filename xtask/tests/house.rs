@@ -223,6 +223,38 @@ fn the_changelog_has_this_version() {
 }
 
 #[test]
+fn a_workflow_runs_recipes_and_nothing_else() {
+    let justfile = fs_err::read_to_string(root().join("justfile")).unwrap();
+    let recipes: BTreeSet<&str> = justfile
+        .lines()
+        .filter(|line| !line.starts_with([' ', '#']) && line.ends_with(':'))
+        .filter_map(|line| line.split([' ', ':']).next())
+        .collect();
+    let (mut offences, mut commands) = (Vec::new(), 0);
+    for entry in fs_err::read_dir(root().join(".github/workflows")).unwrap() {
+        let file = entry.unwrap().path();
+        let text = fs_err::read_to_string(&file).unwrap();
+        for (at, line) in text.lines().enumerate() {
+            let line = line.trim_start().trim_start_matches("- ");
+            let Some(command) = line.strip_prefix("run: ").filter(|run| !run.starts_with("${{"))
+            else {
+                continue;
+            };
+            commands += 1;
+            let mut words = command.split(' ');
+            let known = !command.contains("${{")
+                && words.next() == Some("just")
+                && words.next().is_some_and(|r| recipes.contains(r));
+            if !known {
+                offences.push(format!("{}:{}: no recipe: {command}", file.display(), at + 1));
+            }
+        }
+    }
+    assert!(commands > 3, "the workflows' commands were not found");
+    hold(&offences);
+}
+
+#[test]
 fn the_map_names_every_folder_and_no_other() {
     let map = fs_err::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let named: BTreeSet<&str> = map

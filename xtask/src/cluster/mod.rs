@@ -11,6 +11,7 @@
 //! | `port` | host ports, bound beforehand, and who holds a taken one |
 //! | `ready` | waiting for the API and for nodes that were started again |
 //! | `load`, `held` | images onto the nodes, and what a node holds |
+//! | `garbage` | what may go from the nodes of a kept cluster |
 //!
 //! kind gets its provider by `KIND_EXPERIMENTAL_PROVIDER` at *every* call: a single call without it
 //! asks another engine. The kubeconfig is our own file; the user's is neither read nor written, and
@@ -18,6 +19,7 @@
 
 mod decide;
 mod existing;
+mod garbage;
 mod held;
 mod kind;
 mod load;
@@ -34,6 +36,7 @@ use crate::event::Events;
 use crate::paths::Paths;
 use crate::process::Tool;
 
+pub use garbage::{free, garbage, is_kept, nodes_of};
 pub use held::Image;
 pub use load::{Loaded, load};
 pub use record::{Lease, hold};

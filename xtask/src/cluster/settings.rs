@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn port(host: u16, node: u16) -> Port {
-        Port { name: format!("p{host}"), host, node, cluster: None }
+        Port { name: format!("p{host}"), host, node, cluster: None, line: 1 }
     }
 
     fn wanted(node_image: &str) -> Cluster {

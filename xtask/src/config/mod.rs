@@ -12,6 +12,7 @@ mod document;
 mod fault;
 mod find;
 mod image;
+mod lint;
 mod near;
 mod port;
 mod read;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use crate::exit::{Exit, WithExit as _};
 
 pub use fault::{Fault, Faults};
+pub use lint::{Allow, Rule};
 
 /// Reads the file named, else the nearest `xtask.toml` at or above the working directory.
 ///
@@ -60,6 +62,8 @@ pub struct Config {
     pub engine: Engine,
     pub images: BTreeMap<String, Image>,
     pub policy: Policy,
+    /// `[[lint.allow]]`: what is known, and for which reason.
+    pub allow: Vec<Allow>,
     pub clusters: BTreeMap<String, Cluster>,
     pub ports: Vec<Port>,
     pub suites: BTreeMap<String, Suite>,
@@ -221,6 +225,8 @@ pub struct Port {
     /// The cluster it belongs to; none: every cluster (allowed while only one suite runs at a
     /// time).
     pub cluster: Option<String>,
+    /// The line of the configuration that says so.
+    pub line: usize,
 }
 
 /// `[suites.NAME]`.

@@ -27,14 +27,16 @@ pub(super) fn ports(outermost: &mut Table<'_>, clusters: &[&str]) -> Vec<Port> {
                 table.missing(&format!("missing key `{name}`"), Some(hint));
             }
         }
+        let document = table.document;
         ports.extend(hosts.into_iter().map(|host| At {
-            place: host.number.place,
             value: Port {
+                line: document.line(host.number.place.start).0,
                 name: key.value.to_owned(),
                 host: host.number.value,
                 node: node.as_ref().map_or(0, |node| node.value),
                 cluster: host.cluster,
             },
+            place: host.number.place,
         }));
         table.end();
     }

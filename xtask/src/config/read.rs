@@ -7,7 +7,7 @@ use super::document::Document;
 use super::fault::Faults;
 use super::table::Table;
 use super::{Config, Engine, EngineName, Policy};
-use super::{cluster, defaults, image, port, shared, suite};
+use super::{cluster, defaults, image, lint, port, shared, suite};
 
 /// Reads and checks a whole text; `file` names it in messages, and its folder is where paths start.
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
@@ -16,6 +16,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
     let engine = engine(&mut outermost);
     let images = image::images(&mut outermost);
     let policy = policy(&mut outermost);
+    let allow = lint::allow(&mut outermost);
     let clusters = cluster::clusters(&mut outermost);
     let ports = port::ports(&mut outermost, &keys(&clusters));
     let steps = shared::steps(&mut outermost, &keys(&images), &ports);
@@ -28,7 +29,8 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
         return Err(document.into_faults());
     }
     let root = document.root;
-    Ok(Config { file: file.to_path_buf(), root, engine, images, policy, clusters, ports, suites })
+    let file = file.to_path_buf();
+    Ok(Config { file, root, engine, images, policy, allow, clusters, ports, suites })
 }
 
 fn keys<V>(map: &BTreeMap<String, V>) -> Vec<&str> {

@@ -59,8 +59,8 @@ impl Narrowing {
     }
 }
 
-impl Entry<'_> {
-    pub fn path(&self) -> &[u8] {
+impl<'a> Entry<'a> {
+    pub fn path(&self) -> &'a [u8] {
         match self {
             Entry::Found { node, .. } => &node.path,
             Entry::Made { path, .. } => path,

@@ -1,9 +1,10 @@
 //! What is sent and hardly ever wanted in a build: other tools' folders, logs, archives.
 //!
 //! A name says little by itself (`build/` may hold the build scripts, `dist/` the product), so names
-//! that people also use for sources count only from a size on that sources do not have.
+//! that people also use for sources count only from a size on that sources do not have. A `target/`
+//! beside a `Cargo.toml` is Cargo's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A pattern worth a line in the ignore file, and what it would leave out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Junk {
     pub pattern: String,
     pub files: u64,
     pub bytes: u64,
+    /// The first of its files.
+    pub example: String,
 }
 
 /// Folders that only a tool writes.
@@ -49,23 +52,38 @@ const ARCHIVES: [&str; 11] = [
 /// From so many bytes on, outputs and archives are named.
 const LARGE: u64 = 1 << 20;
 
+/// What lies in one place.
+struct Place<'a> {
+    certain: bool,
+    files: u64,
+    bytes: u64,
+    example: &'a str,
+}
+
 /// The junk among `files` (path and bytes of each), the largest first.
 pub fn junk<'a>(files: impl Iterator<Item = (&'a str, u64)>) -> Vec<Junk> {
-    let mut places: BTreeMap<String, (bool, u64, u64)> = BTreeMap::new();
+    let mut places: BTreeMap<String, Place> = BTreeMap::new();
+    let mut crates: BTreeSet<&str> = BTreeSet::new();
     for (path, size) in files {
+        crates.extend(path.strip_suffix("Cargo.toml"));
         let Some((place, certain)) = place(path) else { continue };
-        let (_, files, bytes) = places.entry(place).or_insert((certain, 0, 0));
-        *files += 1;
-        *bytes += size;
+        let first = || Place { certain, files: 0, bytes: 0, example: path };
+        let place = places.entry(place).or_insert_with(first);
+        place.files += 1;
+        place.bytes += size;
     }
-    places.retain(|_, (certain, _, bytes)| *certain || *bytes >= LARGE);
+    places.retain(|name, place| {
+        let cargos = name.strip_suffix("target/").is_some_and(|folder| crates.contains(folder));
+        place.certain || cargos || place.bytes >= LARGE
+    });
     let mut found: BTreeMap<String, Junk> = BTreeMap::new();
-    for (place, (_, files, bytes)) in &places {
-        let pattern = pattern(place, places.keys());
+    for (name, place) in &places {
+        let pattern = pattern(name, places.keys());
         let junk = found.entry(pattern.clone());
-        let junk = junk.or_insert(Junk { pattern, files: 0, bytes: 0 });
-        junk.files += files;
-        junk.bytes += bytes;
+        let example = || place.example.to_owned();
+        let junk = junk.or_insert_with(|| Junk { pattern, files: 0, bytes: 0, example: example() });
+        junk.files += place.files;
+        junk.bytes += place.bytes;
     }
     let mut found: Vec<_> = found.into_values().collect();
     found.sort_by(|one, other| other.bytes.cmp(&one.bytes).then(other.files.cmp(&one.files)));
@@ -114,13 +132,15 @@ mod tests {
 
     #[test]
     fn junk_is_named_by_the_pattern_that_leaves_it_out() {
-        let cases: [Case; 9] = [
+        let cases: [Case; 11] = [
             (&[("src/main.go", 9), ("vendored/x", 9), ("target", 9)], &[]),
             (&[("vendor/a/x.go", 5), ("vendor/b/node_modules/y", 6)], &[("vendor/", 2, 11)]),
             (&[("web/node_modules/a", 1)], &[("web/node_modules/", 1, 1)]),
             (&[("a/__pycache__/x", 1), ("b/__pycache__/y", 2)], &[("**/__pycache__/", 2, 3)]),
             (&[("build/Dockerfile", 100), ("dist/app.js", 200)], &[]),
             (&[("target/debug/app", LARGE)], &[("target/", 1, LARGE)]),
+            (&[("a/Cargo.toml", 1), ("a/target/x", 2)], &[("a/target/", 1, 2)]),
+            (&[("Cargo.toml", 1), ("a/target/x", 2)], &[]),
             (&[("a.log", 1), ("b/c.log", 2)], &[("**/*.log", 2, 3)]),
             (&[("small.zip", 10), ("images.tar.gz", LARGE)], &[("**/*.tar.gz", 1, LARGE)]),
             (&[(".git/HEAD", 1), ("vendor/x", 2)], &[("vendor/", 1, 2), (".git/", 1, 1)]),

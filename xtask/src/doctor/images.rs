@@ -10,6 +10,7 @@ use super::machine::EngineKind;
 use super::probe;
 use crate::config::EngineName;
 use crate::process::{Ending, Tool};
+use crate::reference::Reference;
 
 /// The label of an image made here under an upstream name.
 pub const STAND_IN: &str = "dev.xtask.stand-in";
@@ -95,17 +96,15 @@ fn says_unknown(tail: &[String]) -> bool {
     tail.iter().any(|line| known.iter().any(|words| line.contains(words)))
 }
 
-/// The full form of a reference: registry, repository, tag.
+/// The full form of a reference: registry, repository, tag or digest.
 pub(super) fn canonical(reference: &str) -> String {
-    let (first, rest) = reference.split_once('/').unwrap_or(("", reference));
-    let is_registry = first.contains(['.', ':']) || first == "localhost";
-    let named = match (is_registry, first) {
-        (true, _) => reference.to_owned(),
-        (false, "") => format!("docker.io/library/{rest}"),
-        (false, _) => format!("docker.io/{reference}"),
-    };
-    let last = named.rsplit('/').next().unwrap_or_default();
-    if last.contains([':', '@']) { named } else { format!("{named}:latest") }
+    let parsed = Reference::parse(reference);
+    let name = parsed.qualified();
+    match (&parsed.digest, &parsed.tag) {
+        (Some(digest), Some(tag)) => format!("{name}:{tag}@{digest}"),
+        (Some(digest), None) => format!("{name}@{digest}"),
+        (None, _) => format!("{name}:{}", parsed.tag()),
+    }
 }
 
 /// The registry of a canonical reference.

@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::exit::{Exit, WithExit as _};
 use crate::process::{Ending, Stream};
+use crate::reference::Reference;
 
-use super::reference::Reference;
 use super::{ANSWER, Engine, Facts, Kind, store};
 
 /// An image as the engine holds it.

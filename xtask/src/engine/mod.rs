@@ -26,6 +26,7 @@ mod cgroup;
 mod command;
 mod facts;
 mod forget;
+mod garbage;
 mod holdings;
 mod kernel_log;
 pub mod learn;
@@ -33,7 +34,6 @@ pub mod ledger;
 mod leftovers;
 pub mod machine;
 pub mod oom;
-mod reference;
 mod store;
 mod watch;
 
@@ -41,6 +41,7 @@ pub use build::{BuildError, Built};
 pub use bundle::{Bundle, List, Packed};
 pub use command::Order;
 pub use facts::Facts;
+pub use garbage::{Kept, Old, garbage};
 pub use holdings::{Held, Holdings, Inherited};
 pub use leftovers::Swept;
 

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::holdings::Inherited;
-use super::reference::Reference;
 use super::{Facts, Held};
+use crate::reference::Reference;
 
 /// One entry of `images.json`.
 #[derive(Debug, Deserialize)]

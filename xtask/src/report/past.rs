@@ -152,6 +152,7 @@ mod tests {
             seconds,
             peak_memory: None,
             error: None,
+            at: None,
         });
         events.emit(Event::Summary(Summary { seconds: seconds + 1.0, ok, ..Summary::default() }));
     }

@@ -4,6 +4,7 @@
 //! plain lines ([`plain`], anything else), JSON ([`json`], `--format json`).
 
 mod bars;
+mod github;
 mod json;
 mod plain;
 pub mod text;
@@ -13,7 +14,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Result;
 
-use crate::event::Sink;
+use crate::event::{Place, Sink};
 
 /// How much is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +63,18 @@ pub fn people(verbosity: Verbosity) -> Box<dyn Sink> {
 /// The reader of a run's events for scripts: one object a line on stdout.
 pub fn scripts() -> Box<dyn Sink> {
     Box::new(json::Json)
+}
+
+/// The reader of a run's events for GitHub, where that is what runs us; `records` is the run's folder.
+pub fn github(records: &std::path::Path) -> Option<Box<dyn Sink>> {
+    github::is_here().then(|| Box::new(github::Github::new(records)) as Box<dyn Sink>)
+}
+
+/// Marks a fault of a file where GitHub shows it.
+pub fn mark(place: &Place, message: &str) {
+    if github::is_here() {
+        say(&github::error(Some(place), "", message));
+    }
 }
 
 /// Prints data, with colour where it shows. A reader that has gone (`| head`) is no fault.

@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
-use super::{Run, Workspace, missing};
+use super::{Run, Workspace, failing, missing};
 use crate::context::{self, Context, Staged, record};
 use crate::engine::{BuildError, Built, Order, learn};
-use crate::event::{Event, PlannedImage, seconds};
+use crate::event::{Event, Place, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::{Action, KEY_LABEL, Planned};
 use crate::schedule::Permit;
@@ -116,8 +116,20 @@ pub(super) fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<M
             Err(error) => kill(error).and_then(|(peak, _)| peak),
         },
         error: built.as_ref().err().map(first_line),
+        at: built.is_err().then(|| stopped_at(common, one)),
     });
     built.map(|(ready, _)| Made::Ready(ready)).or_else(|error| killed(common, one, permit, error))
+}
+
+/// Where in its Dockerfile a failed build stopped.
+fn stopped_at(common: Common, one: &Surveyed) -> Place {
+    let file = &one.image.dockerfile;
+    let log = fs_err::read(common.run.paths.log(&format!("build-{}", one.image.name)));
+    let log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
+    let text = String::from_utf8_lossy(&one.context.dockerfile);
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let shown = file.strip_prefix(&common.workspace.config.root).unwrap_or(file);
+    Place { file: shown.display().to_string(), line: failing::line(&text, &name, &log) }
 }
 
 /// A build that was killed for memory is run once more, alone; a second kill is final.

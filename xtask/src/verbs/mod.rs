@@ -6,9 +6,12 @@ mod cluster;
 mod context;
 mod doctor;
 mod e2e;
+mod failing;
 mod forecast;
+mod gc;
 mod images;
 mod layout;
+mod lint;
 mod matrix;
 mod memory;
 mod missing;
@@ -27,10 +30,10 @@ use anyhow::{Result, anyhow};
 use clap::CommandFactory as _;
 
 use crate::cli::{self, Cli, Verb};
-use crate::config::{self, Config, EngineName};
+use crate::config::{self, Config, EngineName, Faults};
 use crate::engine::{self, Engine};
-use crate::event::{Event, Events, Sink, seconds};
-use crate::exit::{Exit, WithExit as _};
+use crate::event::{Event, Events, Place, Sink, seconds};
+use crate::exit::{Coded, Exit, WithExit as _};
 use crate::paths::{Paths, RunPaths};
 use crate::report::{self, Recorder};
 use crate::ui::{self, Verbosity};
@@ -86,8 +89,15 @@ impl Run {
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
     let session = Session::of(&cli.global);
-    if session.github && !matches!(cli.verb, Verb::Plan(_)) {
-        return Err(anyhow!("`--format github` is a form of `plan` only")).exit(Exit::Usage);
+    let form = cli.global.format;
+    let known = match form {
+        cli::Format::Human | cli::Format::Json => true,
+        cli::Format::Github => matches!(cli.verb, Verb::Plan(_) | Verb::Lint(_)),
+        cli::Format::Sarif => matches!(cli.verb, Verb::Lint(_)),
+    };
+    if !known {
+        let message = "`--format github` is a form of `plan` and `lint` only, `sarif` of `lint`";
+        return Err(anyhow!(message)).exit(Exit::Usage);
     }
     match cli.verb {
         Verb::E2e(args) => e2e::run(&session, &args),
@@ -96,7 +106,9 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Why(args) => why::run(&session, &args),
         Verb::Context(args) => context::run(&session, &args),
         Verb::Cluster(args) => cluster::run(&session, &args),
+        Verb::Lint(cli::Lint {}) => lint::run(&session, form),
         Verb::Doctor(args) => doctor::run(&session, args.fix),
+        Verb::Gc(args) => gc::run(&session, &args),
         Verb::Test(args) => test::run(&session, &args),
         Verb::Completions(args) => completions(args.shell),
     }
@@ -124,8 +136,8 @@ impl Session {
             cli::EngineName::Docker => EngineName::Docker,
         });
         let format = match global.format {
-            cli::Format::Human | cli::Format::Github => Format::Human,
             cli::Format::Json => Format::Json,
+            cli::Format::Human | cli::Format::Sarif | cli::Format::Github => Format::Human,
         };
         let config_file = global.config.clone();
         let github = global.format == cli::Format::Github;
@@ -137,7 +149,7 @@ impl Session {
         if let Some(config) = self.config.get() {
             return Ok(config);
         }
-        let config = config::load(self.config_file.as_deref())?;
+        let config = config::load(self.config_file.as_deref()).inspect_err(mark_faults)?;
         Ok(self.config.get_or_init(|| config))
     }
 
@@ -158,7 +170,20 @@ impl Session {
             Format::Human => ui::people(self.verbosity),
             Format::Json => ui::scripts(),
         };
-        Ok(Run { paths, events: Events::to(vec![recorder, shown]) })
+        let sinks = [recorder, shown].into_iter().chain(ui::github(paths.folder()));
+        Ok(Run { events: Events::to(sinks.collect()), paths })
+    }
+}
+
+/// Faults of a configuration are shown on their lines where that can be.
+fn mark_faults(error: &anyhow::Error) {
+    // A mark of the exit code hides what it marks from the chain.
+    let error = error.downcast_ref::<Coded>().map_or(error, |coded| &coded.error);
+    let faults = error.downcast_ref::<Faults>();
+    for fault in faults.into_iter().flat_map(|faults| &faults.0) {
+        let place = Place { file: fault.file.display().to_string(), line: Some(fault.line) };
+        let hint = fault.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        ui::mark(&place, &format!("{}{hint}", fault.message));
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn open(workspace: &Workspace, run: &Run, survey: &Survey) -> Result<
 }
 
 /// Removes staged contexts of runs whose process is gone.
-fn sweep_stages(workspace: &Workspace) {
+pub(super) fn sweep_stages(workspace: &Workspace) {
     let stages = fs_err::read_dir(workspace.paths.stages()).into_iter().flatten().flatten();
     for stage in stages {
         let name = stage.file_name().to_string_lossy().into_owned();

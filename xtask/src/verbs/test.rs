@@ -6,6 +6,7 @@
 //! | `cargo clippy`, warnings are errors | as one |
 //! | `cargo test`, all but the suites | every test |
 //! | the tests that want a real cluster of their own | every test |
+//! | `lint` of this repository | as one |
 //! | the justfile: each recipe is a command we understand, and one is run | every recipe |
 //! | `e2e gateway` | every test |
 //!
@@ -25,6 +26,7 @@ use crate::cli::{self, Cli};
 use crate::doctor;
 use crate::event::{Event, seconds};
 use crate::exit::Exit;
+use crate::lint::report;
 use crate::paths::Paths;
 use crate::process::{self, Stream, Tool, stop};
 use crate::suite::{Counts, Reader};
@@ -60,6 +62,7 @@ fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> 
         let tool = tool.folder(root).limit(LIMIT).log(run.paths.log(name));
         add(&mut counts, timed(&run, name, || Ok(counted(&tool))));
     }
+    add(&mut counts, timed(&run, "lint", || held(session)));
     add(&mut counts, timed(&run, "justfile", || justfile(root, paths, &run, bootstrap)));
     Ok(counts)
 }
@@ -120,6 +123,14 @@ fn counted(tool: &Tool) -> Outcome {
     let mut reader = Reader::default();
     let end = tool.stream(|_, line| reader.read(&String::from_utf8_lossy(line)));
     (reader.counts(), end.map(drop).map_err(Into::into))
+}
+
+/// The repository is held to its own rules.
+fn held(session: &Session) -> Result<Outcome> {
+    let findings = super::lint::findings(session.config()?)?;
+    let told: Vec<String> = findings.iter().map(report::text).collect();
+    ensure!(findings.is_empty(), "{}", told.join("\n"));
+    Ok((Counts::default(), Ok(())))
 }
 
 fn gateway(session: &Session) -> Result<Outcome> {

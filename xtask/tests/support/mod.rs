@@ -148,6 +148,7 @@ impl Case {
             .env("XDG_RUNTIME_DIR", self.folder.path().join("runtime"))
             .env("NO_COLOR", "1")
             .env_remove("CARGO_TARGET_DIR")
+            .env_remove("GITHUB_ACTIONS")
             .stdin(Stdio::null());
         command
     }

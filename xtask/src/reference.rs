@@ -6,17 +6,17 @@
 
 /// A reference taken apart: `host/path`, tag, digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reference {
+pub(crate) struct Reference {
     /// With a host, or without if the reference names none.
-    pub name: String,
-    pub tag: Option<String>,
+    pub(crate) name: String,
+    pub(crate) tag: Option<String>,
     /// `sha256:…`
-    pub digest: Option<String>,
-    pub has_host: bool,
+    pub(crate) digest: Option<String>,
+    pub(crate) has_host: bool,
 }
 
 impl Reference {
-    pub(super) fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.to_owned())),
             None => (text, None),
@@ -34,17 +34,25 @@ impl Reference {
     }
 
     /// The tag that counts when there is no digest.
-    pub(super) fn tag(&self) -> &str {
+    pub(crate) fn tag(&self) -> &str {
         self.tag.as_deref().unwrap_or("latest")
     }
 
+    /// The name with its host, as a registry would be asked for it.
+    pub(crate) fn qualified(&self) -> String {
+        match (self.has_host, self.name.contains('/')) {
+            (true, _) => self.name.clone(),
+            (false, true) => format!("docker.io/{}", self.name),
+            (false, false) => format!("docker.io/library/{}", self.name),
+        }
+    }
+
     /// The names it may stand for besides those of aliases and search lists, in podman's order.
-    pub(super) fn candidates(&self) -> Vec<String> {
+    pub(crate) fn candidates(&self) -> Vec<String> {
         if self.has_host {
             return vec![self.name.clone()];
         }
-        let library = if self.name.contains('/') { "" } else { "library/" };
-        vec![format!("localhost/{}", self.name), format!("docker.io/{library}{}", self.name)]
+        vec![format!("localhost/{}", self.name), self.qualified()]
     }
 }
 

@@ -1,0 +1,120 @@
+//! Images on the nodes of a kept cluster that nobody needs any more.
+//!
+//! A tag of ours goes if it is none of those that stay and no container of the node was made from it. With
+//! it goes the second name that containerd's CRI plugin keeps for its id (see [`super::held`]), if no other tag
+//! leads there: it would hold on to the layers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+
+use super::held::ctr;
+use super::{kind, nodes, record};
+use crate::config;
+use crate::paths::Paths;
+use crate::process::Tool;
+
+/// Whether the cluster was made by this workspace and has been kept.
+pub fn is_kept(wanted: &config::Cluster, provider: &str, paths: &Paths) -> Result<bool> {
+    if wanted.existing.is_some() {
+        return Ok(false);
+    }
+    let made = record::read(paths, &wanted.name).and_then(|record| record.made);
+    let Some(made) = made else { return Ok(false) };
+    let nodes = nodes::list(provider, &wanted.name)?;
+    Ok(!nodes.is_empty() && nodes.iter().all(|node| made.containers.contains(&node.id)))
+}
+
+/// Nodes of a running kind cluster that hold images.
+pub fn nodes_of(provider: &str, cluster: &str) -> Result<Vec<String>> {
+    let nodes = nodes::list(provider, cluster)?.into_iter();
+    Ok(nodes.filter(|node| node.running && node.holds_images()).map(|node| node.name).collect())
+}
+
+/// Names on a node that may go: tags of the images called `names` that are not in `stay`.
+pub fn garbage(
+    engine: &Tool,
+    node: &str,
+    names: &BTreeSet<String>,
+    stay: &BTreeSet<String>,
+) -> Result<Vec<String>> {
+    let ask = |what: &str| {
+        let asked = ctr(engine, node).args([what, "ls"]).limit(kind::QUESTION).read();
+        asked.with_context(|| format!("failed to ask node `{node}` for its {what}"))
+    };
+    Ok(removable(&ask("images")?, &ask("containers")?, names, stay))
+}
+
+/// Takes names off a node; containerd frees what no name leads to.
+pub fn free(engine: &Tool, node: &str, names: &[String]) -> Result<()> {
+    let remove = ctr(engine, node).args(["images", "rm"]).args(names).limit(kind::QUESTION);
+    remove.run().with_context(|| format!("failed to free images on node `{node}`"))?;
+    Ok(())
+}
+
+fn removable(
+    images: &str,
+    containers: &str,
+    names: &BTreeSet<String>,
+    stay: &BTreeSet<String>,
+) -> Vec<String> {
+    // CONTAINER IMAGE RUNTIME
+    let used: BTreeSet<&str> =
+        containers.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    // REF TYPE DIGEST …
+    let mut by_digest: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for line in images.lines().skip(1) {
+        let mut fields = line.split_whitespace();
+        if let (Some(name), Some(digest)) = (fields.next(), fields.nth(1)) {
+            by_digest.entry(digest).or_default().push(name);
+        }
+    }
+    let is_old = |tag: &str| {
+        let name = tag.strip_prefix("localhost/").and_then(|tag| tag.split_once(':'));
+        name.is_some_and(|(name, _)| names.contains(name)) && !stay.contains(tag)
+    };
+    let mut removable = Vec::new();
+    for refs in by_digest.into_values() {
+        if refs.iter().any(|name| used.contains(name)) {
+            continue;
+        }
+        let (ids, tags): (Vec<&str>, Vec<&str>) =
+            refs.into_iter().partition(|name| name.starts_with("sha256:"));
+        let old: Vec<&str> = tags.iter().copied().filter(|tag| is_old(tag)).collect();
+        if !old.is_empty() && old.len() == tags.len() {
+            removable.extend(ids.into_iter().map(str::to_owned));
+        }
+        removable.extend(old.into_iter().map(str::to_owned));
+    }
+    removable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_goes_with_its_second_name_unless_it_is_used_or_stays() {
+        let images = "REF TYPE DIGEST SIZE\n\
+            localhost/api:old t sha256:d1 1\n\
+            sha256:i1 t sha256:d1 1\n\
+            localhost/api:now t sha256:d2 1\n\
+            sha256:i2 t sha256:d2 1\n\
+            localhost/api:runs t sha256:d3 1\n\
+            sha256:i3 t sha256:d3 1\n\
+            localhost/api:older t sha256:d4 1\n\
+            docker.io/library/same:1 t sha256:d4 1\n\
+            sha256:i4 t sha256:d4 1\n\
+            registry.k8s.io/pause:3.10 t sha256:d5 1\n\
+            localhost/other:old t sha256:d6 1\n\
+            localhost/api:byid t sha256:d7 1\n\
+            sha256:i7 t sha256:d7 1\n";
+        let containers = "CONTAINER IMAGE RUNTIME\nc1 localhost/api:runs r\nc2 sha256:i7 r\n";
+        let names = ["api".to_owned()].into();
+        let stay = ["localhost/api:now".to_owned()].into();
+        assert_eq!(
+            removable(images, containers, &names, &stay),
+            ["sha256:i1", "localhost/api:old", "localhost/api:older"]
+        );
+    }
+}

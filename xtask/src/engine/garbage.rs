@@ -1,0 +1,196 @@
+//! Images of ours that nobody needs any more.
+//!
+//! Only what carries our label is looked at, and of that only images this configuration names: another
+//! project's are its own to free. Of each image the newest keys stay, and whatever is in use: by a container,
+//! running or not, or by the plan. An image that also has a name we did not give it stays too. Nothing is
+//! forced: what the engine holds to be in use after all, it keeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use super::{ANSWER, Engine, Kind};
+use crate::plan::KEY_LABEL;
+
+/// The label that says which image one is.
+const NAME_LABEL: &str = "dev.xtask.image";
+
+/// Names asked about in one call, so that a command line stays within its limit.
+const AT_ONCE: usize = 200;
+
+/// An image of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Old {
+    pub name: String,
+    pub key: String,
+    pub id: String,
+    /// Its names; none for what a later build has taken the name of.
+    pub tags: Vec<String>,
+    /// Bytes, layers in common with other images counted too.
+    pub size: u64,
+    /// RFC 3339: the time of its build.
+    pub created: String,
+}
+
+/// As `image inspect` prints it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    created: String,
+    #[serde(default)]
+    config: Option<Settings>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Settings {
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// What stays whatever its age.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Names that count: those of the configuration.
+    pub names: BTreeSet<String>,
+    /// Keys the plan wants.
+    pub keys: BTreeSet<String>,
+    /// Ids that containers use.
+    pub ids: BTreeSet<String>,
+    /// Keys that stay of each image, the newest first.
+    pub newest: usize,
+}
+
+impl Engine {
+    /// All images with our label, the newest first.
+    pub fn ours(&self) -> Result<Vec<Old>> {
+        let filter = format!("label={KEY_LABEL}");
+        let listed = self.tool().args(["images", "--no-trunc", "--quiet", "--filter", &filter]);
+        let listed = listed.limit(ANSWER).read().context("failed to list the images of ours")?;
+        let ids: BTreeSet<&str> =
+            listed.lines().map(str::trim).filter(|id| !id.is_empty()).collect();
+        let mut ours = Vec::new();
+        for ids in ids.into_iter().collect::<Vec<_>>().chunks(AT_ONCE) {
+            let asked = self.tool().args(["image", "inspect"]).args(ids.iter().copied());
+            let answer =
+                asked.limit(ANSWER).run().context("failed to look at the images of ours")?;
+            let images: Vec<Inspected> = serde_json::from_slice(&answer.stdout)?;
+            ours.extend(images.into_iter().filter_map(Inspected::ours));
+        }
+        ours.sort_by(|one, other| other.created.cmp(&one.created).then(one.id.cmp(&other.id)));
+        Ok(ours)
+    }
+
+    /// Ids of the images that containers were made from, running or not.
+    pub fn in_use(&self) -> Result<BTreeSet<String>> {
+        let failed = "failed to list the containers";
+        let ps = self.tool().args(["ps", "--all", "--no-trunc", "--format"]).limit(ANSWER);
+        let listed = match self.kind {
+            Kind::Podman => ps.arg("{{.ImageID}}").read().context(failed)?,
+            // docker's `ps` shows names only. A container that has gone since is a reason to run again.
+            Kind::Docker => {
+                let containers = ps.arg("{{.ID}}").read().context(failed)?;
+                let asked = self.tool().args(["inspect", "--format", "{{.Image}}"]).limit(ANSWER);
+                if containers.is_empty() {
+                    return Ok(BTreeSet::new());
+                }
+                asked.args(containers.lines()).read().context(failed)?
+            }
+        };
+        Ok(listed.lines().map(|id| id.trim_start_matches("sha256:").to_owned()).collect())
+    }
+
+    /// Removes an image by its names, or by its id if it has none; never one in use.
+    pub fn free(&self, old: &Old) -> Result<()> {
+        let remove = self.tool().arg("rmi");
+        let remove = if old.tags.is_empty() { remove.arg(&old.id) } else { remove.args(&old.tags) };
+        remove.limit(ANSWER).run().with_context(|| format!("failed to free `{}`", old.called()))?;
+        Ok(())
+    }
+}
+
+impl Old {
+    /// A tag, else the id as people read it.
+    pub fn called(&self) -> &str {
+        self.tags.first().map_or_else(|| self.id.get(..12).unwrap_or(&self.id), String::as_str)
+    }
+}
+
+impl Inspected {
+    fn ours(self) -> Option<Old> {
+        let mut labels = self.config?.labels?;
+        Some(Old {
+            key: labels.remove(KEY_LABEL)?,
+            name: labels.remove(NAME_LABEL)?,
+            id: self.id.trim_start_matches("sha256:").to_owned(),
+            tags: self.repo_tags.unwrap_or_default(),
+            size: self.size,
+            created: self.created,
+        })
+    }
+}
+
+/// Those of `ours`, which are sorted with the newest first, that may go.
+pub fn garbage(ours: Vec<Old>, kept: &Kept) -> Vec<Old> {
+    let mut newest: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut may_go = |old: &Old| {
+        let keys = newest.entry(old.name.clone()).or_default();
+        let is_new = !old.tags.is_empty()
+            && (keys.contains(&old.key)
+                || keys.len() < kept.newest && keys.insert(old.key.clone()));
+        let own = format!("localhost/{}:", old.name);
+        let is_wanted = !old.tags.is_empty() && kept.keys.contains(&old.key);
+        let stays = is_new || is_wanted || kept.ids.contains(&old.id);
+        let is_only_ours = old.tags.iter().all(|tag| tag.starts_with(&own));
+        kept.names.contains(&old.name) && is_only_ours && !stays
+    };
+    ours.into_iter().filter(|old| may_go(old)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn old(name: &str, key: &str, tags: &[&str]) -> Old {
+        Old {
+            name: name.into(),
+            key: key.into(),
+            id: format!("id-{key}-{}", tags.len()),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            size: 1,
+            created: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_newest_keys_and_everything_in_use_stay() {
+        let kept = Kept {
+            names: ["api".to_owned()].into(),
+            keys: ["k3".to_owned()].into(),
+            ids: ["id-k4-1".to_owned()].into(),
+            newest: 1,
+        };
+        let ours = vec![
+            old("api", "k0", &[]),
+            old("api", "k1", &["localhost/api:k1"]),
+            old("api", "k2", &["localhost/api:k2"]),
+            old("api", "k3", &["localhost/api:k3"]),
+            old("api", "k4", &["localhost/api:k4"]),
+            old("api", "k5", &["localhost/api:k5", "quay.io/me/api:release"]),
+            old("api", "k3", &[]),
+            old("api", "k6", &["localhost/api-other:k6"]),
+            old("other", "k7", &["localhost/other:k7"]),
+            old("other", "k8", &["localhost/other:k8"]),
+        ];
+        let freed = garbage(ours, &kept);
+        let freed: Vec<&str> = freed.iter().map(Old::called).collect();
+        assert_eq!(freed, ["id-k0-0", "localhost/api:k2", "id-k3-0"]);
+    }
+}

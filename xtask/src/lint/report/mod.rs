@@ -1,0 +1,114 @@
+//! Findings as people, scripts and forges read them.
+//!
+//! | form | read by |
+//! | --- | --- |
+//! | text | people and editors: `file:line: error: reason`, then how to mend it |
+//! | JSON | scripts |
+//! | [SARIF 2.1.0](sarif) | forges' code scanning, editors |
+//! | GitHub | a job's annotations: `::error file=…,line=…::…` |
+
+mod sarif;
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::{Finding, Severity};
+use crate::ui::text::{BOLD, DIM, OFF, RED, YELLOW};
+
+pub use sarif::sarif;
+
+/// One finding for people.
+pub fn text(finding: &Finding) -> String {
+    let Finding { rule, file, line, reason, mend } = finding;
+    let word = match finding.severity() {
+        Severity::Error => format!("{RED}error{OFF}"),
+        Severity::Warning => format!("{YELLOW}warning{OFF}"),
+    };
+    format!("{BOLD}{file}:{line}{OFF}: {word}: {reason} {DIM}[{rule}]{OFF}\n  mend: {mend}")
+}
+
+/// `{"ok":…,"findings":[…]}` and a newline.
+pub fn json(findings: &[Finding]) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Told<'a> {
+        #[serde(flatten)]
+        finding: &'a Finding,
+        severity: Severity,
+    }
+    #[derive(Serialize)]
+    struct Report<'a> {
+        ok: bool,
+        findings: Vec<Told<'a>>,
+    }
+    let told = |finding| Told { finding, severity: Finding::severity(finding) };
+    let report = Report { ok: findings.is_empty(), findings: findings.iter().map(told).collect() };
+    let mut json = serde_json::to_vec(&report)?;
+    json.push(b'\n');
+    Ok(json)
+}
+
+/// Workflow commands, one a line.
+pub fn github(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let command = match finding.severity() {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        // Writing to a string does not fail.
+        writeln!(
+            text,
+            "::{command} file={},line={},title={}::{}",
+            property(&finding.file),
+            finding.line,
+            finding.rule,
+            data(&format!("{}\nmend: {}", finding.reason, finding.mend))
+        )
+        .ok();
+    }
+    text
+}
+
+/// As `@actions/core` escapes a message.
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// As `@actions/core` escapes a property.
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Rule;
+
+    pub(super) fn finding() -> Finding {
+        Finding {
+            rule: Rule::NoCache,
+            file: "a b/x,y.sh".into(),
+            line: 3,
+            reason: "100% slow".into(),
+            mend: "leave it out".into(),
+        }
+    }
+
+    #[test]
+    fn a_finding_in_every_form() {
+        let mut plain = text(&finding());
+        for code in [BOLD, DIM, OFF, RED, YELLOW] {
+            plain = plain.replace(code, "");
+        }
+        assert_eq!(plain, "a b/x,y.sh:3: warning: 100% slow [no-cache]\n  mend: leave it out");
+        assert_eq!(
+            github(&[finding()]),
+            "::warning file=a b/x%2Cy.sh,line=3,title=no-cache::100%25 slow%0Amend: leave it out\n"
+        );
+        let json: serde_json::Value = serde_json::from_slice(&json(&[finding()]).unwrap()).unwrap();
+        assert_eq!(json["ok"], false);
+        assert_eq!(json["findings"][0]["rule"], "no-cache");
+        assert_eq!(json["findings"][0]["severity"], "warning");
+    }
+}

@@ -1,0 +1,65 @@
+//! What lies in a repository, as far as `lint` and `init` look at it.
+//!
+//! | file | from → to |
+//! | --- | --- |
+//! | here | a folder → its own files: neither git-ignored nor git's |
+//! | `yaml` | text → values with their lines |
+//! | `manifest` | a manifest → its images, pull policies and node ports |
+//! | `kustomize` | what a step applies → the files that takes, and the images they are given |
+//! | `kind` | kind's configuration → host ports |
+//!
+//! Manifests are read as they stand, with no program asked: a check before a commit has neither the
+//! time nor, always, a kubectl.
+
+pub mod kind;
+pub mod kustomize;
+pub mod manifest;
+mod yaml;
+
+use std::path::Path;
+
+use ignore::WalkBuilder;
+
+/// Paths of a folder's own files, relative to it, sorted: what `.gitignore` names and `.git` itself
+/// are left out, whether or not it is a git repository. What cannot be read is passed over.
+pub fn files(root: &Path) -> Vec<String> {
+    let walk = WalkBuilder::new(root)
+        .hidden(false)
+        .require_git(false)
+        .filter_entry(|entry| entry.file_name() != ".git")
+        .build();
+    let files = walk.filter_map(Result::ok);
+    let files = files.filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()));
+    let mut files: Vec<String> = files.map(|entry| relative(entry.path(), root)).collect();
+    files.sort();
+    files
+}
+
+/// A path as reports name it: from `root` where it lies below it, with `/` between its parts.
+pub fn relative(path: &Path, root: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_files_are_those_git_would_take() {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            (".gitignore", "target/\n*.log\n"),
+            (".github/workflows/ci.yml", ""),
+            (".git/config", ""),
+            ("a/Dockerfile", ""),
+            ("a/x.log", ""),
+            ("target/debug/x", ""),
+        ] {
+            let file = folder.path().join(file);
+            fs_err::create_dir_all(file.parent().unwrap()).unwrap();
+            fs_err::write(file, text).unwrap();
+        }
+        let expected = [".github/workflows/ci.yml", ".gitignore", "a/Dockerfile"];
+        assert_eq!(files(folder.path()), expected);
+    }
+}

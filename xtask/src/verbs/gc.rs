@@ -1,0 +1,90 @@
+//! `cargo xtask gc`: frees what earlier builds have left, and says first what that is.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::{Session, Workspace, opening, survey};
+use crate::cli;
+use crate::cluster;
+use crate::engine::{self, Old};
+use crate::exit::Exit;
+use crate::ui;
+use crate::ui::text::{BOLD, DIM, OFF, bytes, plural};
+
+pub(super) fn run(session: &Session, args: &cli::Gc) -> Result<Exit> {
+    let workspace = session.workspace()?;
+    let survey = survey::survey(&workspace, &[], false)?;
+    let kept = engine::Kept {
+        names: workspace.config.images.keys().cloned().collect(),
+        keys: survey.images.iter().map(|one| one.planned.key.to_string()).collect(),
+        ids: workspace.engine.in_use()?,
+        newest: args.keep.into(),
+    };
+    let ours = workspace.engine.ours()?;
+    let old = engine::garbage(ours.clone(), &kept);
+    let freed: BTreeSet<&str> = old.iter().map(|old| old.id.as_str()).collect();
+    let stay = ours.iter().filter(|one| !freed.contains(one.id.as_str()));
+    let mut stay: BTreeSet<String> = stay.flat_map(|one| one.tags.clone()).collect();
+    stay.extend(survey.images.iter().map(|one| one.planned.tag.clone()));
+    let on_nodes = on_nodes(&workspace, &kept.names, &stay)?;
+    tell(&workspace, &old, &on_nodes)?;
+    if !args.dry_run {
+        opening::sweep_stages(&workspace);
+        return Ok(free(&workspace, &old, &on_nodes));
+    }
+    Ok(Exit::Done)
+}
+
+/// A node, and the names on it that may go.
+type OnNode = (String, Vec<String>);
+
+/// What may go from the nodes of the clusters that are ours and run.
+fn on_nodes(
+    workspace: &Workspace,
+    names: &BTreeSet<String>,
+    stay: &BTreeSet<String>,
+) -> Result<Vec<OnNode>> {
+    let (provider, tool) = (workspace.engine.name(), workspace.engine.tool());
+    let mut found = Vec::new();
+    for wanted in workspace.config.clusters.values() {
+        if !cluster::is_kept(wanted, provider, &workspace.paths)? {
+            continue;
+        }
+        for node in cluster::nodes_of(provider, &wanted.name)? {
+            let names = cluster::garbage(&tool, &node, names, stay)?;
+            found.extend((!names.is_empty()).then_some((node, names)));
+        }
+    }
+    Ok(found)
+}
+
+fn tell(workspace: &Workspace, old: &[Old], on_nodes: &[OnNode]) -> Result<()> {
+    let engine = workspace.engine.name();
+    let mut lines: Vec<String> = old
+        .iter()
+        .map(|old| {
+            format!("{engine}  {}  {DIM}{} {}{OFF}", old.called(), old.name, bytes(old.size))
+        })
+        .collect();
+    for (node, names) in on_nodes {
+        let tags = names.iter().filter(|name| !name.starts_with("sha256:"));
+        lines.extend(tags.map(|tag| format!("{node}  {tag}")));
+    }
+    let size: u64 = old.iter().map(|old| old.size).sum();
+    let images = plural(old.len() as u64, "image");
+    let (nodes, up_to) = (plural(on_nodes.len() as u64, "node"), bytes(size));
+    // Layers that images share are in the size of each.
+    lines.push(format!("{BOLD}{images} on {engine}, up to {up_to}; images on {nodes}{OFF}\n"));
+    ui::data(lines.join("\n").as_bytes())
+}
+
+/// Frees all it can; what cannot go is said, and is no reason to keep the rest.
+fn free(workspace: &Workspace, old: &[Old], on_nodes: &[OnNode]) -> Exit {
+    let (engine, tool) = (&workspace.engine, workspace.engine.tool());
+    let images = old.iter().map(|old| engine.free(old));
+    let nodes = on_nodes.iter().map(|(node, names)| cluster::free(&tool, node, names));
+    let failed = images.chain(nodes).filter_map(Result::err);
+    let failed = failed.inspect(ui::error).count();
+    if failed == 0 { Exit::Done } else { Exit::Failed }
+}

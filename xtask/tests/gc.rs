@@ -1,0 +1,72 @@
+//! `gc` against a real podman, over images of its own names. `XTASK_UNIT_ONLY=1` leaves it out.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod support;
+
+use support::Case;
+
+struct Real {
+    case: Case,
+    image: String,
+}
+
+impl Real {
+    fn podman(&self, args: &[&str]) -> String {
+        support::ran(&mut self.case.other_command("podman", args)).stdout
+    }
+
+    /// Builds with this content; gives back the tag.
+    fn build(&self, content: &str) -> String {
+        self.case.write("src/a", content);
+        self.case.ok(&["images"]);
+        self.case.plan()["images"][0]["tag"].as_str().unwrap().to_owned()
+    }
+
+    fn holds(&self, tag: &str) -> bool {
+        self.case.podman(&["image", "exists", tag])
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        let container = format!("{}-user", self.image);
+        self.case.podman(&["rm", "--force", "--ignore", &container]);
+        let filter = format!("label=dev.xtask.image={}", self.image);
+        for id in self.podman(&["images", "--quiet", "--filter", &filter]).lines() {
+            self.case.podman(&["rmi", "--force", id]);
+        }
+    }
+}
+
+#[test]
+fn the_newest_and_all_in_use_stay_and_the_rest_goes() {
+    if std::env::var_os("XTASK_UNIT_ONLY").is_some() {
+        return;
+    }
+    let image = format!("xtask-gc-{}", std::process::id());
+    let case = Case::with_real_engine()
+        .config(&format!("[images.{image}]\ndockerfile = 'Dockerfile'\n"))
+        .file("Dockerfile", "FROM scratch\nCOPY src /src\nCMD [\"/src/a\"]\n");
+    let real = Real { case, image };
+    let tags: Vec<String> = (0..5).map(|n| real.build(&format!("content {n}"))).collect();
+    let user = format!("{}-user", real.image);
+    assert!(real.case.podman(&["create", "--name", &user, &tags[0]]));
+    assert!(real.case.podman(&["tag", &tags[1], &format!("localhost/{}-mine:1", real.image)]));
+    // The checkout is back at what it was: its image is old, and what the plan wants.
+    real.case.write("src/a", "content 2");
+    let dry = real.case.ok(&["gc", "--keep", "1", "--dry-run"]).stdout;
+    assert!(dry.contains(&tags[3]) && dry.contains("1 image on podman"), "{dry}");
+    assert!(tags.iter().all(|tag| real.holds(tag)), "a dry run frees nothing");
+    let ran = real.case.ok(&["gc", "--keep", "1"]);
+    assert_eq!(ran.stdout, dry);
+    let held: Vec<bool> = tags.iter().map(|tag| real.holds(tag)).collect();
+    // Used by a container; named by somebody; wanted by the plan; old; the newest.
+    assert_eq!(held, [true, true, true, false, true]);
+    assert!(real.case.ok(&["gc", "--keep", "1"]).stdout.starts_with("0 images"));
+}
