@@ -67,8 +67,16 @@ impl<T, E: Into<anyhow::Error>> WithExit for Result<T, E> {
     }
 }
 
-/// The exit code an error leads to: the outermost mark, else [`Exit::Failed`].
+/// The exit code an error leads to: the outermost mark, else [`Exit::Failed`]. A full disk is the
+/// environment's fault, whatever was being written.
 pub fn code(error: &anyhow::Error) -> Exit {
+    let full = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+    };
+    if error.chain().any(full) {
+        return Exit::Environment;
+    }
     error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Coded>())

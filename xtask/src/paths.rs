@@ -10,7 +10,7 @@
 //!   stage/RUN/IMAGE/  the exact files a running build is given
 //!   runs/RUN/         one folder a run: events.jsonl, logs/, artifacts/
 //!   clusters/NAME/    kubeconfig (private), kind config, fingerprint
-//! $XDG_RUNTIME_DIR or /tmp … xtask-UID/   what runs of one machine share: the memory ledger
+//! $XDG_RUNTIME_DIR or /tmp … xtask-UID/   what runs of one machine share: the memory ledger, locks of builds
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -138,6 +138,11 @@ pub fn machine() -> PathBuf {
         .filter(|folder| folder.is_dir())
         .unwrap_or_else(std::env::temp_dir);
     base.join(format!("xtask-{}", rustix::process::getuid().as_raw()))
+}
+
+/// Locks of the builds that are under way.
+pub fn builds() -> PathBuf {
+    machine().join("builds")
 }
 
 /// Where runs tell each other what memory they hold.

@@ -240,6 +240,17 @@ fn a_run_that_is_killed_never_leads_to_a_wrong_skip() {
     assert_skips_are_right(&case, usize::MAX);
 }
 
+#[test]
+fn two_runs_at_once_build_a_shared_image_once() {
+    let case = Case::of_two().engine_file("mode", "slow");
+    let runs: Vec<_> = (0..3).map(|_| case.start(&["images", "api"])).collect();
+    for mut run in runs {
+        assert!(run.wait().unwrap().success());
+    }
+    assert_eq!(case.calls("build").len(), 1);
+    assert_eq!(case.decision("api").0, "skip");
+}
+
 /// An image of its own name in the real podman's store; gone when dropped.
 struct Real {
     case: Case,

@@ -7,6 +7,7 @@
 //! | 2xx | done | – |
 //! | 429, or 503 with `Retry-After` | API Priority & Fairness limits us | wait ([`backoff`]) and send again within the budget |
 //! | 404 on create, details name a namespace; 403 with cause `NamespaceTerminating` | nowhere to put it | the signal is refused |
+//! | 401 | our pod is being deleted by force, its token with it | as if the API were away: 503 |
 //! | other 404 | the object is gone, or the CRD is not there yet | send the signal again later |
 //! | 409 | the name is taken, or the object moved on | the caller decides anew |
 //! | other 5xx, no connection, no answer in time | the API is away | send the signal again later |
@@ -263,6 +264,10 @@ fn judge(answer: Answer) -> Result<Bytes, ApiError> {
         }
         StatusCode::NOT_FOUND => ApiError::NotFound(message),
         StatusCode::CONFLICT => ApiError::Conflict(message),
+        // The account's token ends with its pod: one that is deleted by force may still be serving.
+        StatusCode::UNAUTHORIZED => {
+            ApiError::Unavailable(format!("it does not know us: {message}"))
+        }
         status if status.is_server_error() => {
             ApiError::Unavailable(format!("it answered {status}: {message}"))
         }
@@ -306,6 +311,7 @@ mod tests {
         assert!(matches!(judged(404, &json!({})), ApiError::NotFound(_)));
         assert!(matches!(judged(409, &json!({})), ApiError::Conflict(_)));
         assert!(matches!(judged(422, &json!({})), ApiError::Refused { status: 422, .. }));
+        assert!(matches!(judged(401, &json!({})), ApiError::Unavailable(_)));
         assert!(matches!(judged(500, &json!("no object")), ApiError::Unavailable(_)));
     }
 

@@ -33,9 +33,9 @@ pub(super) fn reach(
         format!("failed to reach context `{context}` of `{}`", kubeconfig.display())
     };
     let kubeconfig = copy(name, existing, paths).with_context(what).exit(Exit::Environment)?;
-    ready::answers(&kubectl(&kubeconfig), events).with_context(what).exit(Exit::Environment)?;
-    let name = name.to_owned();
-    Ok(Cluster { name, kubeconfig, nodes: Vec::new(), made: false, shared: true })
+    ready::reached(&kubectl(&kubeconfig), events).with_context(what).exit(Exit::Environment)?;
+    let (name, digest) = (name.to_owned(), record::sha256(fs_err::read(&kubeconfig)?));
+    Ok(Cluster { name, kubeconfig, nodes: Vec::new(), made: false, shared: true, digest })
 }
 
 fn copy(name: &str, existing: &Existing, paths: &Paths) -> anyhow::Result<PathBuf> {

@@ -135,6 +135,7 @@ impl<'a> Site<'a> {
             nodes: nodes.map(|node| node.name.clone()).collect(),
             made,
             shared: false,
+            digest: record::sha256(fs_err::read(self.kubeconfig()).unwrap_or_default()),
         }
     }
 

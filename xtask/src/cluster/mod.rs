@@ -10,6 +10,7 @@
 //! | `kind` | making, starting, taking down |
 //! | `port` | host ports, bound beforehand, and who holds a taken one |
 //! | `ready` | waiting for the API and for nodes that were started again |
+//! | `ailing` | what is wrong with it, once something has failed |
 //! | `load`, `held` | images onto the nodes, and what a node holds |
 //! | `garbage` | what may go from the nodes of a kept cluster |
 //!
@@ -17,6 +18,7 @@
 //! asks another engine. The kubeconfig is our own file; the user's is neither read nor written, and
 //! KUBECONFIG is taken out of every child's environment.
 
+mod ailing;
 mod decide;
 mod existing;
 mod garbage;
@@ -36,6 +38,7 @@ use crate::event::Events;
 use crate::paths::Paths;
 use crate::process::Tool;
 
+pub use ailing::{ailments, lost};
 pub use garbage::{free, garbage, is_kept, nodes_of};
 pub use held::Image;
 pub use load::{Loaded, load};
@@ -54,6 +57,8 @@ pub struct Cluster {
     pub made: bool,
     /// Run by others: nothing of it but what we apply is ours.
     pub shared: bool,
+    /// SHA-256 of the kubeconfig.
+    digest: String,
 }
 
 /// What is there under a cluster's name.

@@ -15,11 +15,19 @@ use crate::process::{Tool, stop};
 /// How long a running cluster may take to answer; an idle one does in 0.1 s.
 const ANSWER: Duration = Duration::from_secs(20);
 
+/// How long one that others run may take.
+const REACH: Duration = Duration::from_secs(5);
+
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Waits until the API answers that it is ready.
 pub(super) fn answers(kubectl: &Tool, events: &Events) -> anyhow::Result<()> {
     until(ANSWER, events, || readyz(kubectl).err())
+}
+
+/// The same of a cluster that others run, which is not being started just now.
+pub(super) fn reached(kubectl: &Tool, events: &Events) -> anyhow::Result<()> {
+    until(REACH, events, || readyz(kubectl).err())
 }
 
 /// Waits until all nodes and containers are seen to run again since `started`.

@@ -22,15 +22,19 @@ use crate::process::{Failure, Tool, stop};
 /// How long a fault that passes is borne.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same of an API server that nobody answers for: one that was stopped is to be told soon.
+const REFUSED: Duration = Duration::from_secs(5);
+
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Texts of faults that pass by themselves.
-const PASSING: [&str; 5] = [
-    "failed calling webhook",
-    "etcdserver:",
-    "the server is currently unable to handle the request",
-    "the object has been modified",
-    "connect: connection refused",
+const PASSING: [(&str, Duration); 6] = [
+    ("failed calling webhook", PATIENCE),
+    ("etcdserver:", PATIENCE),
+    ("the server is currently unable to handle the request", PATIENCE),
+    ("the object has been modified", PATIENCE),
+    ("connect: connection refused", REFUSED),
+    ("was refused - did you specify the right host", REFUSED),
 ];
 
 /// How a step is applied.
@@ -96,10 +100,10 @@ impl Call<'_> {
                 .collect();
             if !immutable.is_empty() {
                 self.delete(immutable.into_iter())?;
-            } else if passing(&failure) && begun.elapsed() < PATIENCE {
+            } else if begun.elapsed() < patience(&failure) {
                 stop::pause(PAUSE)?;
             } else {
-                return Err(failure.into());
+                return Err(told(failure));
             }
         }
     }
@@ -189,11 +193,26 @@ pub(super) fn items(text: &str) -> Vec<Value> {
     }
 }
 
+/// What the API server said before the command that it was said to.
+fn told(failure: Failure) -> anyhow::Error {
+    let Some(said) = failure.tail.iter().find(|line| line.to_lowercase().contains("error")) else {
+        return failure.into();
+    };
+    let said = said.trim_start_matches("error: ").to_owned();
+    if failure.tail.iter().any(|line| line.contains("no matches for kind")) {
+        let hint = "hint: let it need the step that applies its CustomResourceDefinition";
+        return anyhow::Error::new(failure).context(format!("{said}\n{hint}"));
+    }
+    anyhow::Error::new(failure).context(said)
+}
+
 fn cannot_change(failure: &Failure, job: &str) -> bool {
     let name = format!("The Job \"{job}\" is invalid");
     failure.tail.iter().any(|line| line.contains(&name) && line.contains("field is immutable"))
 }
 
-fn passing(failure: &Failure) -> bool {
-    failure.tail.iter().any(|line| PASSING.iter().any(|text| line.contains(text)))
+fn patience(failure: &Failure) -> Duration {
+    let said = |text: &str| failure.tail.iter().any(|line| line.contains(text));
+    let passing = PASSING.iter().find(|(text, _)| said(text));
+    passing.map_or(Duration::ZERO, |(_, patience)| *patience)
 }

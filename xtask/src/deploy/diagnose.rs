@@ -3,7 +3,8 @@
 //! ```text
 //! pods.txt  events.txt  objects.yaml                  of all namespaces
 //! logs/NAMESPACE/POD.CONTAINER.log  ….previous.log    current, and before the last restart
-//! nodes/NODE/images.txt  memory.txt  disk.txt  processes.txt  kubelet.log
+//! nodes/NODE/images.txt  memory.txt  disk.txt  processes.txt  kubelet.log  state.json  console.log
+//! engine/info.txt  containers.txt  usage.txt
 //! ```
 //!
 //! It runs after a failure and before teardown, also when the run is being stopped: every question
@@ -34,6 +35,7 @@ const AT_ONCE: usize = 4;
 pub fn diagnose(looks: &Looks, engine: &Tool, nodes: &[String], folder: &Path) {
     let mut questions = overview(looks.kubectl(), folder);
     questions.extend(nodes.iter().flat_map(|node| of_node(engine, node, folder)));
+    questions.extend(of_engine(engine, folder));
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -116,6 +118,14 @@ fn containers(pod: &Value) -> Vec<(&str, u64)> {
 
 fn of_node(engine: &Tool, node: &str, folder: &Path) -> Vec<Question> {
     let folder = folder.join("nodes").join(node);
+    let outside = [
+        ("state.json", vec!["inspect", "--format", "{{json .State}}", node]),
+        ("console.log", vec!["logs", "--tail", "200", node]),
+    ];
+    let outside = outside.into_iter().map(|(file, args)| Question {
+        tool: engine.clone().args(args),
+        answer: folder.join(file),
+    });
     let ctr = ["ctr", "--namespace", "k8s.io", "images", "ls"];
     let kubelet = ["journalctl", "--unit", "kubelet", "--no-pager", "--lines", "500"];
     [
@@ -128,6 +138,23 @@ fn of_node(engine: &Tool, node: &str, folder: &Path) -> Vec<Question> {
     .into_iter()
     .map(|(file, args)| Question {
         tool: engine.clone().args(["exec", node]).args(args.iter().copied()),
+        answer: folder.join(file),
+    })
+    .chain(outside)
+    .collect()
+}
+
+/// What the machine that runs it all has left.
+fn of_engine(engine: &Tool, folder: &Path) -> Vec<Question> {
+    let folder = folder.join("engine");
+    [
+        ("info.txt", &["info"][..]),
+        ("containers.txt", &["ps", "--all"]),
+        ("usage.txt", &["stats", "--no-stream"]),
+    ]
+    .into_iter()
+    .map(|(file, args)| Question {
+        tool: engine.clone().args(args.iter().copied()),
         answer: folder.join(file),
     })
     .collect()

@@ -87,6 +87,12 @@ impl Fault {
         }
     }
 
+    /// Of an object of which nothing more is known.
+    pub(super) fn of(object: &str) -> Self {
+        let (reason, message) = (String::new(), String::new());
+        Self { object: object.to_owned(), container: None, reason, message }
+    }
+
     fn of_container(mut self, container: &Value) -> Self {
         self.container = Some(text(&container["name"]).to_owned());
         self
@@ -134,7 +140,7 @@ pub(super) fn workload(kind: &str, wanted: &str, objects: &[Value]) -> Verdict {
     };
     worst(pods.iter().map(|pod| judge_pod(pod, objects)))
         .or_else(|| (pods.is_empty()).then(|| no_pods(object, objects)).flatten())
-        .unwrap_or_else(|| Verdict::Waiting(describe(missing, &pods)))
+        .unwrap_or_else(|| Verdict::Waiting(describe(missing, &pods, objects)))
 }
 
 /// Whether being ready means anything, for pods that look it.
@@ -274,7 +280,7 @@ fn endpoint(service: &str, objects: &[Value]) -> Verdict {
         .collect();
     let missing = format!("service/{service}: no ready endpoint");
     worst(pods.iter().map(|pod| judge_pod(pod, objects)))
-        .unwrap_or_else(|| Verdict::Waiting(describe(missing, &pods)))
+        .unwrap_or_else(|| Verdict::Waiting(describe(missing, &pods, objects)))
 }
 
 /// What speaks against a pod, if anything.
@@ -407,7 +413,12 @@ fn newest_replica_set<'a>(deployment: &Value, objects: &'a [Value]) -> Option<&'
 }
 
 /// What is missing, with what the pods are at.
-fn describe(missing: String, pods: &[&Value]) -> String {
+fn describe(missing: String, pods: &[&Value], objects: &[Value]) -> String {
+    let unready = pods.iter().find_map(|pod| {
+        let event = last_event(pod, &["Unhealthy"], objects)?;
+        (!is_true(pod, "Ready"))
+            .then(|| format!("{}: {}", name(pod), text(&event["message"]).trim()))
+    });
     let busy = pods.iter().find_map(|pod| {
         let containers = list(&pod["status"]["initContainerStatuses"])
             .iter()
@@ -417,7 +428,7 @@ fn describe(missing: String, pods: &[&Value]) -> String {
             .find(|reason| !reason.is_empty())?;
         Some(format!("{}: {reason}", name(pod)))
     });
-    match busy {
+    match busy.or(unready) {
         Some(busy) => format!("{missing} ({busy})"),
         None => missing,
     }

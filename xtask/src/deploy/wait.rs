@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const FORGET: Duration = Duration::from_secs(3);
 
 /// How long the API may fail to answer before that is the failure.
-const UNREACHABLE: Duration = Duration::from_secs(10);
+const UNREACHABLE: Duration = Duration::from_secs(6);
 
 /// What is waited for, and what it needs.
 #[derive(Clone, Copy)]
@@ -180,13 +180,25 @@ fn hopeless(target: &Target<'_>, fault: &Fault, looks: &Looks) -> anyhow::Error 
 }
 
 fn timed_out(target: &Target<'_>, what: &str, looks: &Looks) -> anyhow::Error {
-    let details = explain::recent(target.namespace, looks);
+    let unready = unready(target, looks);
+    let unready = unready.iter().map(|fault| explain::explain(fault, target.namespace, looks));
+    let details = unready.collect::<String>() + &explain::recent(target.namespace, looks);
     anyhow!(
         "failed to wait for {} in step `{}`: not within {}: {what}{details}",
         display(&target.wait.on),
         target.step,
         humantime::format_duration(target.wait.timeout),
     )
+}
+
+/// Of the step's own workloads, those that are not ready, for their events and logs.
+fn unready(target: &Target<'_>, looks: &Looks) -> Vec<Fault> {
+    let Ok(objects) = looks.at(target.namespace) else { return Vec::new() };
+    let workloads = target
+        .workloads
+        .iter()
+        .filter(|object| verdict::workload(&object.kind, &object.name, &objects) != Verdict::Ready);
+    workloads.map(|object| Fault::of(&object.to_string())).collect()
 }
 
 fn display(on: &WaitFor) -> String {

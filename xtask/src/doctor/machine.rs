@@ -102,6 +102,7 @@ pub(super) enum Proof {
 pub(super) struct Tools {
     pub(super) kind: Option<Version>,
     pub(super) kubectl: Option<PathBuf>,
+    pub(super) helm: Option<PathBuf>,
     pub(super) go: Option<PathBuf>,
     /// Where programs we install go: a folder that is searched.
     pub(super) folder: PathBuf,

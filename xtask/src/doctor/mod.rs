@@ -52,6 +52,8 @@ pub struct Needs<'a> {
     pub ports: &'a [u16],
     /// Whether any suite needs a kind cluster.
     pub kind: bool,
+    /// Whether any step is a Helm chart.
+    pub helm: bool,
     /// The workspace; its `images/bases` and `images/kind-node` hold the recipes of stand-ins.
     pub root: &'a Path,
     /// A folder that may be lost: what was proven is remembered here.

@@ -224,6 +224,7 @@ fn tools(root: bool) -> Tools {
     Tools {
         kind: version("kind", "version"),
         kubectl: process::find("kubectl"),
+        helm: process::find("helm"),
         go: process::find("go"),
         folder: if root { PathBuf::from("/usr/local/bin") } else { home().join("go/bin") },
     }

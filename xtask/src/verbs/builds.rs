@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
-use super::{Run, Workspace, failing, missing};
+use super::{Run, Workspace, failing, missing, once};
 use crate::context::{self, Context, Staged, record};
 use crate::engine::{BuildError, Built, Order, learn};
 use crate::event::{Event, Place, PlannedImage, seconds};
@@ -82,6 +82,8 @@ pub(super) fn fetch_bases(
 /// What became of a build.
 pub(super) enum Made {
     Ready(Ready),
+    /// Another run has made it meanwhile.
+    Found(Ready),
     /// Killed for memory the first time: to be run once more, with so many bytes.
     Again(u64),
 }
@@ -97,7 +99,12 @@ pub(super) struct Common<'a> {
 
 /// Builds one image: stages what is sent, has it built, remembers from what.
 pub(super) fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
-    let Common { run, .. } = common;
+    let Common { workspace, run, .. } = common;
+    let turn = once::turn(workspace, one, &run.events)?;
+    if let Some(ready) = once::made_meanwhile(workspace, one, &turn)? {
+        run.events.note(format!("{}: another run has built it meanwhile", one.image.name));
+        return Ok(Made::Found(ready));
+    }
     let started = Instant::now();
     run.events.emit(Event::BuildStarted {
         image: one.image.name.clone(),

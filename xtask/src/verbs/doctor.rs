@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Format, Run, Session};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::context::{self, Spec};
 use crate::doctor::{self, Finding, Needs, State};
 use crate::exit::Exit;
@@ -55,14 +55,16 @@ impl Wants {
             opened.iter().flat_map(context::Opened::bases).map(str::to_owned).collect();
         bases.sort();
         bases.dedup();
+        // Nothing is asked of this machine for a cluster that others run.
+        let made = || config.clusters.values().filter(|cluster| cluster.existing.is_none());
         let mut node_images: Vec<String> =
-            config.clusters.values().map(|cluster| cluster.node_image.clone()).collect();
+            made().map(|cluster| cluster.node_image.clone()).collect();
         node_images.sort();
         node_images.dedup();
         Ok(Self {
             bases,
             node_images,
-            clusters: config.clusters.values().map(|cluster| cluster.name.clone()).collect(),
+            clusters: made().map(|cluster| cluster.name.clone()).collect(),
             ports: config.ports.iter().map(|port| port.host).collect(),
         })
     }
@@ -75,10 +77,15 @@ impl Wants {
             clusters: &self.clusters,
             ports: &self.ports,
             kind: !config.suites.is_empty(),
+            helm: config.suites.values().flat_map(|suite| &suite.steps).any(is_chart),
             root: &config.root,
             state: paths.home(),
         }
     }
+}
+
+fn is_chart(step: &config::Step) -> bool {
+    matches!(step.action, config::Action::Helm(_))
 }
 
 fn told(finding: &Finding) -> String {

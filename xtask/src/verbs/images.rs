@@ -91,7 +91,7 @@ fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Sum
         let Work::Build(at) = layout.work[node] else { return Outcome::Done };
         let one = &survey.images[at];
         match builds::build(common, one, permit) {
-            Ok(Made::Ready(ready)) => {
+            Ok(Made::Ready(ready) | Made::Found(ready)) => {
                 shelf.put(&one.image.name, ready);
                 Outcome::Done
             }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::config::Inputs;
-use crate::context::{Context, LeftOut};
+use crate::context::{Context, LeftOut, dockerfile};
 
 /// What a line says, in any case, when a file or package is missing.
 const SIGNS: [&str; 11] = [
@@ -64,24 +64,13 @@ fn paths(line: &str) -> Vec<String> {
         let word = word.trim_end_matches(ends_word);
         let marked = marked || word.ends_with(':') || word.contains(['/', '.']);
         for piece in word.split(':').filter(|piece| marked && !piece.is_empty()) {
-            let parts = cleaned(piece);
-            paths.extend((0..parts.len()).map(|start| parts[start..].join("/")));
+            let path = dockerfile::clean(piece);
+            let parts = path.match_indices('/').map(|(slash, _)| slash + 1);
+            let starts = std::iter::once(0).chain(parts).filter(|start| *start < path.len());
+            paths.extend(starts.map(|start| path[start..].to_owned()));
         }
     }
     paths
-}
-
-/// The parts of a path without `.` and `..`.
-fn cleaned(path: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod lint;
 mod matrix;
 mod memory;
 mod missing;
+mod once;
 mod opening;
 mod plan;
 mod since;

@@ -5,7 +5,7 @@
 //! | `cargo fmt --check` | as one |
 //! | `cargo clippy`, warnings are errors | as one |
 //! | `cargo test`, all but the suites | every test |
-//! | the tests that want a real cluster of their own | every test |
+//! | the tests that want a real cluster of their own: `cluster`, `faults` | every test |
 //! | `lint` of this repository | as one |
 //! | the justfile: each recipe is a command we understand, and one is run | every recipe |
 //! | `e2e gateway` | every test |
@@ -67,13 +67,16 @@ fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> 
     Ok(counts)
 }
 
-fn commands() -> [(&'static str, Tool); 4] {
+fn commands() -> [(&'static str, Tool); 5] {
     let cargo = |args: &[&str]| Tool::new("cargo").args(args.iter().copied());
+    let on_a_cluster =
+        |test| cargo(&["test", "--package", "xtask", "--test", test, "--", "--ignored"]);
     [
         ("fmt", cargo(&["fmt", "--all", "--check"])),
         ("clippy", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         ("tests", cargo(&["test", "--workspace", "--exclude", "gateway-e2e", "--no-fail-fast"])),
-        ("cluster", cargo(&["test", "--package", "xtask", "--test", "cluster", "--", "--ignored"])),
+        ("cluster", on_a_cluster("cluster")),
+        ("faults", on_a_cluster("faults")),
     ]
 }
 

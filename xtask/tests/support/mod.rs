@@ -9,7 +9,7 @@ pub(crate) mod machine;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// What podman 4.3.1 says of itself, as far as it is read. Remote, so that no control groups are made for builds that
 /// are none; no `graphRoot`, so that every question reaches the program.
@@ -55,9 +55,14 @@ impl Case {
 
     /// Whether the machine's own podman ended well.
     pub(crate) fn podman(&self, args: &[&str]) -> bool {
-        let mut podman = Command::new("podman");
-        podman.args(args).current_dir(self.path("")).stdout(Stdio::null());
-        podman.status().unwrap().success()
+        self.tool("podman", args)
+    }
+
+    /// Whether a program ended well.
+    pub(crate) fn tool(&self, program: &str, args: &[&str]) -> bool {
+        let mut tool = Command::new(program);
+        tool.args(args).current_dir(self.path("")).stdout(Stdio::null());
+        tool.status().unwrap().success()
     }
 
     /// One image `api` from `src/`, and one `web` from `web/`.
@@ -128,7 +133,21 @@ impl Case {
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        ran(&mut self.command(args))
+        self.run_with(args, |command| command)
+    }
+
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        let silent = || Stdio::null();
+        self.command(args).stdout(silent()).stderr(silent()).spawn().unwrap()
+    }
+
+    /// As [`Case::run`], with a command that is changed first.
+    pub(crate) fn run_with(
+        &self,
+        args: &[&str],
+        change: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Ran {
+        ran(change(&mut self.command(args)))
     }
 
     /// Another program, in the workspace.

@@ -48,6 +48,7 @@ mod text;
 use std::collections::BTreeMap;
 
 pub use select::{Kind, Root, Selection, Tree, select};
+pub use sources::clean;
 
 /// What is asked of a Dockerfile.
 pub struct Request<'a> {

@@ -277,7 +277,7 @@ fn push_new(list: &mut Vec<String>, item: String) {
 }
 
 /// The path from the context's root: `.`, `..` and doubled slashes resolved, `..` stops at the root.
-pub(super) fn clean(path: &str) -> String {
+pub fn clean(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
         match part {

@@ -19,6 +19,7 @@ const PODMAN_VERSION: Version = (4, 0);
 const KIND: Version = (0, 30);
 /// The kind that is installed.
 const KIND_MODULE: &str = "sigs.k8s.io/kind@v0.33.0";
+const HELM_MODULE: &str = "helm.sh/helm/v3/cmd/helm@v3.22.0";
 /// Less free disk than this and an image or a cluster node fills it up.
 const DISK: u64 = 5 << 30;
 /// Less memory than this and not one build fits beside a cluster.
@@ -40,6 +41,7 @@ pub(super) fn diagnose(machine: &Machine, needs: &Needs) -> Vec<Finding> {
     if needs.kind {
         findings.extend([kind(machine), kubectl(machine, needs), lib_modules(machine)]);
     }
+    findings.extend(needs.helm.then(|| helm(machine)));
     findings.extend(needs.bases.iter().map(|name| image("base-image", machine, name)));
     findings.extend(needs.node_images.iter().map(|name| image("node-image", machine, name)));
     findings.extend(memory(machine));
@@ -231,19 +233,33 @@ fn kind(machine: &Machine) -> Finding {
         Some(version) => format!("kind {} is older than {}", shown(version), shown(KIND)),
         None => "kind is not installed".to_owned(),
     };
+    finding("kind", by_go(machine, what, WHY, (KIND_MODULE, Order::Kind)))
+}
+
+/// Named only where a step asks for it.
+fn helm(machine: &Machine) -> Finding {
+    const WHY: &str = "a step is a chart";
+    let state = match &machine.tools.helm {
+        Some(file) => fine(file.display().to_string()),
+        None => by_go(machine, "helm is not installed".to_owned(), WHY, (HELM_MODULE, Order::Kind)),
+    };
+    finding("helm", state)
+}
+
+/// A program that `go install` brings.
+fn by_go(machine: &Machine, what: String, why: &str, (module, order): (&str, Order)) -> State {
     if machine.tools.go.is_none() {
-        let how =
-            format!("install Go (https://go.dev/doc/install), then: go install {KIND_MODULE}");
-        return finding("kind", cannot(what, WHY, how));
+        let how = format!("install Go (https://go.dev/doc/install), then: go install {module}");
+        return cannot(what, why, how);
     }
     let folder = &machine.tools.folder;
     let install = Tool::new("go")
-        .args(["install", KIND_MODULE])
+        .args(["install", module])
         .env("GOBIN", folder)
         .limit(Duration::from_mins(15));
     let command = install.to_string();
     let steps = vec![Step::Folder(folder.clone()), Step::Run(install)];
-    finding("kind", fault(what, WHY, Mend { command, steps, order: Order::Kind }))
+    fault(what, why, Mend { command, steps, order })
 }
 
 /// A node image holds the kubectl of its own version: nothing else needs to be fetched or built.

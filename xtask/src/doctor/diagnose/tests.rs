@@ -37,6 +37,7 @@ fn healthy() -> Machine {
         tools: Tools {
             kind: Some((0, 33)),
             kubectl: Some("/usr/bin/kubectl".into()),
+            helm: Some("/usr/local/bin/helm".into()),
             go: Some("/usr/local/go/bin/go".into()),
             folder: "/usr/local/bin".into(),
         },
@@ -62,6 +63,7 @@ fn troubled(change: impl FnOnce(&mut Machine)) -> Vec<Finding> {
         clusters: &text("ours"),
         ports: &[30080],
         kind: true,
+        helm: true,
         root: Path::new("/w"),
         state: Path::new("/s"),
     };
@@ -98,7 +100,7 @@ fn a_healthy_machine_has_nothing_to_say() {
 
 #[test]
 fn every_fault_has_its_words_and_its_one_command() {
-    let table: [(Change, &str); 12] = [
+    let table: [(Change, &str); 13] = [
         (
             |machine| machine.tools.kind = Some((0, 20)),
             "kind fault: kind 0.20 is older than 0.30 => \
@@ -108,6 +110,11 @@ fn every_fault_has_its_words_and_its_one_command() {
             |machine| (machine.tools.kind, machine.tools.go) = (None, None),
             "kind cannot: kind is not installed => install Go (https://go.dev/doc/install), then: \
              go install sigs.k8s.io/kind@v0.33.0",
+        ),
+        (
+            |machine| machine.tools.helm = None,
+            "helm fault: helm is not installed => GOBIN=/usr/local/bin \
+             go install helm.sh/helm/v3/cmd/helm@v3.22.0",
         ),
         (
             |machine| machine.tools.kubectl = None,

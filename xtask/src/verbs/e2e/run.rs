@@ -14,7 +14,7 @@ use crate::cluster::{self, Cluster};
 use crate::config::{self, Suite};
 use crate::deploy::{self, Kept, Looks, Rendered};
 use crate::event::{Event, PlannedRun, Summary, seconds};
-use crate::exit::Exit;
+use crate::exit::{Exit, WithExit as _};
 use crate::plan::Action;
 use crate::process::stop;
 use crate::schedule::{self, Habit, NodeId, Outcome, Permit, State};
@@ -153,7 +153,9 @@ impl<'a> E2e<'a> {
             },
             Work::Cluster => self.step_events(name, || self.cluster()),
             Work::Load(images) => self.load(images),
-            Work::Step(at) => self.step_events(name, || self.step(*at)),
+            Work::Step(at) => {
+                self.step_events(name, || self.step(*at).map_err(|error| self.explained(error)))
+            }
             Work::Test => self.test(),
         };
         match result {
@@ -180,6 +182,26 @@ impl<'a> E2e<'a> {
             stop::cancel();
         }
         self.diagnose();
+    }
+
+    /// The error, after what is wrong with the cluster itself: nobody seeks a stopped node behind a
+    /// refused connection.
+    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        let Some(Up { cluster, .. }) = self.up.get().filter(|_| !is_echo(&error)) else {
+            return error;
+        };
+        let engine = &self.workspace.engine;
+        let ailments = cluster::ailments(cluster, &engine.tool(), engine.name());
+        if !ailments.is_empty() {
+            return error.context(ailments.join("; ")).exit(Exit::Environment);
+        }
+        let text = format!("{error:#}");
+        let images = self.survey.images.iter().filter_map(|one| {
+            let Ready { tag, id } = self.shelf.get(&one.image.name).ok()?;
+            text.contains(&tag).then_some(cluster::Image { tag, id })
+        });
+        let lost = cluster::lost(cluster, &images.collect::<Vec<_>>(), &engine.tool());
+        if lost.is_empty() { error } else { error.context(lost.join("; ")) }
     }
 
     fn diagnose(&self) {
@@ -209,8 +231,10 @@ impl<'a> E2e<'a> {
         let Self { workspace, run, survey, memory, .. } = *self;
         let one = &survey.images[at];
         let made = builds::build(Common { workspace, run, survey, memory }, one, permit)?;
-        if let Made::Ready(ready) = &made {
+        if let Made::Ready(ready) | Made::Found(ready) = &made {
             self.shelf.put(&one.image.name, ready.clone());
+        }
+        if let Made::Ready(_) = &made {
             self.count(|tally| tally.built += 1);
         }
         Ok(made)

@@ -1,0 +1,69 @@
+//! One build of a key on a machine at a time: two suites that share an image, started together, build
+//! it once.
+//!
+//! Whoever builds holds a lock named after the tag, which is the key. Who had to wait for it asks the
+//! engine before it builds in its turn: an image under that tag whose label is that key is the one it
+//! was about to make. A run that is killed frees its lock, and the next builds.
+
+use std::fs::{File, TryLockError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::Workspace;
+use super::builds::Ready;
+use super::survey::Surveyed;
+use crate::event::Events;
+use crate::paths;
+use crate::plan::{KEY_LABEL, Reason};
+use crate::process::stop;
+
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Held while a key is built.
+pub(super) struct Turn {
+    #[expect(dead_code, reason = "the lock lives as long as its file")]
+    lock: File,
+    /// Whether another run held it before.
+    waited: bool,
+}
+
+/// Waits until no other run builds this.
+pub(super) fn turn(workspace: &Workspace, one: &Surveyed, events: &Events) -> Result<Turn> {
+    let folder = paths::builds();
+    fs_err::create_dir_all(&folder)?;
+    let name = format!("{}-{}", workspace.engine.name(), one.planned.tag.replace(['/', ':'], "_"));
+    let lock = File::create(folder.join(&name))
+        .with_context(|| format!("failed to open the lock of build `{name}`"))?;
+    let mut waited = false;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(Turn { lock, waited }),
+            Err(TryLockError::WouldBlock) => {
+                waited = true;
+                events.waiting(&one.image.name, "another run that builds it".to_owned());
+                stop::pause(PAUSE)?;
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("failed to lock build `{name}`"));
+            }
+        }
+    }
+}
+
+/// The image as another run has made it meanwhile. One that is built by force is built here.
+pub(super) fn made_meanwhile(
+    workspace: &Workspace,
+    one: &Surveyed,
+    turn: &Turn,
+) -> Result<Option<Ready>> {
+    if !turn.waited || one.planned.reasons.contains(&Reason::Forced) {
+        return Ok(None);
+    }
+    let tag = one.planned.tag.clone();
+    let mut there = workspace.engine.look_up(None, std::slice::from_ref(&tag), &[])?;
+    let held = there.tags.remove(&tag).filter(|held| {
+        held.labels.get(KEY_LABEL).is_some_and(|key| *key == one.planned.key.to_string())
+    });
+    Ok(held.map(|held| Ready { tag, id: held.id }))
+}
