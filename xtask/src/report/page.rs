@@ -336,7 +336,7 @@ fn class(kind: Kind) -> &'static str {
     match kind {
         Kind::Build => "build",
         Kind::Cluster => "cluster",
-        Kind::Load => "load",
+        Kind::Load | Kind::Push => "load",
         Kind::Step => "step",
         Kind::Test => "test",
     }

@@ -309,7 +309,8 @@ pub(super) fn shelf(survey: &Survey) -> Shelf {
     let shelf = Shelf::default();
     for one in &survey.images {
         let id = one.held.as_ref().map(|held| held.id.clone()).unwrap_or_default();
-        shelf.put(&one.image.name, Ready { tag: one.planned.tag.clone(), id, origin: Origin::Kept });
+        shelf
+            .put(&one.image.name, Ready { tag: one.planned.tag.clone(), id, origin: Origin::Kept });
     }
     shelf
 }
