@@ -297,10 +297,12 @@ mod tests {
             if let Some(tokens) = glob::parse(&pattern) {
                 prop_assert_eq!(glob::matches(&tokens, &path), program.matches(&path));
             }
+            // `/**/` is compared as a prefix, which is not what its expression says.
+            let own = Pattern::new(pattern.clone(), 1, true);
             let heads = (1..path.len()).map(|at| &path[..at]).filter(|head| head.ends_with(b"/"));
-            for head in heads.filter(|_| program.matches(&path)) {
-                prop_assert!(program.reaches(head), "program, {:?}", head);
-                prop_assert!(Pattern::new(pattern.clone(), 1, true).reaches(head), "{:?}", head);
+            for head in heads {
+                prop_assert!(!program.matches(&path) || program.reaches(head), "program, {:?}", head);
+                prop_assert!(own.matches(&path) != Ok(true) || own.reaches(head), "{:?}", head);
             }
         }
     }
