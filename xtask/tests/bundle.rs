@@ -100,12 +100,24 @@ impl Checkout {
         listed.lines().filter(mine).map(str::to_owned).collect()
     }
 
+    /// What podman says; asked again while it fails, since an image that another test removes just now
+    /// makes it give up.
     fn podman(&self, args: &[&str]) -> String {
-        let mut podman = self.case.other_command("podman", args);
-        if let Some(store) = &self.store {
-            podman.env("CONTAINERS_STORAGE_CONF", store);
+        let ask = || {
+            let mut podman = self.case.other_command("podman", args);
+            if let Some(store) = &self.store {
+                podman.env("CONTAINERS_STORAGE_CONF", store);
+            }
+            support::ran(&mut podman)
+        };
+        let mut ran = ask();
+        for _ in 0..20 {
+            if ran.code == Some(0) {
+                break;
+            }
+            ran = ask();
         }
-        support::ran(&mut podman).stdout
+        ran.stdout
     }
 
     fn remove_images(&self) {
