@@ -328,7 +328,9 @@ fn set_mtime(path: &Path, time: SystemTime) {
 /// Each gets the other's place, both with one mtime.
 fn swap(one: &Path, other: &Path) {
     let files = [one, other].map(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_file()));
-    if files == [true; 2] && one != other {
+    // Two paths may lead to one file, by a link to a folder.
+    let real = |path: &Path| path.canonicalize().ok();
+    if files == [true; 2] && real(one) != real(other) {
         let aside = one.with_extension("aside");
         fs_err::rename(one, &aside).unwrap();
         fs_err::rename(other, one).unwrap();
