@@ -36,16 +36,10 @@ use crate::ui;
 /// What recipes that are not ours to parse begin with: benchmarks take minutes and prove nothing here.
 const BENCH: &str = "cargo bench --package xtask ";
 
-/// All but the suites, which want a cluster.
-const TESTS: [&str; 7] = [
-    "test",
-    "--workspace",
-    "--exclude",
-    "aianalysis-e2e",
-    "--exclude",
-    "gateway-e2e",
-    "--no-fail-fast",
-];
+/// All but the suites, which want a cluster. Tests picked out of it are compiled with it: for another set of
+/// packages cargo would compile most dependencies once more, with other features.
+const TESTS: [&str; 6] =
+    ["test", "--workspace", "--exclude", "aianalysis-e2e", "--exclude", "gateway-e2e"];
 
 /// The folder of the tests in Python, with the packages they want.
 const PYTHON_TESTS: &str = "images/holmesgpt-api/tests";
@@ -103,12 +97,11 @@ fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> 
 
 fn commands() -> [(&'static str, Tool); 5] {
     let cargo = |args: &[&str]| Tool::new("cargo").args(args.iter().copied());
-    let on_a_cluster =
-        |test| cargo(&["test", "--package", "xtask", "--test", test, "--", "--ignored"]);
+    let on_a_cluster = |test| cargo(&TESTS).args(["--test", test, "--", "--ignored"]);
     [
         ("fmt", cargo(&["fmt", "--all", "--check"])),
         ("clippy", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-        ("tests", cargo(&TESTS)),
+        ("tests", cargo(&TESTS).arg("--no-fail-fast")),
         ("cluster", on_a_cluster("cluster")),
         ("faults", on_a_cluster("faults")),
     ]
