@@ -254,7 +254,8 @@ fn an_unchanged_step_is_proven(world: &World, cluster: &Cluster) {
 
     let mut kept = Kept::open(&file);
     timed("proven", || kept.look(&cluster.kubectl()));
-    assert!(kept.is_applied(&rendered) && kept.is_ready(&rollout, "sleeper"));
+    assert!(kept.is_ready(&rollout, "sleeper"), "{kept:#?}");
+    assert!(kept.is_applied(&rendered), "{kept:#?}");
     let scale = ["scale", "deployment/sleeper", "--replicas", "2", "--namespace", "sleeper"];
     cluster.kubectl().args(scale).run().unwrap();
     kept.look(&cluster.kubectl());

@@ -120,7 +120,12 @@ impl Kept {
     pub fn is_ready(&self, wait: &WaitFor, namespace: &str) -> bool {
         let here = |object: &&Value| object["metadata"]["namespace"] == namespace;
         let objects: Vec<Value> = self.live.iter().filter(here).cloned().collect();
-        verdict::judge(wait, &objects) == Verdict::Ready
+        match verdict::judge(wait, &objects) {
+            Verdict::Ready => true,
+            // That it stays up was seen by the run that applied it, and it has not crashed since.
+            Verdict::Unproven { settles, .. } => settles == verdict::STARTED,
+            _ => false,
+        }
     }
 
     /// Records what a step's apply gave back, and what ran before it.

@@ -30,7 +30,7 @@ use crate::config::WaitFor;
 const RESTARTS: u64 = 3;
 
 /// How long a container without a readiness probe must stay up.
-const STARTED: Duration = Duration::from_millis(600);
+pub(super) const STARTED: Duration = Duration::from_millis(600);
 
 /// The same, if it has crashed before: longer than the pause until it is started again.
 const CRASHED: Duration = Duration::from_secs(4);
