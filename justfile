@@ -55,3 +55,7 @@ bench:
 # The gateway suite as a graph against the same steps in phases; a quarter of an hour
 bench-e2e:
     cargo bench --package xtask --bench e2e
+
+# The images each of a clone's last 200 commits would rebuild, by its `xtask.toml`
+replay clone="../kubernaut" config="xtask/benches/replay.toml":
+    cargo bench --package xtask --bench replay -- {{clone}} {{config}}
