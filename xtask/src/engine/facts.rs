@@ -81,6 +81,11 @@ impl Engine {
         Ok(self.facts.get_or_init(|| facts).clone())
     }
 
+    /// What the file `cache` says, if that is still true.
+    pub(super) fn kept_facts(&self, cache: &Path) -> Option<Facts> {
+        kept(cache, &self.cache_key())
+    }
+
     /// As [`Engine::facts`], for builds that were started without them.
     pub(super) fn known_facts(&self) -> anyhow::Result<&Facts> {
         if let Some(facts) = self.facts.get() {
