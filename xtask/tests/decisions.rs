@@ -276,6 +276,8 @@ fn what_a_base_hands_down_decides_what_is_sent() {
     assert!(case.podman(&build), "podman {build:?}");
     case.ok(&["images"]);
     let tag = case.plan()["images"][0]["tag"].as_str().unwrap().to_owned();
+    let list = case.ok(&["context", "--list"]).stdout;
+    let checked = case.ok(&["context", "--check", "--format", "json"]).stdout;
     let decided = |path: &str| {
         case.write(path, "2");
         let decision = case.decision(image);
@@ -287,6 +289,8 @@ fn what_a_base_hands_down_decides_what_is_sent() {
     let built = |path: &str| ("build".to_owned(), vec![format!("file-changed {path}")]);
     let skipped = ("skip".to_owned(), vec!["up-to-date".to_owned()]);
     assert_eq!(decisions, [skipped, built("src/lib/a"), built("conf/c")]);
+    assert_eq!(list, "conf/c\nsrc/lib/a\n");
+    assert!(checked.contains("\"files\":2"), "{checked}");
 }
 
 #[test]
