@@ -41,8 +41,8 @@ mod tests {
 
     #[test]
     fn a_key_counts_only_where_the_history_ends_in_it() {
-        let key = r##"/bin/sh -c #(nop) LABEL "dev.xtask.key"="k""##;
-        let image = r##"/bin/sh -c #(nop) LABEL "dev.xtask.image"="api""##;
+        let key = r#"/bin/sh -c #(nop) LABEL "dev.xtask.key"="k""#;
+        let image = r#"/bin/sh -c #(nop) LABEL "dev.xtask.image"="api""#;
         let copy = "/bin/sh -c #(nop) COPY dir:1b18 in /";
         let run = "/bin/sh -c apt-get install dev.xtask.gdb";
         let table: [(&[&str], bool); 7] = [
