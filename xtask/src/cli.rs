@@ -322,6 +322,9 @@ pub struct Timings {
     pub gate: bool,
 }
 
+/// Keys of an image that stay where nothing else is said.
+pub const KEPT_KEYS: u16 = 3;
+
 /// Free images of earlier builds, on the engine and on kept clusters; says first what goes
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -329,7 +332,7 @@ pub struct Timings {
   cargo xtask gc --keep 1     all but the newest key of each image, and what is in use")]
 pub struct Gc {
     /// Keys that stay of each image, besides what is in use
-    #[arg(long, value_name = "N", default_value = "3")]
+    #[arg(long, value_name = "N", default_value_t = KEPT_KEYS)]
     pub keep: u16,
     /// Say what would be freed, free nothing
     #[arg(long)]
