@@ -19,26 +19,29 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+/// Under which `--help` lists what every verb takes, after the verb's own.
+const EVERY_VERB: &str = "Options of every verb";
+
 /// Flags of every verb; they stand before or after it.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
     /// Configuration file [default: xtask.toml here or in a folder above]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = EVERY_VERB)]
     pub config: Option<PathBuf>,
     /// Engine that builds [default: the configuration's]
-    #[arg(long, global = true, value_enum)]
+    #[arg(long, global = true, value_enum, help_heading = EVERY_VERB)]
     pub engine: Option<EngineName>,
     /// Form of what is printed
-    #[arg(long, global = true, value_enum, default_value = "human")]
+    #[arg(long, global = true, value_enum, default_value = "human", help_heading = EVERY_VERB)]
     pub format: Format,
     /// Print only failures and the summary
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = EVERY_VERB)]
     pub quiet: bool,
     /// Print more; twice: every line of every build
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = EVERY_VERB)]
     pub verbose: u8,
     /// When to use colour (`NO_COLOR` is honoured)
-    #[arg(long, global = true, value_enum, default_value = "auto")]
+    #[arg(long, global = true, value_enum, default_value = "auto", help_heading = EVERY_VERB)]
     pub color: Color,
 }
 

@@ -229,7 +229,11 @@ fn a_fault_in_a_file_exits_2_and_names_file_and_line() {
     let ran = place.run(&["context", "--dir", ".", "--file", "Dockerfile", "--list"]);
     assert!(ran.code == 2 && ran.err.contains("Dockerfile:2:"), "{}", ran.err);
     let ran = place.run(&["context", "--dir", "nowhere"]);
-    assert!(ran.code == 2 && ran.err.contains("failed to find the directory `nowhere`"), "{}", ran.err);
+    assert!(
+        ran.code == 2 && ran.err.contains("failed to find the directory `nowhere`"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]

@@ -183,7 +183,7 @@ mod tests {
             error(Some(&at), "image a:b, c", "50 % of: it,\r\nfailed"),
             "::error file=a%2Cb%3Ac%25/Dockerfile,line=7,title=image a%3Ab%2C c::50 %25 of: it,%0D%0Afailed"
         );
-        assert_eq!(command("warning", None, "", "plain"), "::warning::plain");
+        assert_eq!(annotation("warning", None, "", "plain"), "::warning::plain");
         // Nothing that a build prints can begin a command of its own.
         assert!(!error(None, "t", "x\n::set-output name=a::b").contains('\n'));
     }
@@ -199,9 +199,9 @@ mod tests {
             error: Some("exit code 2".into()),
             at: Some(Place { file: "api/Dockerfile".into(), line: Some(3) }),
         };
-        assert_eq!(annotation(&built(true)), None);
+        assert_eq!(worth_telling(&built(true)), None);
         assert_eq!(
-            annotation(&built(false)).unwrap(),
+            worth_telling(&built(false)).unwrap(),
             "::error file=api/Dockerfile,line=3,title=image api::exit code 2"
         );
         assert_eq!(worth_telling(&Event::Note { text: "x".into() }), None);

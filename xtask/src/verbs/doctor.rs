@@ -55,9 +55,13 @@ fn look(engine: EngineName, config: &Config, strange: &[String]) -> Ours {
     let Ok(engine) = engine::choose(&settings) else { return Ours::default() };
     let Ok(facts) = engine.fresh_facts() else { return Ours::default() };
     let (half_written, half_written_by_others) = engine.half_written(&facts);
-    let old = old_images(&engine, config).unwrap_or_default();
+    let (old, makers) = std::thread::scope(|threads| {
+        let old = threads.spawn(|| old_images(&engine, config).unwrap_or_default());
+        let makers = cluster::makers(engine.name(), strange);
+        (old.join().unwrap_or_default(), makers)
+    });
     Ours {
-        makers: cluster::makers(engine.name(), strange),
+        makers,
         half_written,
         half_written_by_others,
         old_images: (old.len() as u64, old.iter().map(|old| old.size).sum()),

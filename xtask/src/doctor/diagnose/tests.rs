@@ -419,13 +419,13 @@ fn room_is_looked_for_wherever_a_run_needs_it() {
         ),
         (
             |machine| machine.inotify.in_use = 100,
-            "inotify fault: 100 of 128 instances in use, 65536 watches; a cluster takes up to 64 \
+            "inotify fault: 100 of 128 instances in use, 65536 watches; a cluster takes up to 40 \
              instances => sysctl -w fs.inotify.max_user_instances=512 \
              fs.inotify.max_user_watches=524288",
         ),
         (
             |machine| (machine.inotify.watches, machine.root) = (Some(8192), false),
-            "inotify fault: 3 of 128 instances in use, 8192 watches; a cluster takes up to 64 \
+            "inotify fault: 3 of 128 instances in use, 8192 watches; a cluster takes up to 40 \
              instances => sudo sysctl -w fs.inotify.max_user_instances=512 \
              fs.inotify.max_user_watches=524288",
         ),

@@ -21,7 +21,6 @@ use crate::config::{Config, Suite};
 use crate::event::{Event, Summary};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::Action;
-use crate::ui;
 
 pub(super) fn run(session: &Session, args: &cli::E2e) -> Result<Exit> {
     if args.bootstrap {
