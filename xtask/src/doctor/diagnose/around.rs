@@ -1,7 +1,7 @@
 //! What else is on this machine: holders of ports, clusters, images nobody needs, another engine, a
 //! kubeconfig that leads elsewhere.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::machine::{EngineKind, Machine};
 use super::super::mend::{Mend, Order, Step};
@@ -72,7 +72,7 @@ fn clusters(machine: &Machine, needs: &Needs) -> Vec<State> {
         }
         let why = if cluster.running { COSTS } else { "it keeps its disk" };
         let state = if cluster.running { "runs" } else { "is stopped" };
-        let home = machine.ours.makers.get(name).map(|home| home.as_path());
+        let home = machine.ours.makers.get(name).map(PathBuf::as_path);
         Some(match home.map(|home| (home, is_gone(home))) {
             Some((home, true)) => advice(
                 format!(

@@ -392,7 +392,7 @@ fn room_is_looked_for_wherever_a_run_needs_it() {
         ),
         (
             |machine| {
-                with_facts(machine, |facts| (facts.remote, facts.memory_total) = (true, 1 << 30))
+                with_facts(machine, |facts| (facts.remote, facts.memory_total) = (true, 1 << 30));
             },
             "memory cannot: the engine has 1.0 GiB of memory => \
              podman machine stop && podman machine set --memory 8192 && podman machine start",
