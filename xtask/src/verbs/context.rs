@@ -52,7 +52,7 @@ pub(super) fn run(session: &Session, args: &cli::Context) -> Result<Exit> {
 /// A directory that no configuration speaks of: nothing but its own ignore file applies.
 fn outside(dir: &Path, args: &cli::Context) -> Result<Spec> {
     if !dir.is_dir() {
-        return Err(anyhow!("there is no directory `{}`", dir.display())).exit(Exit::Usage);
+        return Err(anyhow!("failed to find the directory `{}`", dir.display())).exit(Exit::Usage);
     }
     let mut build_args = BTreeMap::new();
     for arg in &args.build_arg {

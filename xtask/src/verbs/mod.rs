@@ -108,7 +108,7 @@ fn refuse_form(form: cli::Format, verb: &Verb) -> Result<()> {
     if is_so {
         return Ok(());
     }
-    Err(anyhow!("`--format {name}` is a form of {verbs} only")).exit(Exit::Usage)
+    Err(anyhow!("failed to take `--format {name}`: it is a form of {verbs} only")).exit(Exit::Usage)
 }
 
 /// Does what the command line asks for.

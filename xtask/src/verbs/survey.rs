@@ -138,7 +138,7 @@ pub(super) fn named(config: &Config, names: &[String]) -> Result<Vec<Image>> {
         let known: Vec<&str> = images.keys().map(String::as_str).collect();
         let file = config.file.display();
         let message =
-            format!("there is no image `{name}` in `{file}`\nhint: it has {}", known.join(", "));
+            format!("failed to find image `{name}` in `{file}`\nhint: it has {}", known.join(", "));
         return Err(anyhow!(message)).exit(Exit::Usage);
     }
     Ok(names.iter().filter_map(|name| images.get(name)).cloned().collect())
