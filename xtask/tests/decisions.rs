@@ -190,14 +190,14 @@ fn check_tells_ci_whether_anything_would_be_built() {
     let case = Case::of_two();
     let ran = case.run(&["images", "--check"]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("api would be built: no image of this key"), "{ran:#?}");
+    assert!(ran.stderr.contains("api would be built\n  no image of this key"), "{ran:#?}");
     assert!(!case.engine("images").read_dir().unwrap().any(|_| true));
     case.ok(&["images"]);
     case.ok(&["images", "--check"]);
     case.write("web/index", "2");
     let ran = case.run(&["images", "--check"]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("web would be built: changed web/index"), "{ran:#?}");
+    assert!(ran.stderr.contains("web would be built\n  changed web/index"), "{ran:#?}");
     assert!(!ran.stderr.contains("api would"), "{ran:#?}");
     case.ok(&["images", "--check", "api"]);
 }
@@ -343,6 +343,8 @@ fn what_a_base_hands_down_decides_what_is_sent() {
     assert!(case.podman(&build), "podman {build:?}");
     case.ok(&["images"]);
     let tag = case.plan()["images"][0]["tag"].as_str().unwrap().to_owned();
+    let list = case.ok(&["context", "--list"]).stdout;
+    let checked = case.ok(&["context", "--check", "--format", "json"]).stdout;
     let decided = |path: &str| {
         case.write(path, "2");
         let decision = case.decision(image);
@@ -354,6 +356,8 @@ fn what_a_base_hands_down_decides_what_is_sent() {
     let built = |path: &str| ("build".to_owned(), vec![format!("file-changed {path}")]);
     let skipped = ("skip".to_owned(), vec!["up-to-date".to_owned()]);
     assert_eq!(decisions, [skipped, built("src/lib/a"), built("conf/c")]);
+    assert_eq!(list, "conf/c\nsrc/lib/a\n");
+    assert!(checked.contains("\"files\":2"), "{checked}");
 }
 
 #[test]
@@ -445,7 +449,7 @@ fn faults_of_usage_end_with_2_and_say_where() {
     assert!(missing.stderr.contains("no.Dockerfile"), "{missing:#?}");
     let unknown = Case::of_two().run(&["why", "apo"]);
     assert_eq!(unknown.code, Some(2), "{unknown:#?}");
-    assert!(unknown.stderr.contains("there is no image `apo`"), "{unknown:#?}");
+    assert!(unknown.stderr.contains("failed to find image `apo`"), "{unknown:#?}");
     assert!(unknown.stderr.contains("hint: it has api, web"), "{unknown:#?}");
     let bad = Case::of_two().file("web.Dockerfile", "FROM scratch\nCOPPY a b\n").run(&["plan"]);
     assert_eq!(bad.code, Some(2), "{bad:#?}");
@@ -512,6 +516,6 @@ fn the_chart_of_a_suite_is_a_form_of_its_plan_and_of_nothing_else() {
     for args in [&["plan"][..], &["images"], &["why", "api"], &["context"], &["e2e", "s"]] {
         let ran = case.run(&[args, &["--format", "mermaid"]].concat());
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{args:?}");
-        assert!(ran.stderr.contains("`--format mermaid` is a form of `plan --suite` only"));
+        assert!(ran.stderr.contains("it is a form of `plan --suite` only"));
     }
 }

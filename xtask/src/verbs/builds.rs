@@ -241,6 +241,7 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
         bases: &staged.parts.bases,
         secrets: &one.image.secrets,
         no_cache: false,
+        mounts_in_triggers: context.reading.as_ref().is_some_and(|one| one.mounts_in_triggers),
         trust_host_ca: one.image.trust_host_ca.unwrap_or(workspace.config.engine.trust_host_ca),
         timeout: one.image.timeout,
         silence: one.image.silence,
