@@ -182,13 +182,13 @@ impl World {
         let container = format!("image: worker, command: [sleep, infinity], {probe}");
         let seed = Seed {
             suite: "redis",
-            steps: step("redis", "wait = { rollout = 'deployment/web', timeout = '8s' }", "redis"),
+            steps: step("redis", "wait = { rollout = 'deployment/web', timeout = '20s' }", "redis"),
             manifest: namespace("redis") + &deployment("redis", &container),
             fails: "redis",
             says: &["Readiness probe failed", "Redis is loading the dataset in memory"],
             exit: 1,
         };
-        self.found("unready Redis (its wait is 8 s)", &seed);
+        self.found("unready Redis (its wait is 20 s)", &seed);
     }
 
     fn missing_crd(&self) {

@@ -157,7 +157,8 @@ impl<'a> E2e<'a> {
             Work::Cluster => self.step_events(name, || self.cluster()),
             Work::Load(images) => self.load(images),
             Work::Step(at) => {
-                self.step_events(name, || self.step(*at).map_err(|error| self.explained(error)))
+                let step = || self.step(*at).map_err(|error| self.explained(*at, error));
+                self.step_events(name, step)
             }
             Work::Test => self.test(),
         };
@@ -187,9 +188,9 @@ impl<'a> E2e<'a> {
         self.diagnose();
     }
 
-    /// The error, after what is wrong with the cluster itself: nobody seeks a stopped node behind a
-    /// refused connection.
-    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+    /// A step's error, after what is wrong with the cluster itself: nobody seeks a stopped node behind
+    /// a refused connection, or a lost image behind a registry that does not answer.
+    fn explained(&self, at: usize, error: anyhow::Error) -> anyhow::Error {
         let Some(Up { cluster, .. }) = self.up.get().filter(|_| !is_echo(&error)) else {
             return error;
         };
@@ -198,10 +199,10 @@ impl<'a> E2e<'a> {
         if !ailments.is_empty() {
             return error.context(ailments.join("; ")).exit(Exit::Environment);
         }
-        let text = format!("{error:#}");
-        let images = self.survey.images.iter().filter_map(|one| {
-            let Ready { tag, id, .. } = self.shelf.get(&one.image.name).ok()?;
-            text.contains(&tag).then_some(cluster::Image { tag, id })
+        let named = self.rendered[at].iter().flat_map(|step| &step.images);
+        let images = named.filter_map(|name| {
+            let Ready { tag, id, .. } = self.shelf.get(name).ok()?;
+            Some(cluster::Image { tag, id })
         });
         let lost = cluster::lost(cluster, &images.collect::<Vec<_>>(), &engine.tool());
         if lost.is_empty() { error } else { error.context(lost.join("; ")) }
