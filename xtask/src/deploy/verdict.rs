@@ -552,7 +552,7 @@ mod tests {
             ("pod", "toobig", "suspect pod/toobig Unschedulable"),
             ("job", "failing", "hopeless job/failing BackoffLimitExceeded"),
             ("job", "fine", "ready"),
-            ("deployment", "good", "unproven 600ms"),
+            ("deployment", "good", "unproven 3s"),
             ("deployment", "forbidden", "suspect deployment/forbidden FailedCreate"),
             ("Deployment", "absent", "waiting: deployment/absent to be there"),
         ] {
