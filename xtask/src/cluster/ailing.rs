@@ -24,7 +24,8 @@ pub fn ailments(cluster: &Cluster, engine: &Tool, provider: &str) -> Vec<String>
     if cluster.shared {
         return ailments;
     }
-    ailments.extend(not_running(cluster, provider));
+    let patience = if ailments.is_empty() { LINGER } else { Duration::ZERO };
+    ailments.extend(not_running(cluster, provider, patience));
     if ailments.is_empty() {
         // A full disk refuses everything, and says so only in its own log.
         let full = cluster.nodes.iter().filter(|node| is_full(engine, node));
@@ -35,8 +36,8 @@ pub fn ailments(cluster: &Cluster, engine: &Tool, provider: &str) -> Vec<String>
 
 /// Nodes that are gone or stopped. An engine shows a killed one as running for a moment yet: while
 /// the API is silent too, it is asked again.
-fn not_running(cluster: &Cluster, provider: &str) -> Vec<String> {
-    let end = Instant::now() + LINGER;
+fn not_running(cluster: &Cluster, provider: &str, patience: Duration) -> Vec<String> {
+    let end = Instant::now() + patience;
     loop {
         let Ok(found) = nodes::list(provider, &cluster.name) else { return Vec::new() };
         let ailing: Vec<String> =

@@ -155,12 +155,13 @@ impl<'a> E2e<'a> {
             },
             Work::Push(at) => self.push(*at),
             Work::Cluster => self.step_events(name, || self.cluster()),
-            Work::Load(images) => self.load(images),
+            Work::Load(images) => self.load(images).map_err(|error| self.explained(error, &[])),
             Work::Step(at) => {
-                let step = || self.step(*at).map_err(|error| self.explained(*at, error));
+                let images = self.rendered[*at].as_ref().map_or(&[][..], |step| &step.images);
+                let step = || self.step(*at).map_err(|error| self.explained(error, images));
                 self.step_events(name, step)
             }
-            Work::Test => self.test(),
+            Work::Test => self.test().map_err(|error| self.explained(error, &[])),
         };
         match result {
             Ok(()) => Outcome::Done,
@@ -188,9 +189,9 @@ impl<'a> E2e<'a> {
         self.diagnose();
     }
 
-    /// A step's error, after what is wrong with the cluster itself: nobody seeks a stopped node behind
-    /// a refused connection, or a lost image behind a registry that does not answer.
-    fn explained(&self, at: usize, error: anyhow::Error) -> anyhow::Error {
+    /// The error, after what is wrong with the cluster itself: nobody seeks a stopped node behind a
+    /// refused connection, or an image that was removed behind a registry that does not answer.
+    fn explained(&self, error: anyhow::Error, images: &[String]) -> anyhow::Error {
         let Some(Up { cluster, .. }) = self.up.get().filter(|_| !is_echo(&error)) else {
             return error;
         };
@@ -199,8 +200,7 @@ impl<'a> E2e<'a> {
         if !ailments.is_empty() {
             return error.context(ailments.join("; ")).exit(Exit::Environment);
         }
-        let named = self.rendered[at].iter().flat_map(|step| &step.images);
-        let images = named.filter_map(|name| {
+        let images = images.iter().filter_map(|name| {
             let Ready { tag, id, .. } = self.shelf.get(name).ok()?;
             Some(cluster::Image { tag, id })
         });
