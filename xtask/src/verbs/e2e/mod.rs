@@ -21,6 +21,7 @@ use crate::config::{Config, Suite};
 use crate::event::{Event, Summary};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::Action;
+use crate::process::stop;
 use crate::ui;
 
 pub(super) fn run(session: &Session, args: &cli::E2e) -> Result<Exit> {
@@ -36,6 +37,7 @@ pub(super) fn run(session: &Session, args: &cli::E2e) -> Result<Exit> {
 /// The run, and what it came to.
 pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary)> {
     let started = Instant::now();
+    let _scope = stop::scope();
     let workspace = session.workspace()?;
     let suite = suite(&workspace.config, &args.suite)?.clone();
     refuse_shard(&suite, args)?;
