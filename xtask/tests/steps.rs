@@ -131,6 +131,7 @@ const REGISTER: &str = r#"
 set -e
 ca=$(base64 -w0 < tls/ca.crt)
 kubectl apply --server-side -f - <<END
+---
 {apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingWebhookConfiguration,
  metadata: {name: web}, webhooks: [{name: web.hook.test, sideEffects: None,
  admissionReviewVersions: [v1], failurePolicy: Fail, timeoutSeconds: 5,
