@@ -114,7 +114,7 @@ impl Watch {
     /// Starts `kubectl get` with `args`; what there is by now comes first.
     pub fn start(args: &[&str]) -> Result<Self> {
         let watch = ["--watch", "--output", "json", WATCHED];
-        let (kubectl, stdout) = Background::start_reading(&[&["get"], args, &watch].concat())?;
+        let (kubectl, stdout) = Background::start_reading(&[&["get"][..], args, &watch].concat())?;
         let objects = Deserializer::from_reader(stdout).into_iter();
         Ok(Self { objects, _kubectl: kubectl })
     }
