@@ -10,7 +10,7 @@ use super::cache::Cache;
 use super::forecast::Forecast;
 use super::layout::{self, Layout, Work};
 use super::memory::{self, Memory};
-use super::{Session, Workspace, bundle, survey};
+use super::{Session, Workspace, bundle, survey, why};
 use crate::cli;
 use crate::config::Suite;
 use crate::event::{Event, PlannedRun, Summary, seconds};
@@ -72,13 +72,7 @@ fn names(workspace: &Workspace, args: &cli::Images) -> Result<Vec<String>> {
 pub(super) fn check(survey: &survey::Survey) -> Exit {
     let stale: Vec<_> =
         survey.images.iter().filter(|one| one.planned.action == Action::Build).collect();
-    for one in &stale {
-        ui::say(&format!(
-            "{} would be built: {}",
-            one.planned.name,
-            ui::text::some(&one.planned.reasons, 20)
-        ));
-    }
+    stale.iter().flat_map(|one| why::decision(&one.planned)).for_each(|line| ui::say(&line));
     if stale.is_empty() { Exit::Done } else { Exit::Failed }
 }
 
