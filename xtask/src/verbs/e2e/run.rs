@@ -155,11 +155,13 @@ impl<'a> E2e<'a> {
             },
             Work::Push(at) => self.push(*at),
             Work::Cluster => self.step_events(name, || self.cluster()),
-            Work::Load(images) => self.load(images),
+            Work::Load(images) => self.load(images).map_err(|error| self.explained(error, &[])),
             Work::Step(at) => {
-                self.step_events(name, || self.step(*at).map_err(|error| self.explained(error)))
+                let images = self.rendered[*at].as_ref().map_or(&[][..], |step| &step.images);
+                let step = || self.step(*at).map_err(|error| self.explained(error, images));
+                self.step_events(name, step)
             }
-            Work::Test => self.test(),
+            Work::Test => self.test().map_err(|error| self.explained(error, &[])),
         };
         match result {
             Ok(()) => Outcome::Done,
@@ -188,8 +190,8 @@ impl<'a> E2e<'a> {
     }
 
     /// The error, after what is wrong with the cluster itself: nobody seeks a stopped node behind a
-    /// refused connection.
-    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+    /// refused connection, or an image that was removed behind a registry that does not answer.
+    fn explained(&self, error: anyhow::Error, images: &[String]) -> anyhow::Error {
         let Some(Up { cluster, .. }) = self.up.get().filter(|_| !is_echo(&error)) else {
             return error;
         };
@@ -198,10 +200,9 @@ impl<'a> E2e<'a> {
         if !ailments.is_empty() {
             return error.context(ailments.join("; ")).exit(Exit::Environment);
         }
-        let text = format!("{error:#}");
-        let images = self.survey.images.iter().filter_map(|one| {
-            let Ready { tag, id, .. } = self.shelf.get(&one.image.name).ok()?;
-            text.contains(&tag).then_some(cluster::Image { tag, id })
+        let images = images.iter().filter_map(|name| {
+            let Ready { tag, id, .. } = self.shelf.get(name).ok()?;
+            Some(cluster::Image { tag, id })
         });
         let lost = cluster::lost(cluster, &images.collect::<Vec<_>>(), &engine.tool());
         if lost.is_empty() { error } else { error.context(lost.join("; ")) }
