@@ -10,6 +10,9 @@
 //! scope too. Where none can be put there (the RUN is an ONBUILD of its base, or the text is not read here and may hold
 //! one), the build takes nothing from the cache. `BuildKit` looks at the content and needs none of this.
 //!
+//! A build's share of the CPUs is a cpuset. Without root podman cannot make one and fails (seen, 4.3.1 with cgroups of
+//! version 1: "cannot set cpuset limit"); there it is started on those CPUs, and RUN inherits that.
+//!
 //! The host's CA certificates are mounted into every RUN: by podman's `--volume`; docker has no such option, so there
 //! each RUN of the copied Dockerfile gets a mount of its own.
 
@@ -83,6 +86,8 @@ pub(super) struct Site<'a> {
     pub aside: &'a Path,
     /// The group RUN processes are to be put below.
     pub cgroup: Option<&'a str>,
+    /// The engine works without root.
+    pub rootless: bool,
     /// The build is ended from outside with care (see `watch`); the command's own limits are for when that fails.
     pub with_care: bool,
 }
@@ -133,14 +138,20 @@ pub(super) fn id_file(aside: &Path) -> PathBuf {
 fn podman(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
     let ignore = site.aside.join("ignore");
     fs_err::write(&ignore, NOTHING)?;
-    let mut tool = site.engine.tool();
+    let cpus = order.cpus.filter(|_| !site.remote).and_then(some_cpus);
+    let mut tool = match &cpus {
+        Some(cpus) if site.rootless => {
+            Tool::new("taskset").args(["--cpu-list", cpus]).arg(site.engine.name())
+        }
+        _ => site.engine.tool(),
+    };
     if site.cgroup.is_some() {
         // systemd's manager wants a slice where this one takes a path.
         tool = tool.arg("--cgroup-manager=cgroupfs");
     }
     // Bases have been fetched: a build that fetched one itself would use another than its key says.
     tool = tool.args(["build", "--layers", "--pull=never", "--format=docker"]);
-    if let Some(cpus) = order.cpus.filter(|_| !site.remote).and_then(some_cpus) {
+    if let Some(cpus) = cpus.filter(|_| !site.rootless) {
         tool = tool.args(["--cpuset-cpus", &cpus]);
     }
     if order.trust_host_ca && !site.remote && Path::new(HOST_CERTIFICATES).is_dir() {

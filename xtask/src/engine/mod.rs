@@ -35,6 +35,7 @@ pub mod learn;
 pub mod ledger;
 mod leftovers;
 pub mod machine;
+pub mod mend;
 pub mod oom;
 pub mod registry;
 mod store;

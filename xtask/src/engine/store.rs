@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::history::{self, Step};
 use super::holdings::Inherited;
 use super::{Facts, Held};
+use crate::plan::KEY_LABEL;
 use crate::reference::Reference;
 
 /// One entry of `images.json`.
@@ -121,7 +122,7 @@ pub(super) fn half_written(facts: &Facts) -> Vec<HalfWritten> {
         .map(|entry| HalfWritten {
             begun: humantime::parse_rfc3339(&entry.created).ok(),
             key: config(&images, &entry.id)
-                .and_then(|config| config.config.labels?.remove("dev.xtask.key")),
+                .and_then(|config| config.config.labels?.remove(KEY_LABEL)),
             id: entry.id,
         })
         .collect()
@@ -260,7 +261,7 @@ mod tests {
         assert_eq!((open.len(), found.len()), (0, 1));
         let held = &found["localhost/a:1"];
         assert_eq!((&held.id, held.size), (&ids[0], 12));
-        assert_eq!(held.labels["dev.xtask.key"], "k");
+        assert_eq!(held.labels[KEY_LABEL], "k");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod cluster;
 mod context;
 mod doctor;
 mod e2e;
+mod enough;
 mod failing;
 mod forecast;
 mod gc;
