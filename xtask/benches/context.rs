@@ -31,6 +31,9 @@ struct Tree {
     indices: PathBuf,
 }
 
+/// What is measured on each tree, and the word that asks for it.
+type Measure = (&'static str, fn(&Tree));
+
 fn main() {
     // `cargo test --all-targets` starts benches too.
     if !std::env::args().any(|arg| arg == "--bench") {
@@ -43,7 +46,7 @@ fn main() {
     let small = Tree::new("small", 8_000, 0);
     let large = Tree::new("large", 100_000, 0);
     let ignoring = Tree::new("ignoring", 8_000, 200_000);
-    let of_a_tree: [(&str, fn(&Tree)); 4] = [
+    let of_a_tree: [Measure; 4] = [
         ("plan", plan_against_git),
         ("index", index_against_stats),
         ("images", many_images_against_one),
