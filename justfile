@@ -48,9 +48,9 @@ lint *args:
 doctor *args:
     cargo xtask doctor {{args}}
 
-# Ratios against named rivals: git status, sha256sum, podman build; makespans
+# Ratios against named rivals: git status, sha256sum, podman build; makespans, on paper and under a real limit
 bench:
-    cargo bench --package xtask --bench context --bench schedule
+    cargo bench --package xtask --bench context --bench schedule --bench memory
 
 # The gateway suite as a graph against the same steps in phases; a quarter of an hour
 bench-e2e:

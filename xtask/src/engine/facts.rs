@@ -89,6 +89,11 @@ impl Engine {
         Ok(self.facts.get_or_init(|| facts).clone())
     }
 
+    /// What the file `cache` says, if that is still true.
+    pub(super) fn kept_facts(&self, cache: &Path) -> Option<Facts> {
+        kept(cache, &self.cache_key())
+    }
+
     /// What the engine says now, whatever was kept: a runtime may have been replaced unseen.
     pub fn fresh_facts(&self) -> anyhow::Result<Facts> {
         self.ask()

@@ -92,11 +92,11 @@ impl Engine {
     }
 }
 
-/// Kills what is left of a process tree that had no control group.
+/// Kills what is left of what RUN has started, where no control group holds it.
 pub(super) fn kill_survivors(seen: &Seen) {
     let alive = |&&(process, start): &&(i32, u64)| start_time(process) == Some(start);
     cgroup::kill_all(
-        &seen.processes.iter().filter(alive).map(|(process, _)| *process).collect::<Vec<_>>(),
+        &seen.runs.iter().filter(alive).map(|(process, _)| *process).collect::<Vec<_>>(),
     );
 }
 

@@ -265,6 +265,16 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_need_the_failed_runs_all_the_same_unless_the_habit_is_another() {
+        let work = |node, _: &Permit| if node == 0 { Outcome::Failed("no") } else { Outcome::Done };
+        for (fail_fast, sibling) in [(false, State::Done), (true, State::Skipped)] {
+            let limits = Limits { jobs: 1, ..WIDE };
+            let ended = run(&pair(20), limits, &habit(fail_fast), work, |_, _| {}).unwrap();
+            assert_eq!(ended.states, [State::Failed, sibling]);
+        }
+    }
+
+    #[test]
     fn independent_nodes_run_side_by_side() {
         let mut graph = Graph::default();
         for name in ["a", "b"] {

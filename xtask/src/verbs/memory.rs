@@ -10,7 +10,7 @@ use super::survey::{Survey, Surveyed};
 use super::{Run, Workspace};
 use crate::config;
 use crate::engine::ledger::{self, Ledger};
-use crate::engine::{Engine, Facts, machine};
+use crate::engine::{Engine, Facts, machine, mend};
 use crate::event::{self, PlannedRun};
 use crate::exit::{Exit, WithExit as _};
 use crate::paths;
@@ -65,6 +65,11 @@ impl Memory {
         least.map_or(Ok(()), |least| self.refuse(least).context("failed to fit the smallest build"))
     }
 
+    /// Refuses a run that needs every one of its images, and cannot build one.
+    pub(super) fn refuse_any(&self, survey: &Survey) -> Result<()> {
+        to_build(survey).try_for_each(|one| self.refuse(one))
+    }
+
     /// Refuses a build that cannot fit.
     pub(super) fn refuse(&self, one: &Surveyed) -> Result<()> {
         let memory = one.planned.memory;
@@ -81,7 +86,8 @@ impl Memory {
         if to_build(survey).next().is_none() {
             return;
         }
-        for one in to_build(survey).filter(|one| one.planned.memory > self.budget.bytes) {
+        let alone = |one: &&Surveyed| self.budget.fit(one.planned.memory) == Fit::Alone;
+        for one in to_build(survey).filter(alone) {
             let (name, need) = (&one.image.name, bytes(one.planned.memory));
             let text = format!("`{name}` needs {need} and builds alone: {}", self.budget);
             run.events.warn(text, self.mend(one.planned.memory));
@@ -131,7 +137,7 @@ impl Memory {
     /// The command that would make room for `need`.
     fn mend(&self, need: u64) -> Option<String> {
         let (wanted, term) = self.budget.wanted(need)?;
-        Some(machine::mend(&self.read, term, wanted))
+        Some(mend::raise(&self.read, term, wanted))
     }
 
     /// Ways out, a line each, where `need` does not fit.

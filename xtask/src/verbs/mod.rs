@@ -7,6 +7,7 @@ mod cluster;
 mod context;
 mod doctor;
 mod e2e;
+mod enough;
 mod failing;
 mod forecast;
 mod gc;
@@ -185,9 +186,15 @@ impl Session {
         Ok(self.config.get_or_init(|| config))
     }
 
+    /// The configuration's, with what the command line says of the engine.
+    fn engine_settings(&self) -> Result<config::Engine> {
+        let settings = self.config()?.engine.clone();
+        Ok(config::Engine { name: self.engine.unwrap_or(settings.name), ..settings })
+    }
+
     fn workspace(&self) -> Result<Workspace> {
-        let mut config = self.config()?.clone();
-        config.engine.name = self.engine.unwrap_or(config.engine.name);
+        let engine = self.engine_settings()?;
+        let config = Config { engine, ..self.config()?.clone() };
         let engine = engine::choose(&config.engine)?;
         Ok(Workspace { paths: Paths::of(&config.root), config, engine })
     }

@@ -115,7 +115,7 @@ struct TouchedSuite<'a> {
 fn since(session: &Session, rev: &str, names: &[String], form: cli::Format) -> Result<Exit> {
     let config = session.config()?;
     let paths = Paths::of(&config.root);
-    let Touched { commit, images, suites } = since::touched(config, &paths, rev, names)?;
+    let Touched { commit, images, suites } = since::touched(session, rev, names)?;
     match session.format {
         Format::Json => {
             let images = images.iter().map(|(name, reasons)| TouchedImage { name, reasons });

@@ -49,7 +49,7 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
     let memory = Memory::look(&workspace, args.build.jobs, wanted)?;
     let cache = Cache::of(&workspace, args.build);
     if cache.is_none() {
-        memory.refuse_all(&survey)?;
+        memory.refuse_any(&survey)?;
     }
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
