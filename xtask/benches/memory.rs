@@ -97,7 +97,7 @@ fn events(bench: &Hungry, args: &[&str], mut look: impl FnMut(&Value)) -> usize 
 fn all_at_once(bench: &Hungry) -> usize {
     let started = bench.images.iter().map(|name| bench.plain_build(name).start().unwrap());
     let mut started: Vec<Child> = started.collect();
-    started.iter_mut().map(|child| child.wait(|_, _| {})).flatten().count()
+    started.iter_mut().flat_map(|child| child.wait(|_, _| {})).count()
 }
 
 /// What no schedule can beat, if builds take as long as they did one by one.

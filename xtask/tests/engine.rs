@@ -259,12 +259,14 @@ fn a_failed_build_says_so_and_leaves_nothing() {
     assert_eq!(bench.remains(), Vec::<String>::new());
 }
 
+/// What sets a limit of an order.
+type Change = fn(&mut Order, Duration);
+
 #[test]
 fn a_limit_ends_the_run_process_and_all_it_left() {
     let dockerfile = format!("FROM {BASE}\nRUN exec sleep 987651\n");
     let Some(bench) = Bench::new(&dockerfile) else { return };
     let limit = Duration::from_secs(4);
-    type Change = fn(&mut Order, Duration);
     let limits: [(Change, Ending); 2] = [
         (|order, limit| order.silence = limit, Ending::Silent(limit)),
         (|order, limit| order.timeout = limit, Ending::TimedOut(limit)),

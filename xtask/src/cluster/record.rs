@@ -181,7 +181,7 @@ pub fn hold(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease>
 fn end_proxies(kubeconfig: &Path) {
     let kubeconfig = kubeconfig.to_string_lossy();
     process::end_strays(|words| {
-        let named = |word: &str| words.iter().any(|one| *one == word);
+        let named = |word: &str| words.contains(&word);
         named(&kubeconfig) && named("proxy") && named("--unix-socket")
     });
 }
