@@ -234,6 +234,9 @@ fn index_against_stats(tree: &Tree) {
     let stats = || assert!(stat_all(&tree.root) > tree.files);
     let ours = || tree.key(&tree.indices);
     tell("index answer to bare parallel stat walk", tree, race(ours, stats), "at most 1.6");
+    let status = || git(&tree.root, &["status", "--porcelain"]);
+    status();
+    tell("index answer to `git status`", tree, race(ours, status), "under 1");
 }
 
 /// Everything but what is ignored, each entry's stat taken.
