@@ -353,7 +353,7 @@ fn a_cluster_that_others_run_is_left_as_it_was(world: &World) {
     fs_err::copy(kubeconfig, world.0.path("lab.kubeconfig")).unwrap();
     assert!(world.kubectl(&["create", "namespace", "theirs"]));
     world.ok("lab", &[]);
-    assert!(!world.kubectl(&["wait", "--for=create", "--timeout=0", "namespace/guest"]));
+    assert!(world.kubectl(&["wait", "--for=delete", "--timeout=60s", "namespace/guest"]));
     let refused = world.e2e("theirs", &[]);
     assert_eq!(refused.code, Some(3));
     assert!(refused.stderr.contains("somebody else made `namespace/theirs`"), "{}", refused.stderr);
