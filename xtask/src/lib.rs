@@ -19,6 +19,7 @@ pub mod event; //    the vocabulary the stages speak
 pub mod exit; //     exit codes, and how an error says which
 pub mod paths; //    the only module that knows where things lie
 pub mod process; //  the only module that starts processes
+mod kernel; //       what the kernel's files say of this host
 mod port; //         who holds a port of this host
 mod reference; //    what an image is called
 pub mod init; //     a first configuration, drafted from what a repository holds

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::kernel;
 use crate::process::Tool;
 
 /// Whoever listens on a port.
@@ -38,7 +39,7 @@ pub(crate) fn holder(port: u16, publishers: &[Publisher]) -> Holder {
     if let Some(publisher) = publishers.iter().find(publishes) {
         return Holder::Container(publisher.container.clone());
     }
-    listener(port, Path::new("/proc")).unwrap_or(Holder::OtherUser)
+    listener(port).unwrap_or(Holder::OtherUser)
 }
 
 /// All running containers; none where the engine does not say.
@@ -67,20 +68,18 @@ pub(crate) fn ranges(ports: &str) -> impl Iterator<Item = RangeInclusive<u16>> {
 }
 
 /// What listens on a port, as far as we may see it.
-fn listener(port: u16, proc: &Path) -> Option<Holder> {
-    let inodes: Vec<String> = ["net/tcp", "net/tcp6"]
+fn listener(port: u16) -> Option<Holder> {
+    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
-        .filter_map(|table| fs_err::read_to_string(proc.join(table)).ok())
+        .filter_map(|table| fs_err::read_to_string(table).ok())
         .flat_map(|table| listening(&table, port))
         .collect();
-    let processes = fs_err::read_dir(proc).ok()?.flatten();
-    processes
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
-        .find(|(_, folder)| holds_one_of(folder, &inodes))
-        .map(|(pid, folder)| {
+    kernel::processes(Path::new("/")).find(|(_, folder)| holds_one_of(folder, &inodes)).map(
+        |(pid, folder)| {
             let name = fs_err::read_to_string(folder.join("comm")).unwrap_or_default();
-            Holder::Process { pid, name: name.trim().to_owned() }
-        })
+            Holder::Process { pid: pid.unsigned_abs(), name: name.trim().to_owned() }
+        },
+    )
 }
 
 fn holds_one_of(process: &Path, sockets: &[String]) -> bool {

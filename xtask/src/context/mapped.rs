@@ -10,15 +10,16 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use crate::kernel;
+
 /// Inodes of all files that are mapped and shared, on whatever device.
 pub(super) fn inodes() -> HashSet<u64> {
-    let processes = fs_err::read_dir("/proc").into_iter().flatten().flatten();
-    let processes: Vec<_> = processes.map(|process| process.path()).collect();
-    processes.par_iter().flat_map_iter(|process| inodes_of(process)).collect()
+    let processes: Vec<_> = kernel::processes(Path::new("/")).collect();
+    processes.par_iter().flat_map_iter(|(_, folder)| inodes_of(folder)).collect()
 }
 
 fn inodes_of(process: &Path) -> Vec<u64> {
-    // Most of what is there is no process, and some are gone by now or not ours to read.
+    // Some are gone by now or not ours to read.
     let maps = fs_err::read(process.join("maps")).unwrap_or_default();
     maps.split(|byte| *byte == b'\n').filter_map(shared).collect()
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getrlimit};
 
 use super::machine::{Cgroup, Disk, Inotify, Limits};
+use crate::kernel;
 
 pub(super) fn cgroup(root: &Path) -> Cgroup {
     if root.join("sys/fs/cgroup/cgroup.controllers").is_file() { Cgroup::V2 } else { Cgroup::V1 }
@@ -33,35 +34,10 @@ pub(super) fn limits(root: &Path, is_root: bool) -> Limits {
     }
 }
 
-/// The least `pids.max` above us; a namespace of our own shows its group as the mount's root.
+/// The least `pids.max` above us.
 fn group_processes(root: &Path) -> Option<u64> {
-    let groups = text(root, "proc/self/cgroup");
-    let limits = groups.lines().filter_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next()?, parts.next()?);
-        let mount = match controllers {
-            "" => "sys/fs/cgroup",
-            "pids" => "sys/fs/cgroup/pids",
-            _ => return None,
-        };
-        let path = if path.contains("..") { "/" } else { path };
-        let group = |group: &Path| {
-            number(
-                root,
-                &format!("{mount}{}/pids.max", group.display().to_string().trim_end_matches('/')),
-            )
-        };
-        Path::new(path).ancestors().filter_map(group).min()
-    });
-    limits.min()
-}
-
-/// `MemAvailable`, in bytes.
-pub(super) fn available(root: &Path) -> Option<u64> {
-    let meminfo = text(root, "proc/meminfo");
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kilobytes * 1024)
+    let groups = kernel::groups(root, "self", "pids");
+    groups.iter().filter_map(|group| number(root, &format!("{}/pids.max", group.folder))).min()
 }
 
 pub(super) fn inotify(root: &Path) -> Inotify {
@@ -74,12 +50,8 @@ pub(super) fn inotify(root: &Path) -> Inotify {
 
 /// inotify instances of processes whose descriptors we may see: those of our user, all for root.
 fn instances_in_use(root: &Path) -> u64 {
-    let processes = fs_err::read_dir(root.join("proc")).into_iter().flatten().flatten();
-    let descriptors = processes
-        .filter(|entry| {
-            entry.file_name().to_string_lossy().starts_with(|c: char| c.is_ascii_digit())
-        })
-        .filter_map(|entry| fs_err::read_dir(entry.path().join("fd")).ok())
+    let descriptors = kernel::processes(root)
+        .filter_map(|(_, folder)| fs_err::read_dir(folder.join("fd")).ok())
         .flat_map(Iterator::flatten);
     let is_instance = |to: PathBuf| to == Path::new("anon_inode:inotify");
     descriptors.filter(|fd| fs_err::read_link(fd.path()).is_ok_and(is_instance)).count() as u64
@@ -157,12 +129,12 @@ mod tests {
         fs_err::create_dir(&fd).unwrap();
         fs_err::os::unix::fs::symlink("anon_inode:inotify", fd.join("3")).unwrap();
         fs_err::os::unix::fs::symlink("/dev/null", fd.join("4")).unwrap();
-        assert_eq!(available(root.path()), Some(21_068_800 * 1024));
+        assert_eq!(kernel::available(root.path()), Some(21_068_800 * 1024));
         let expected = Inotify { instances: Some(128), in_use: 1, watches: Some(8192) };
         assert_eq!(inotify(root.path()), expected);
         let nothing = host(&[]);
         assert_eq!(
-            (available(nothing.path()), inotify(nothing.path())),
+            (kernel::available(nothing.path()), inotify(nothing.path())),
             (None, Inotify::default())
         );
     }

@@ -14,6 +14,7 @@ use super::machine::{
 };
 use super::{Look, Needs, host, images, packages, proof};
 use crate::config::EngineName;
+use crate::kernel;
 use crate::port;
 use crate::process::{self, Tool};
 
@@ -62,7 +63,7 @@ pub(super) fn probe(needs: &Needs, look: &Look) -> Machine {
         ports_taken: taken.map(|number| (number, port::holder(number, publishers))).collect(),
         clusters: answers.containers.clusters,
         lib_modules: Path::new("/lib/modules").is_dir(),
-        available: host::available(Path::new("/")),
+        available: kernel::available(Path::new("/")),
         kubeconfig: answers.kubeconfig,
         inotify: host::inotify(Path::new("/")),
         ours: answers.ours,

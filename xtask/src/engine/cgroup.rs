@@ -308,7 +308,8 @@ fn kills(folder: &Path) -> u64 {
     own.max(below).unwrap_or(0)
 }
 
-fn counter(text: &str, name: &str) -> Option<u64> {
+/// The figure of a line `NAME FIGURE`.
+pub(super) fn counter(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 

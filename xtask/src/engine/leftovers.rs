@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::watch::{Seen, start_time};
 use super::{ANSWER, Engine, Facts, Kind, cgroup, store};
+use crate::kernel;
 
 /// An image without a manifest that is older than this is not being written any more.
 const WRITING: Duration = Duration::from_mins(1);
@@ -102,11 +103,9 @@ pub(super) fn kill_survivors(seen: &Seen) {
 
 /// Engine programs that outlived the run that started them, by the control group on their command line.
 fn orphaned_programs() -> Vec<i32> {
-    let entries = fs_err::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| {
-            let process = entry.file_name().to_str()?.parse().ok()?;
-            let line = fs_err::read_to_string(entry.path().join("cmdline")).ok()?;
+    kernel::processes(Path::new("/"))
+        .filter_map(|(process, folder)| {
+            let line = fs_err::read_to_string(folder.join("cmdline")).ok()?;
             let mut words = line.split('\0').skip_while(|word| *word != "--cgroup-parent");
             cgroup::of_dead_build(words.nth(1)?).then_some(process)
         })
@@ -114,9 +113,8 @@ fn orphaned_programs() -> Vec<i32> {
 }
 
 fn is_on_a_command_line(word: &str) -> bool {
-    let entries = fs_err::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| fs_err::read_to_string(entry.path().join("cmdline")).ok())
+    kernel::processes(Path::new("/"))
+        .filter_map(|(_, folder)| fs_err::read_to_string(folder.join("cmdline")).ok())
         .any(|line| line.contains(word))
 }
 

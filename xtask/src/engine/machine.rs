@@ -11,7 +11,9 @@
 
 use std::path::Path;
 
+use super::cgroup::counter;
 use super::{Facts, Kind};
+use crate::kernel;
 use crate::schedule::budget::{Group, Machine};
 
 /// Above this a limit is none: no machine has an EiB.
@@ -36,45 +38,16 @@ pub fn read(root: &Path, kind: Kind, facts: &Facts) -> Machine {
     }
     groups.sort_by(|a, b| a.file.cmp(&b.file));
     groups.dedup();
-    Machine { available: available(root), groups, ..machine }
-}
-
-/// `MemAvailable`, in bytes.
-fn available(root: &Path) -> Option<u64> {
-    let text = text(root, "proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
+    Machine { available: kernel::available(root), groups, ..machine }
 }
 
 /// The groups with a limit above a process.
 fn groups(root: &Path, process: &str) -> Vec<Group> {
-    let text = text(root, &format!("proc/{process}/cgroup")).unwrap_or_default();
-    text.lines().flat_map(|line| groups_of(root, line)).collect()
+    let above = kernel::groups(root, process, "memory");
+    above.into_iter().filter_map(|group| group_at(root, group)).collect()
 }
 
-/// The groups with a limit on the path that a line of `/proc/PID/cgroup` names: `4:memory:/a/b` or `0::/a/b`.
-fn groups_of(root: &Path, line: &str) -> Vec<Group> {
-    let mut parts = line.splitn(3, ':');
-    let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
-    else {
-        return Vec::new();
-    };
-    let mount = match controllers {
-        "" if id == "0" => "sys/fs/cgroup",
-        names if names.split(',').any(|name| name == "memory") => "sys/fs/cgroup/memory",
-        _ => return Vec::new(),
-    };
-    // Above our namespace nothing can be read, and the namespace's root is the mount's.
-    let path = if path.contains("..") { "/" } else { path };
-    Path::new(path)
-        .ancestors()
-        .filter_map(|group| group_at(root, mount, &group.to_string_lossy()))
-        .collect()
-}
-
-fn group_at(root: &Path, mount: &str, path: &str) -> Option<Group> {
-    let folder = format!("{mount}{}", path.trim_end_matches('/'));
+fn group_at(root: &Path, kernel::Group { path, folder }: kernel::Group) -> Option<Group> {
     let limit = |file: &str| {
         let file = format!("{folder}/{file}");
         let limit: u64 = text(root, &file)?.trim().parse().ok()?;
@@ -89,11 +62,7 @@ fn group_at(root: &Path, mount: &str, path: &str) -> Option<Group> {
         &["anon", "shmem"]
     };
     let used = names.iter().filter_map(|name| counter(&stat, name)).sum();
-    Some(Group { path: path.to_owned(), file, limit, used })
-}
-
-fn counter(stat: &str, name: &str) -> Option<u64> {
-    stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    Some(Group { path, file, limit, used })
 }
 
 fn text(root: &Path, file: &str) -> Option<String> {

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::event::MEMORY_PACE;
+use crate::kernel;
 use crate::process::{Ending, GRACE, stop};
 
 use super::Kind;
@@ -289,9 +290,7 @@ fn of(process: i32) -> PathBuf {
 /// asked for of that.
 fn status(process: i32, name: &str) -> Option<u64> {
     let status = fs_err::read_to_string(of(process).join("status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
+    kernel::bytes(&status, name)
 }
 
 /// When a process was started, in clock ticks: a number used again has another.

@@ -3,14 +3,17 @@
 //! Most end by themselves, their work done. One that serves for as long as it is let (`kubectl proxy`)
 //! never does; it is known by its command line, which names what only one run at a time may use.
 
+use std::path::Path;
+
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::kernel;
 
 /// Ends every process whose command line, word by word, is `ours`.
 pub fn end_strays(ours: impl Fn(&[&str]) -> bool) {
-    for entry in fs_err::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
-        let Ok(line) = fs_err::read_to_string(entry.path().join("cmdline")) else { continue };
+    for (pid, folder) in kernel::processes(Path::new("/")) {
+        let Some(pid) = Pid::from_raw(pid) else { continue };
+        let Ok(line) = fs_err::read_to_string(folder.join("cmdline")) else { continue };
         if ours(&line.split_terminator('\0').collect::<Vec<_>>()) {
             // Gone already is as good.
             kill_process(pid, Signal::TERM).ok();
