@@ -30,6 +30,9 @@ pub mod ui; //       the only module that prints
 pub mod cli; //     what may be typed
 mod verbs; //       one short file a verb
 
+#[cfg(test)]
+mod fixture; //     what unit tests put on disk
+
 /// Does what the command line asks for; what went wrong is said, and the exit code says it too.
 pub fn run(cli: cli::Cli) -> exit::Exit {
     ui::init(match cli.global.color {

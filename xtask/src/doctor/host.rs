@@ -85,16 +85,7 @@ fn number(root: &Path, file: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn host(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let file = root.path().join(path);
-            fs_err::create_dir_all(file.parent().unwrap()).unwrap();
-            fs_err::write(file, text).unwrap();
-        }
-        root
-    }
+    use crate::fixture::folder as host;
 
     #[test]
     fn the_least_limit_of_processes_above_us_counts() {

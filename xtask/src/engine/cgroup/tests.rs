@@ -1,16 +1,6 @@
 use super::*;
+use crate::fixture::folder as machine;
 use crate::process::{Ending, Tool};
-
-/// A machine's files, laid out as the kernel does it.
-fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    for (path, text) in files {
-        let file = root.path().join(path);
-        fs_err::create_dir_all(file.parent().unwrap()).unwrap();
-        fs_err::write(file, text).unwrap();
-    }
-    root
-}
 
 fn tree(root: &tempfile::TempDir) -> Tree {
     Tree::at(root.path()).unwrap()

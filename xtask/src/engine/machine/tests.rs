@@ -1,15 +1,11 @@
 use super::*;
 use crate::engine::facts::tests::local;
+use crate::fixture;
 
 const NONE: &str = "9223372036854771712\n";
 
 fn machine(files: &[(&str, &str)], kind: Kind, remote: bool) -> Machine {
-    let root = tempfile::tempdir().unwrap();
-    for (path, text) in files {
-        let file = root.path().join(path);
-        fs_err::create_dir_all(file.parent().unwrap()).unwrap();
-        fs_err::write(file, text).unwrap();
-    }
+    let root = fixture::folder(files);
     let facts = Facts { memory_total: 16 << 30, remote, ..local(Path::new("/")) };
     read(root.path(), kind, &facts)
 }
