@@ -17,7 +17,7 @@ use crate::engine::learn::{self, Figured};
 use crate::engine::{BuildError, Built, Order};
 use crate::event::{Event, Place, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
-use crate::plan::{Action, KEY_LABEL, Planned};
+use crate::plan::{Action, IMAGE_LABEL, KEY_LABEL, Planned};
 use crate::schedule::Permit;
 use crate::ui::text::bytes;
 
@@ -267,7 +267,7 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
 
 /// The labels by which an image proves that it is the one of that key.
 pub(super) fn proof(name: &str, key: Key) -> [(String, String); 2] {
-    [(KEY_LABEL.to_owned(), key.to_string()), ("dev.xtask.image".to_owned(), name.to_owned())]
+    [(KEY_LABEL.to_owned(), key.to_string()), (IMAGE_LABEL.to_owned(), name.to_owned())]
 }
 
 /// Stages what the plan saw; where a file of that is there no longer, what is there now.
