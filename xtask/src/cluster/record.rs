@@ -153,16 +153,48 @@ pub(super) fn read_mark(provider: &str, nodes: &[Node]) -> Option<Mark> {
     serde_json::from_slice(&fs_err::read(&file).ok()?).ok()
 }
 
-/// Two runs on one cluster would spoil each other's tests: whoever holds this has it to itself.
+/// Two runs on one cluster would spoil each other's tests: whoever holds this has it to itself. On a cluster that
+/// others run, each has names of its own, and runs share it.
 #[derive(Debug)]
-pub struct Lease(#[expect(dead_code, reason = "the lock lives as long as its file")] File);
+pub struct Lease(File);
+
+impl Lease {
+    /// Whether no other run of this checkout uses the cluster; then none can begin to while this is held.
+    pub fn is_last(&self) -> bool {
+        self.0.try_lock().is_ok()
+    }
+}
 
 /// Waits until no other run uses the cluster.
 pub fn hold(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease> {
+    let file = open(name, paths)?;
+    wait(name, events, || file.try_lock())?;
+    end_proxies(&paths.kubeconfig(name));
+    Ok(Lease(file))
+}
+
+/// Waits until nobody has the cluster to himself.
+pub fn share(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease> {
+    let file = open(name, paths)?;
+    if file.try_lock().is_ok() {
+        end_proxies(&paths.kubeconfig(name));
+    }
+    wait(name, events, || file.try_lock_shared())?;
+    Ok(Lease(file))
+}
+
+fn open(name: &str, paths: &Paths) -> anyhow::Result<File> {
     fs_err::create_dir_all(paths.cluster(name))?;
-    let file = File::create(paths.cluster_lock(name))
-        .with_context(|| format!("failed to open the lock of cluster `{name}`"))?;
-    while let Err(error) = file.try_lock() {
+    File::create(paths.cluster_lock(name))
+        .with_context(|| format!("failed to open the lock of cluster `{name}`"))
+}
+
+fn wait(
+    name: &str,
+    events: &Events,
+    mut lock: impl FnMut() -> Result<(), std::fs::TryLockError>,
+) -> anyhow::Result<()> {
+    while let Err(error) = lock() {
         match error {
             std::fs::TryLockError::WouldBlock => {
                 events.waiting("cluster", format!("another run that uses `{name}`"));
@@ -173,8 +205,7 @@ pub fn hold(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease>
             }
         }
     }
-    end_proxies(&paths.kubeconfig(name));
-    Ok(Lease(file))
+    Ok(())
 }
 
 /// Whoever has the lease has no `kubectl proxy` yet: those there are, a killed run has left.

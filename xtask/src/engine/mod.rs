@@ -37,6 +37,7 @@ mod leftovers;
 pub mod machine;
 pub mod mend;
 pub mod oom;
+mod publish;
 pub mod registry;
 mod store;
 mod watch;
@@ -48,6 +49,7 @@ pub use facts::Facts;
 pub use garbage::{Kept, Old, garbage};
 pub use holdings::{Held, Holdings, Inherited};
 pub use leftovers::Swept;
+pub use publish::Published;
 
 /// The longest an engine may take over a question.
 const ANSWER: Duration = Duration::from_mins(1);

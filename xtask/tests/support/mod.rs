@@ -7,6 +7,7 @@
 
 pub(crate) mod hungry;
 pub(crate) mod machine;
+pub(crate) mod registry;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,9 @@
 //! `cargo xtask e2e SUITE`: the whole run as one graph.
 //!
-//! The graph is in [`super::layout`]; [`run`] does it, [`step`] applies and waits.
+//! The graph is in [`super::layout`]; [`run`] does it, [`step`] applies and waits; [`guest`] is what else there is on a cluster
+//! that others run.
 
+pub(super) mod guest;
 pub(super) mod render;
 mod run;
 mod step;
