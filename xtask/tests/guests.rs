@@ -110,7 +110,7 @@ spec:
     schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
 ";
 
-/// The webhook leads nowhere: whoever it is called for can make no `ConfigMap`.
+/// The webhook leads nowhere: whoever it is called for can make no `ResourceQuota`.
 const BASE: &str = "\
 {apiVersion: v1, kind: Namespace, metadata: {name: web}}
 ---
@@ -127,7 +127,7 @@ const BASE: &str = "\
  metadata: {name: guests}, webhooks: [{name: guests.guests.test, sideEffects: None,
  admissionReviewVersions: [v1], failurePolicy: Fail, timeoutSeconds: 1,
  clientConfig: {service: {name: nobody, namespace: web, port: 443}},
- rules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [configmaps]}]}]}
+ rules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [resourcequotas]}]}]}
 ";
 
 const SERVER: &str = "\
@@ -154,7 +154,7 @@ case $WEB_NAMESPACE in web-????????) ;; *) exit 1 ;; esac
 case $XTASK_GUESTS_IMAGE in */team/xtask-guests@sha256:*) ;; *) exit 2 ;; esac
 kubectl --namespace "$WEB_NAMESPACE" get widget/one secret/password deployment/web
 kubectl auth can-i list nodes --as "system:serviceaccount:$WEB_NAMESPACE:reader" || exit 3
-! kubectl --namespace "$WEB_NAMESPACE" create configmap refused || exit 4
+! kubectl --namespace "$WEB_NAMESPACE" create quota refused || exit 4
 kubectl create namespace "$WEB_NAMESPACE-spec"
 kubectl label namespace "$WEB_NAMESPACE-spec" $(echo "$XTASK_LABELS" | tr , ' ')
 said=$(perl -MIO::Socket -e "print IO::Socket::INET->new('$WEB_HOST:$WEB_PORT')->getline")
@@ -379,8 +379,8 @@ fn what_is_in_the_registry_is_not_pushed_and_what_is_kept_is_found_again(lab: &L
     let kept = lab.namespaces("dev.xtask.run");
     assert_eq!(kept.len(), 2, "its own, and that of its test: {kept:?}");
     // While it is there, others go on: its webhook is not called for them.
-    lab.kubectl(&["--namespace", "web", "create", "configmap", "another"]);
-    lab.kubectl(&["--namespace", "web", "delete", "configmap", "another"]);
+    lab.kubectl(&["--namespace", "web", "create", "quota", "another"]);
+    lab.kubectl(&["--namespace", "web", "delete", "quota", "another"]);
     case.ok(&["gc"]);
     assert_eq!(lab.namespaces("dev.xtask.run"), kept, "their time is not over");
     case.ok(&["cluster", "down", "web"]);

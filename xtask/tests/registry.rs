@@ -1,6 +1,6 @@
 //! The shared cache with real parts: Debian's `docker-registry` on a free port of the loopback, and podman. Fails
 //! where either is missing, so that a CI that lost them is noticed. `XTASK_UNIT_ONLY=1` leaves these tests out.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "all of this is a test")]
+#![expect(clippy::unwrap_used, reason = "all of this is a test")]
 #![expect(clippy::disallowed_methods, reason = "a test's own children, not ones of the tool's")]
 
 mod support;

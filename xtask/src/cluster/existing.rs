@@ -6,6 +6,7 @@
 //! landing in somebody's. A context is a name that anybody may have moved: where it leads is compared with the
 //! configuration's `server` before that is asked anything.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,7 +39,8 @@ pub fn reach(
     let kubeconfig = copy(name, existing, paths).with_context(what).exit(Exit::Environment)?;
     ready::reached(&kubectl(&kubeconfig), events).with_context(what).exit(Exit::Environment)?;
     let (name, digest) = (name.to_owned(), record::sha256(fs_err::read(&kubeconfig)?));
-    Ok(Cluster { name, kubeconfig, nodes: Vec::new(), made: false, shared: true, digest })
+    let (nodes, seen) = (Vec::new(), BTreeMap::new());
+    Ok(Cluster { name, kubeconfig, nodes, made: false, shared: true, digest, seen })
 }
 
 fn copy(name: &str, existing: &Existing, paths: &Paths) -> anyhow::Result<PathBuf> {

@@ -33,6 +33,7 @@ mod ready;
 mod record;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::config;
@@ -43,10 +44,11 @@ use crate::process::Tool;
 pub use ailing::{ailments, lost};
 pub use existing::reach;
 pub use garbage::{free, garbage, is_kept, nodes_of};
+use held::Held;
 pub use held::Image;
 pub use load::{Loaded, load};
 pub use makers::makers;
-pub use record::{Lease, hold, share};
+pub use record::{Lease, hold, share, try_hold};
 
 /// A cluster that answers.
 #[derive(Clone, Debug)]
@@ -63,6 +65,8 @@ pub struct Cluster {
     pub shared: bool,
     /// SHA-256 of the kubeconfig.
     digest: String,
+    /// What nodes held when they were looked at beforehand.
+    seen: BTreeMap<String, Held>,
 }
 
 /// What is there under a cluster's name.
@@ -83,6 +87,18 @@ impl Cluster {
     /// Whether nothing of an earlier run is there under the names of this one.
     pub fn is_fresh(&self) -> bool {
         self.made || self.shared
+    }
+
+    /// Whether its API says just now that it is ready.
+    pub fn answers(&self) -> bool {
+        ready::is_ready(&self.kubectl())
+    }
+
+    /// Asks its nodes what they hold, for a load that follows at once. A node that does not answer is
+    /// asked again by the load, whose failure it is then.
+    pub fn look_at_nodes(&mut self, engine: &Tool) {
+        let look = |node: &String| Some((node.clone(), Held::on(engine, node).ok()?));
+        self.seen = self.nodes.iter().filter_map(look).collect();
     }
 
     /// kubectl for this cluster, with a discovery cache of its own.
@@ -114,6 +130,21 @@ pub fn up(
         Some(existing) => reach(&wanted.name, existing, paths, events),
         None => kind::Site::of(wanted, ports, provider, paths, log)?.up(events),
     }
+}
+
+/// The cluster as it is, if `up` would have nothing to do but ask whether it answers. Starts, makes
+/// and mends nothing; whatever cannot be asked is left to `up`, which says why.
+pub fn standing(
+    wanted: &config::Cluster,
+    ports: &[&config::Port],
+    provider: &str,
+    paths: &Paths,
+) -> Option<Cluster> {
+    if wanted.existing.is_some() || record::read(paths, &wanted.name)?.made.is_none() {
+        return None;
+    }
+    let log = paths.cluster(&wanted.name).join("status.log");
+    kind::Site::of(wanted, ports, provider, paths, &log).ok()?.standing()
 }
 
 /// Takes the cluster down, if we made it; a cluster that is not there is down already, and one that

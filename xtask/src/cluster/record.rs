@@ -167,19 +167,33 @@ impl Lease {
 
 /// Waits until no other run uses the cluster.
 pub fn hold(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease> {
-    let file = open(name, paths)?;
-    wait(name, events, || file.try_lock())?;
-    end_proxies(&paths.kubeconfig(name));
-    Ok(Lease(file))
+    loop {
+        if let Some(lease) = try_hold(name, paths)? {
+            return Ok(lease);
+        }
+        wait(name, events)?;
+    }
 }
 
-/// Waits until nobody has the cluster to himself.
+/// The same without waiting; none while another run uses the cluster.
+pub fn try_hold(name: &str, paths: &Paths) -> anyhow::Result<Option<Lease>> {
+    let file = open(name, paths)?;
+    if !is_taken(name, file.try_lock())? {
+        return Ok(None);
+    }
+    end_proxies(&paths.kubeconfig(name));
+    Ok(Some(Lease(file)))
+}
+
+/// Waits until nobody has the cluster to himself, for a run that does not mind others.
 pub fn share(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease> {
     let file = open(name, paths)?;
-    if file.try_lock().is_ok() {
+    if is_taken(name, file.try_lock())? {
         end_proxies(&paths.kubeconfig(name));
     }
-    wait(name, events, || file.try_lock_shared())?;
+    while !is_taken(name, file.try_lock_shared())? {
+        wait(name, events)?;
+    }
     Ok(Lease(file))
 }
 
@@ -189,22 +203,19 @@ fn open(name: &str, paths: &Paths) -> anyhow::Result<File> {
         .with_context(|| format!("failed to open the lock of cluster `{name}`"))
 }
 
-fn wait(
-    name: &str,
-    events: &Events,
-    mut lock: impl FnMut() -> Result<(), std::fs::TryLockError>,
-) -> anyhow::Result<()> {
-    while let Err(error) = lock() {
-        match error {
-            std::fs::TryLockError::WouldBlock => {
-                events.waiting("cluster", format!("another run that uses `{name}`"));
-                stop::pause(Duration::from_millis(500))?;
-            }
-            std::fs::TryLockError::Error(error) => {
-                return Err(error).with_context(|| format!("failed to lock cluster `{name}`"));
-            }
+fn is_taken(name: &str, tried: Result<(), std::fs::TryLockError>) -> anyhow::Result<bool> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("failed to lock cluster `{name}`"))
         }
     }
+}
+
+fn wait(name: &str, events: &Events) -> anyhow::Result<()> {
+    events.waiting("cluster", format!("another run that uses `{name}`"));
+    stop::pause(Duration::from_millis(500))?;
     Ok(())
 }
 

@@ -3,11 +3,13 @@
 //! A failed step ends the run at once, with diagnostics written before anything is taken down.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::ahead::Ahead;
 use super::guest::{self, Guest};
 use super::render::{self, render_all};
 use crate::cli;
@@ -23,7 +25,7 @@ use crate::suite;
 use crate::ui;
 use crate::verbs::builds::{self, Common, Made, Origin, Ready, Shelf};
 use crate::verbs::cache::Cache;
-use crate::verbs::cluster::{lease, take_down};
+use crate::verbs::cluster::{lease as lease_of, take_down};
 use crate::verbs::forecast::{self, Coming, Forecast};
 use crate::verbs::layout::{self, Carry, Layout, Work};
 use crate::verbs::memory::{self, Memory};
@@ -47,6 +49,7 @@ pub(super) struct E2e<'a> {
     /// By step, with the planned tags.
     pub(super) rendered: Vec<Option<Rendered>>,
     pub(super) shelf: Shelf,
+    ahead: Mutex<Ahead>,
     up: OnceLock<Up>,
     pub(super) tally: Mutex<Tally>,
 }
@@ -71,7 +74,12 @@ pub(super) struct Tally {
 }
 
 impl<'a> E2e<'a> {
-    pub(super) fn new(common: Common<'a>, suite: &Suite, args: &'a cli::E2e) -> Result<Self> {
+    pub(super) fn new(
+        common: Common<'a>,
+        suite: &Suite,
+        args: &'a cli::E2e,
+        ahead: Ahead,
+    ) -> Result<Self> {
         let Common { workspace, run, survey, memory, cache } = common;
         let wanted = workspace.config.clusters.get(&suite.cluster);
         let wanted = wanted.with_context(|| format!("there is no cluster `{}`", suite.cluster))?;
@@ -106,6 +114,7 @@ impl<'a> E2e<'a> {
             layout,
             rendered,
             shelf,
+            ahead: Mutex::new(ahead),
             up: OnceLock::new(),
             tally: Mutex::default(),
         })
@@ -113,7 +122,8 @@ impl<'a> E2e<'a> {
 
     pub(super) fn run(&self, started: Instant) -> Result<Summary> {
         self.announce();
-        let lease = lease(self.wanted, self.workspace, self.run)?;
+        let lease = self.ahead().lease.take();
+        let lease = lease.map_or_else(|| lease_of(self.wanted, self.workspace, self.run), Ok)?;
         self.memory.begin(self.workspace, self.run, self.survey);
         let take = |name: &str, bytes| self.memory.take(name, bytes);
         let fail_fast = self.args.build.fail_fast;
@@ -274,21 +284,10 @@ impl<'a> E2e<'a> {
     }
 
     fn cluster(&self) -> Result<&'static str> {
-        let ports = self.workspace.config.suite_ports(&self.suite);
         let log = self.run.paths.log("cluster");
-        let provider = self.workspace.engine.name();
-        let paths = &self.workspace.paths;
-        let cluster = cluster::up(self.wanted, &ports, provider, paths, &log, &self.run.events)?;
-        let applied = match &self.wanted.existing {
-            Some(existing) => {
-                guest::sweep(existing, &cluster.kubectl(), &self.run.events);
-                self.run.paths.applied()
-            }
-            None => paths.applied(&self.wanted.name),
-        };
-        let mut kept = Kept::open(&applied);
+        let standing = self.ahead().standing.take();
+        let (cluster, kept) = standing.map_or_else(|| self.bring_up(&log), Ok)?;
         if !cluster.is_fresh() {
-            kept.look(&cluster.kubectl());
             let rendered: Vec<&Rendered> = self.rendered.iter().flatten().collect();
             kept.reset(&rendered, &cluster.kubectl(), &log)?;
         }
@@ -297,6 +296,26 @@ impl<'a> E2e<'a> {
         // Only this node sets it, once.
         let set = self.up.set(Up { cluster, kept, looks });
         set.map(|()| how).map_err(|_| anyhow!("the cluster came up twice"))
+    }
+
+    fn bring_up(&self, log: &Path) -> Result<(Cluster, Kept)> {
+        let Workspace { config, paths, engine } = self.workspace;
+        let ports = config.suite_ports(&self.suite);
+        let events = &self.run.events;
+        let cluster = cluster::up(self.wanted, &ports, engine.name(), paths, log, events)?;
+        if let Some(existing) = &self.wanted.existing {
+            guest::sweep(existing, &cluster.kubectl(), events);
+            return Ok((cluster, Kept::open(&self.run.paths.applied())));
+        }
+        let mut kept = Kept::open(&paths.applied(&self.wanted.name));
+        if !cluster.is_fresh() {
+            kept.look(&cluster.kubectl());
+        }
+        Ok((cluster, kept))
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn up(&self) -> Result<&Up> {
