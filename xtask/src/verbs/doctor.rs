@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::builders::{self, Builder};
 use super::{Format, Run, Session};
 use crate::config::{self, Config};
 use crate::context::{self, Spec};
@@ -16,7 +17,8 @@ pub(super) fn run(session: &Session, fix: bool) -> Result<Exit> {
     let paths = Paths::of(&config.root);
     let wants = Wants::of(config)?;
     let needs = wants.needs(session, config, &paths);
-    let findings = if fix { mended(session, &needs, &paths)? } else { doctor::examine(&needs) };
+    let mut findings = if fix { mended(session, &needs, &paths)? } else { doctor::examine(&needs) };
+    findings.extend(config.builders.iter().map(|one| builder(one, config.engine.reserve)));
     match session.format {
         Format::Json => {
             let mut json = serde_json::to_vec(&findings)?;
@@ -37,6 +39,18 @@ fn mended(session: &Session, needs: &Needs, paths: &Paths) -> Result<Vec<Finding
     }
     let Run { paths, events } = session.begin(paths)?;
     doctor::fix(needs, &paths.log("doctor"), &events)
+}
+
+/// Whether a builder answers. Runs do without one that does not.
+fn builder(one: &config::Builder, reserve: u64) -> Finding {
+    let state = match Builder::ask(one, reserve, None) {
+        Ok(builder) => State::Fine { detail: builder.told() },
+        Err(error) => State::Note {
+            what: builders::left_out(&one.name, &error),
+            why: "its builds go to the others".to_owned(),
+        },
+    };
+    Finding { check: "builder", state }
 }
 
 /// What the configuration asks of the machine, owned.

@@ -14,7 +14,7 @@ use super::survey::{Survey, Surveyed};
 use crate::config::{Step, Suite};
 use crate::event::{Kind, PlannedNode};
 use crate::plan::Action;
-use crate::schedule::{Graph, Node, NodeId};
+use crate::schedule::{Graph, Node, NodeId, Roams, State};
 
 /// Seconds a node is taken to need before one was seen.
 const BUILD_SECONDS: f64 = 60.0;
@@ -177,6 +177,15 @@ impl Layout {
         }
     }
 
+    /// Has builds be done at other places, too; `roams` says of an image where.
+    pub(super) fn let_roam(&mut self, roams: impl Fn(usize) -> Roams) {
+        for (node, work) in self.graph.nodes.iter_mut().zip(&self.work) {
+            if let Work::Build(at) = work {
+                node.roams = Some(roams(*at));
+            }
+        }
+    }
+
     /// Has every build followed by a push: a job that weighs nothing beside builds, and that nothing needs.
     pub(super) fn push_builds(&mut self) {
         for build in 0..self.work.len() {
@@ -186,6 +195,16 @@ impl Layout {
                 self.add(Work::Push(at), Node { needs: vec![build], is_job: true, ..node });
             }
         }
+    }
+
+    /// Images that no builder was left for.
+    pub(super) fn stranded<'s>(&self, states: &[State], survey: &'s Survey) -> Vec<&'s Surveyed> {
+        let nodes = states.iter().zip(&self.work);
+        let stranded = nodes.filter_map(|(state, work)| match work {
+            Work::Build(at) if *state == State::Stranded => Some(&survey.images[*at]),
+            _ => None,
+        });
+        stranded.collect()
     }
 
     /// Notes what each node is expected to take, in seconds.

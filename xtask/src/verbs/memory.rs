@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::builders::{self, Builder, Builders};
+use super::layout::Layout;
 use super::survey::{Survey, Surveyed};
 use super::{Run, Workspace};
 use crate::config;
@@ -16,11 +18,11 @@ use crate::exit::{Exit, WithExit as _};
 use crate::paths;
 use crate::plan::Action;
 use crate::schedule::budget::{Budget, Claims, Fit, Machine};
-use crate::schedule::{Graph, Limits, NodeId, Permit, Share};
+use crate::schedule::{Graph, HOME, Limits, NodeId, Permit, Place, PlaceId, Share};
 use crate::ui::text::bytes;
 
 /// Builds at once for each CPU, if not told otherwise: one compiles while another waits for network and disk.
-const JOBS_PER_CPU: usize = 2;
+pub(super) const JOBS_PER_CPU: usize = 2;
 
 /// What builds of a run may hold, and who else holds some.
 pub(super) struct Memory {
@@ -29,6 +31,7 @@ pub(super) struct Memory {
     read: Machine,
     engine: Engine,
     facts: Facts,
+    builders: Builders,
     /// Other runs held what a build of ours wants when we last looked.
     waited: AtomicBool,
     /// Opened once something is to be built.
@@ -54,9 +57,50 @@ impl Memory {
             read: machine,
             engine: workspace.engine.clone(),
             facts,
+            builders: Builders::default(),
             waited: AtomicBool::new(false),
             ledger: OnceLock::new(),
         })
+    }
+
+    /// Asks the builders of the configuration, if there is something for them to build.
+    pub(super) fn call(&mut self, workspace: &Workspace, jobs: Option<u16>, survey: &Survey) {
+        if !workspace.config.builders.is_empty() && to_build(survey).next().is_some() {
+            self.builders = Builders::ask(workspace, jobs);
+        }
+    }
+
+    /// Where builds may run: this machine, then the builders.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let home = Place { limits: self.limits, capacity: self.budget.capacity };
+        [home].into_iter().chain(self.builders.places()).collect()
+    }
+
+    /// The builder that is a place of the schedule; none: this machine.
+    pub(super) fn builder(&self, place: PlaceId) -> Option<&Builder> {
+        self.builders.at(place)
+    }
+
+    /// What a place is called; none where the configuration has no builders.
+    pub(super) fn name_of(&self, place: PlaceId) -> Option<String> {
+        let builder = self.builder(place).map_or("local", |builder| &builder.name);
+        (!self.builders.is_empty()).then(|| builder.to_owned())
+    }
+
+    /// Has builds go to other builders, where there are some.
+    pub(super) fn join(&self, layout: &mut Layout, workspace: &Workspace, survey: &Survey) {
+        if self.builders.is_empty() {
+            return;
+        }
+        let roaming = builders::roaming(survey);
+        layout.let_roam(|at| self.builders.roams(workspace, &self.facts, &roaming[at]));
+    }
+
+    /// Why a build has no place left.
+    pub(super) fn stranded(&self, one: &Surveyed) -> anyhow::Error {
+        let (name, need) = (&one.image.name, bytes(one.planned.memory));
+        let text = format!("failed to build image `{name}`: no builder is left that has {need}");
+        anyhow!("{text}\nhint: cargo xtask doctor")
     }
 
     /// Refuses a run of which not even the smallest build can fit.
@@ -68,7 +112,9 @@ impl Memory {
     /// Refuses a build that cannot fit.
     pub(super) fn refuse(&self, one: &Surveyed) -> Result<()> {
         let memory = one.planned.memory;
-        if self.budget.fit(memory) != Fit::Never {
+        if self.budget.fit(memory) != Fit::Never
+            || self.builders.places().any(|place| memory <= place.capacity)
+        {
             return Ok(());
         }
         let (name, need) = (&one.image.name, bytes(memory));
@@ -81,7 +127,8 @@ impl Memory {
         if to_build(survey).next().is_none() {
             return;
         }
-        for one in to_build(survey).filter(|one| one.planned.memory > self.budget.bytes) {
+        let most = self.places().iter().map(|place| place.limits.memory).max();
+        for one in to_build(survey).filter(|one| Some(one.planned.memory) > most) {
             let (name, need) = (&one.image.name, bytes(one.planned.memory));
             let text = format!("`{name}` needs {need} and builds alone: {}", self.budget);
             run.events.warn(text, self.mend(one.planned.memory));
@@ -91,10 +138,14 @@ impl Memory {
             Ok(ledger) => drop(self.ledger.set(ledger)),
             Err(error) => run.events.warn(format!("{error:#}; other runs are not counted"), None),
         }
+        self.builders.begin(run, &who);
     }
 
-    /// Takes bytes of the whole machine for a node, or says who has them.
-    pub(super) fn take(&self, name: &str, bytes: u64) -> Result<Share, String> {
+    /// Takes bytes of a whole machine for a node, or says who has them.
+    pub(super) fn take(&self, place: PlaceId, name: &str, bytes: u64) -> Result<Share, String> {
+        if let Some(builder) = self.builder(place) {
+            return builder.take(name, bytes);
+        }
         let Some(ledger) = self.ledger.get() else { return Ok(Box::new(())) };
         let share = ledger.take(name, bytes);
         if self.waited.swap(share.is_err(), Ordering::Relaxed) && share.is_ok() {
@@ -106,7 +157,9 @@ impl Memory {
 
     /// The CPUs a build gets; none: all.
     pub(super) fn cpus(&self, permit: &Permit) -> Option<usize> {
-        part(self.facts.cpus, permit.jobs, permit.again)
+        // Of a builder's CPUs its engine disposes.
+        let part = part(self.facts.cpus, permit.jobs, permit.again);
+        part.filter(|_| permit.place == HOME)
     }
 
     /// What the plan event says of it.

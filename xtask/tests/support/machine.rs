@@ -29,7 +29,7 @@ pub(crate) fn engine_tool() -> Tool {
 
 pub(crate) fn engine_settings() -> config::Engine {
     let name = if engine() == "docker" { EngineName::Docker } else { EngineName::Podman };
-    config::Engine { name, reserve: 0, trust_host_ca: false, jobs: None }
+    config::Engine { name, reserve: 0, trust_host_ca: false, jobs: None, builds: true }
 }
 
 /// A memory control group below our own, with a limit; removed when dropped. Making it needs root.
@@ -47,8 +47,13 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn new(limit: u64) -> Self {
+        Self::named("limit", limit)
+    }
+
+    /// One of several.
+    pub(crate) fn named(name: &str, limit: u64) -> Self {
         let own = fs_err::read_to_string("/proc/self/cgroup").unwrap();
-        let name = format!("xtask-limit-{}", std::process::id());
+        let name = format!("xtask-{name}-{}", std::process::id());
         let one = own.lines().find_map(|line| line.split_once(":memory:"));
         let (mount, home, file) = if let Some((_, own)) = one {
             (Path::new(MOUNT).join("memory"), own.to_owned(), "memory.limit_in_bytes")
@@ -80,6 +85,23 @@ impl Group {
     pub(crate) fn tool(&self, program: impl AsRef<Path>) -> Tool {
         let enter = format!("echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"", self.leaf.display());
         Tool::new("sh").arg("-c").arg(enter).arg(program.as_ref())
+    }
+}
+
+impl Group {
+    /// What runs inside, by number.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let text = fs_err::read_to_string(self.leaf.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Kernel kills for memory inside; in version 1 the kernel must be 4.13 or later.
+    pub(crate) fn kills(&self) -> u64 {
+        let files = ["memory.oom_control", "memory.events"];
+        let texts = files.map(|file| fs_err::read_to_string(self.folder.join(file)));
+        let texts = texts.into_iter().flatten().collect::<String>();
+        let line = texts.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        line.unwrap().trim().parse().unwrap()
     }
 }
 

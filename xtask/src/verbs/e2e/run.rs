@@ -79,6 +79,7 @@ impl<'a> E2e<'a> {
         if args.phases {
             layout = layout.in_phases();
         }
+        memory.join(&mut layout, workspace, survey);
         cache.inspect(|cache| cache.join(&mut layout, survey));
         let (shard, rest) = (args.shard, &args.args);
         let coming = Coming { suite, survey, rendered: &rendered, shard, args: rest };
@@ -104,13 +105,20 @@ impl<'a> E2e<'a> {
         self.announce();
         let _lease = cluster::hold(&self.wanted.name, &self.workspace.paths, &self.run.events)?;
         self.memory.begin(self.workspace, self.run, self.survey);
-        let take = |name: &str, bytes| self.memory.take(name, bytes);
+        let take = |place, name: &str, bytes| self.memory.take(place, name, bytes);
         let fail_fast = self.args.build.fail_fast;
         let habit = Habit { fail_fast, stopped: &stop::requested, take: &take };
         let work = |node, permit: &Permit| self.do_one(node, permit);
         let waiting = memory::tell_waiting(self.run, &self.layout.graph);
-        let ended = schedule::run(&self.layout.graph, self.memory.limits, &habit, work, waiting)?;
+        let places = self.memory.places();
+        let ended = schedule::run(&self.layout.graph, &places, &habit, work, waiting)?;
         let ok = ended.states.iter().all(|state| *state == State::Done);
+        for one in self.layout.stranded(&ended.states, self.survey) {
+            ui::error(&self.memory.stranded(one));
+            self.count(|tally| {
+                tally.exit.get_or_insert(Exit::Environment);
+            });
+        }
         self.take_down(ok);
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let to_build = self.survey.images.iter().filter(|one| one.planned.action == Action::Build);
@@ -151,6 +159,7 @@ impl<'a> E2e<'a> {
             Work::Build(at) => match self.build(*at, permit) {
                 Ok(Made::Again(memory)) => return Outcome::Again(memory),
                 Ok(Made::Missed) => return Outcome::GoOn,
+                Ok(Made::Lost) => return Outcome::Lost,
                 made => made.map(drop),
             },
             Work::Push(at) => self.push(*at),

@@ -1,0 +1,273 @@
+//! Where work is done, if there is more than one place: home and the builders elsewhere.
+//!
+//! All that waits is laid out on paper, in the order of its ranks, each piece where it would be over first: where
+//! it has room for as long as it is expected to take, beside what runs there and what was laid there before
+//! it. Bringing what it is built on is part of that, where it is not yet. What on paper starts now, starts.
+//! From this follows:
+//!
+//! - A heavy piece keeps its turn: a lighter one passes it only if that is expected to be over in time.
+//! - Neighbours, built on the same base, gather where that is, until another place would be done sooner though
+//!   the base has to be brought there.
+//! - A slow place is left to those that are done there before a fast one is free.
+//!
+//! The paper is made anew whenever something has ended, so a guess that was wrong is mended at the next look. How fast
+//! a place is, is learned: what was expected of all that ended there over what it took.
+
+use std::collections::BTreeSet;
+
+use super::order::Limits;
+
+/// A place by its number.
+pub type PlaceId = usize;
+
+/// This machine's own engine. What is no build is done here.
+pub const HOME: PlaceId = 0;
+
+/// Seconds it takes to bring a base to a place: 4.3 were measured for 76 MB, on one machine.
+const BRING: f64 = 5.0;
+/// Seconds it takes to bring home what was built elsewhere.
+const BRING_HOME: f64 = 3.0;
+/// Seconds at an honest pace that every place is taken to have behind it, so that one build teaches little.
+const BELIEF: f64 = 60.0;
+/// Seconds until it is looked again whether other runs have left room.
+const LATER: f64 = 1.0;
+
+/// A machine that builds.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub limits: Limits,
+    /// Bytes that a piece of work may have that is alone there.
+    pub capacity: u64,
+}
+
+/// What decides where a piece of work may be done.
+#[derive(Clone, Debug, Default)]
+pub struct Roams {
+    /// What it is built on, by number: brought to a place once.
+    pub bases: Vec<usize>,
+    /// Where it cannot be done.
+    pub barred: Vec<PlaceId>,
+}
+
+/// A piece of work as it is laid out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece<'a> {
+    /// None: home only.
+    pub roams: Option<&'a Roams>,
+    /// Bytes.
+    pub weight: u64,
+    pub is_job: bool,
+    pub lone: bool,
+    /// Expected, anywhere.
+    pub seconds: f64,
+}
+
+/// A place in use.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    pub place: Place,
+    /// Bytes.
+    pub held: u64,
+    pub jobs: usize,
+    /// A piece that must be alone runs.
+    pub is_lone: bool,
+    pub is_lost: bool,
+    bases: BTreeSet<usize>,
+    /// Seconds of all that ended here: expected, and taken.
+    paces: (f64, f64),
+}
+
+impl Room {
+    pub(super) fn new(place: Place) -> Self {
+        Self {
+            place,
+            held: 0,
+            jobs: 0,
+            is_lone: false,
+            is_lost: false,
+            bases: BTreeSet::new(),
+            paces: (BELIEF, BELIEF),
+        }
+    }
+
+    pub(super) fn has_memory(&self, weight: u64, lone: bool) -> bool {
+        weight == 0
+            || self.held == 0
+            || (!lone
+                && !self.is_lone
+                && self.held.saturating_add(weight) <= self.place.limits.memory)
+    }
+
+    pub(super) fn has_slot(&self, is_job: bool) -> bool {
+        !is_job || self.jobs < self.place.limits.jobs.max(1)
+    }
+
+    pub(super) fn take(&mut self, piece: &Piece) {
+        self.held += piece.weight;
+        self.jobs += usize::from(piece.is_job);
+        self.is_lone |= piece.lone;
+        self.bases.extend(piece.roams.iter().flat_map(|roams| &roams.bases));
+    }
+
+    pub(super) fn free(&mut self, piece: &Piece) {
+        self.held -= piece.weight;
+        self.jobs -= usize::from(piece.is_job);
+        self.is_lone &= !piece.lone;
+    }
+
+    /// A piece that was expected to take `expected` seconds has taken `took`.
+    pub(super) fn learn(&mut self, expected: f64, took: f64) {
+        self.paces.0 += expected;
+        self.paces.1 += took;
+    }
+
+    /// Whether a piece may be done at this place, be there room now or not.
+    pub(super) fn may(&self, at: PlaceId, piece: &Piece) -> bool {
+        match piece.roams {
+            _ if self.is_lost => false,
+            None => at == HOME,
+            Some(roams) => !roams.barred.contains(&at) && piece.weight <= self.place.capacity,
+        }
+    }
+
+    /// Seconds that a piece holds the place.
+    fn seconds(&self, at: PlaceId, piece: &Piece) -> f64 {
+        let missing = |base: &&usize| at != HOME && !self.bases.contains(base);
+        let bases = piece.roams.iter().flat_map(|roams| &roams.bases).filter(missing);
+        let pace = if piece.is_job { self.paces.1 / self.paces.0 } else { 1.0 };
+        piece.seconds * pace + bases.map(|_| BRING).sum::<f64>()
+    }
+
+    /// Bytes that a piece keeps from others: one that must be alone, all.
+    fn demand(&self, piece: &Piece) -> u64 {
+        let all = self.place.limits.memory.max(1);
+        match piece.weight {
+            0 => 0,
+            _ if piece.lone => all,
+            weight => weight.min(all),
+        }
+    }
+}
+
+/// What runs at a place and what is going to, by expected time.
+#[derive(Debug)]
+pub(super) struct Paper<'a> {
+    at: PlaceId,
+    room: &'a Room,
+    /// Nothing that weighs starts before.
+    from: f64,
+    now: f64,
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: f64,
+    end: f64,
+    bytes: u64,
+    is_job: bool,
+}
+
+/// Where and when a piece would be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    pub at: PlaceId,
+    pub start: f64,
+    end: f64,
+    /// How many others are laid out there.
+    beside: usize,
+}
+
+impl<'a> Paper<'a> {
+    /// An empty one. With `refused` other runs hold what would be wanted now.
+    pub(super) fn new(at: PlaceId, room: &'a Room, now: f64, refused: bool) -> Self {
+        let from = if refused { now + LATER } else { now };
+        Self { at, room, from, now, spans: Vec::new() }
+    }
+
+    /// `piece` has been running since `since`. What should be over is taken to be so in a moment.
+    pub(super) fn runs(&mut self, piece: &Piece, since: f64) {
+        let end = (since + self.room.seconds(self.at, piece)).max(self.now + LATER);
+        self.spans.push(self.span(piece, since, end));
+    }
+
+    /// Whether something that weighs could start now.
+    pub(super) fn is_open(&self) -> bool {
+        let Room { place, held, jobs, is_lone, is_lost, .. } = self.room;
+        let full = *held >= place.limits.memory.max(1) || *jobs >= place.limits.jobs.max(1);
+        self.from <= self.now && !full && !is_lone && !is_lost
+    }
+
+    /// Where `piece` would be over first, if that is sooner than in the slot `other`.
+    pub(super) fn sooner(&self, piece: &Piece, other: Option<Slot>) -> Option<Slot> {
+        if !self.room.may(self.at, piece) {
+            return None;
+        }
+        let seconds = self.room.seconds(self.at, piece);
+        let from = if piece.weight > 0 { self.from } else { self.now };
+        let ends = self.spans.iter().map(|span| span.end).filter(|end| *end > from);
+        let mut starts: Vec<f64> = ends.chain([from]).collect();
+        starts.sort_by(f64::total_cmp);
+        let slot =
+            |start| Slot { at: self.at, start, end: start + seconds, beside: self.spans.len() };
+        let mut sooner = starts.into_iter().map(slot).take_while(|slot| slot.is_before(other));
+        sooner.find(|slot| self.fits(&self.span(piece, slot.start, slot.end)))
+    }
+
+    /// Lays `piece` out in the slot that [`sooner`](Self::sooner) gave for it.
+    pub(super) fn put(&mut self, piece: &Piece, slot: Slot) {
+        self.spans.push(self.span(piece, slot.start, slot.end));
+    }
+
+    fn span(&self, piece: &Piece, start: f64, end: f64) -> Span {
+        Span { start, end, bytes: self.room.demand(piece), is_job: piece.is_job }
+    }
+
+    fn fits(&self, new: &Span) -> bool {
+        let Limits { memory, jobs } = self.room.place.limits;
+        let begins = self.spans.iter().map(|span| span.start);
+        let inside = begins.filter(|at| *at > new.start && *at < new.end);
+        inside.chain([new.start]).all(|moment| {
+            let there = self.spans.iter().filter(|one| one.start <= moment && moment < one.end);
+            let (bytes, count) = there.fold((0u64, 0), |(bytes, count), one| {
+                (bytes.saturating_add(one.bytes), count + usize::from(one.is_job))
+            });
+            (new.bytes == 0 || bytes.saturating_add(new.bytes) <= memory.max(1))
+                && (!new.is_job || count < jobs.max(1))
+        })
+    }
+}
+
+impl Slot {
+    /// When what was made is at home.
+    fn over(&self) -> f64 {
+        if self.at == HOME { self.end } else { self.end + BRING_HOME }
+    }
+
+    /// Sooner over; or as soon, and where less is going on.
+    fn is_before(&self, other: Option<Slot>) -> bool {
+        other.is_none_or(|other| (self.over(), self.beside) < (other.over(), other.beside))
+    }
+}
+
+/// No schedule over these places is shorter than the longest path, all byte-seconds through all budgets, all
+/// job-seconds through all slots. `speeds` is what each place does in a second.
+pub fn lower_bound_over(graph: &super::Graph, places: &[Place], speeds: &[f64]) -> f64 {
+    let fastest = speeds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let both = || places.iter().zip(speeds);
+    let bytes: f64 = both().map(|(place, speed)| float(place.limits.memory) * speed).sum();
+    let slots: f64 = both().map(|(place, speed)| float(place.limits.jobs as u64) * speed).sum();
+    let nodes = || graph.nodes.iter();
+    let area: f64 = nodes().map(|node| node.seconds * float(node.memory)).sum();
+    let jobs: f64 = nodes().filter(|node| node.is_job).map(|node| node.seconds).sum();
+    let path = graph.remaining().into_iter().fold(0.0, f64::max) / fastest;
+    path.max(area / bytes).max(jobs / slots)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! Several builders with real parts: two more podman services, each with a store and a memory group of its own.
+//!
+//! Needs root, podman and `docker.io/library/debian:bookworm-slim`. `XTASK_UNIT_ONLY=1` leaves these tests out, and so
+//! does `XTASK_ENGINE=docker`.
+#![expect(clippy::unwrap_used, reason = "all of this is a test")]
+#![expect(clippy::disallowed_methods, reason = "a test's own children, not ones of the tool's")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::Case;
+use support::machine::{BASE, Group, MIB, engine, unit_only};
+use xtask::process::{Child, Tool};
+
+const PATIENCE: Duration = Duration::from_mins(1);
+const IMAGES: usize = 12;
+
+/// A podman that serves from a store of its own, and all it runs inside a group of its own.
+struct Service {
+    name: &'static str,
+    group: Group,
+    folder: tempfile::TempDir,
+    _child: Child,
+}
+
+impl Service {
+    fn start(name: &'static str, limit: u64) -> Self {
+        let group = Group::named(name, limit);
+        let folder = tempfile::tempdir().unwrap();
+        let at = |part: &str| folder.path().join(part);
+        let service = group.tool("podman").arg("--root").arg(at("root")).arg("--runroot");
+        let service = service.arg(at("run")).args(["system", "service", "--time=0"]);
+        let child = service.arg(format!("unix://{}", at("socket").display())).start().unwrap();
+        let started = Instant::now();
+        while !at("socket").exists() {
+            assert!(started.elapsed() < PATIENCE, "the service does not come up");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { name, group, folder, _child: child }
+    }
+
+    fn config(&self, memory: u64) -> String {
+        let (name, socket) = (self.name, self.folder.path().join("socket"));
+        let socket = socket.display();
+        format!(
+            "[[builders]]\nname = \"{name}\"\npodman = \"unix://{socket}\"\njobs = 4\n\
+             memory = \"{} MiB\"\n",
+            memory / MIB
+        )
+    }
+
+    /// Ends all of it at once, as a machine that goes away does.
+    fn kill(&self) {
+        for process in self.group.processes() {
+            kill_process(Pid::from_raw(process).unwrap(), Signal::KILL).ok();
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.kill();
+        // podman mounts its store onto itself.
+        let store: PathBuf = self.folder.path().join("root/overlay");
+        Command::new("umount").arg("--lazy").arg(store).stderr(Stdio::null()).status().unwrap();
+    }
+}
+
+/// Twelve images and two services beside the machine's own podman.
+struct Bench {
+    case: Case,
+    small: Service,
+    large: Service,
+    names: Vec<String>,
+    _one_at_a_time: MutexGuard<'static, ()>,
+}
+
+impl Bench {
+    /// None where the environment leaves these tests out. Each build takes `memory` bytes.
+    fn new(what: &str, memory: u64) -> Option<Self> {
+        static TURN: Mutex<()> = Mutex::new(());
+        if unit_only() || engine() != "podman" {
+            return None;
+        }
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let small = Service::start("small", 1536 * MIB);
+        let large = Service::start("large", 4096 * MIB);
+        let (own, fill) =
+            (std::process::id(), format!("head -c {memory} /dev/zero | tail | wc -c"));
+        let names: Vec<String> =
+            (0..IMAGES).map(|at| format!("xtask-far-{what}-{at}-{own}")).collect();
+        let mut config = "[engine]\nname = \"podman\"\njobs = 2\nreserve = \"64 MiB\"\n".to_owned();
+        config += &small.config(1280 * MIB);
+        config += &large.config(3584 * MIB);
+        let mut case = Case::with_real_engine();
+        for name in &names {
+            config += &format!(
+                "[images.{name}]\ncontext = \"{name}\"\ndockerfile = \"{name}/Dockerfile\"\n\
+                 memory = \"400 MiB\"\n"
+            );
+            case = case.file(&format!("{name}/turn"), name).file(
+                &format!("{name}/Dockerfile"),
+                &format!("FROM {BASE}\nCOPY turn /\nRUN {fill}\n"),
+            );
+        }
+        Some(Self { case: case.config(&config), small, large, names, _one_at_a_time: turn })
+    }
+
+    /// Runs `images` to its end; `hear` gets every event as it comes. Gives back the events and the exit code.
+    fn build(&self, mut hear: impl FnMut(&Value)) -> (Vec<Value>, Option<i32>) {
+        let mut command = self.case.command(&["images", "--format", "json"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut events = Vec::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            hear(&event);
+            events.push(event);
+        }
+        (events, child.wait().unwrap().code())
+    }
+
+    /// Every image is here under its tag and carries its key.
+    fn hold_images(&self) {
+        let plan = self.case.plan();
+        for image in plan["images"].as_array().unwrap() {
+            assert_eq!(image["action"], "skip", "{image}");
+            let tag = image["tag"].as_str().unwrap();
+            let label = "{{index .Config.Labels \"dev.xtask.key\"}}";
+            let asked = Tool::new("podman").args(["image", "inspect", "--format", label, tag]);
+            assert_eq!(asked.read().unwrap().trim(), image["key"].as_str().unwrap());
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let filter = format!("reference=localhost/{name}");
+            let ids = Tool::new("podman").args(["images", "-q", "--filter", &filter]).read();
+            for id in ids.unwrap_or_default().lines() {
+                Tool::new("podman").args(["rmi", "--force", id]).run().ok();
+            }
+        }
+    }
+}
+
+fn of_kind<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
+    events.iter().filter(|event| event["event"] == kind).collect()
+}
+
+/// Builder → how many builds were begun there.
+fn begun(events: &[Value]) -> BTreeMap<&str, usize> {
+    let mut begun = BTreeMap::new();
+    for event in of_kind(events, "build-started") {
+        *begun.entry(event["builder"].as_str().unwrap()).or_default() += 1;
+    }
+    begun
+}
+
+#[test]
+fn twelve_images_are_built_over_three_builders_without_a_kill() {
+    let Some(bench) = Bench::new("all", 250 * MIB) else { return };
+    let (events, code) = bench.build(|_| {});
+    let summary = events.last().unwrap();
+    assert_eq!((code, &summary["built"]), (Some(0), &Value::from(IMAGES)), "{summary}");
+    let begun = begun(&events);
+    println!("builds by builder: {begun:?}, {} s", summary["seconds"]);
+    assert_eq!(begun.keys().copied().collect::<Vec<_>>(), ["large", "local", "small"]);
+    assert_eq!(begun.values().sum::<usize>(), IMAGES, "each was built once");
+    assert_eq!((bench.small.group.kills(), bench.large.group.kills()), (0, 0));
+    assert_eq!(of_kind(&events, "warning"), [&Value::Null; 0]);
+    bench.hold_images();
+    let why = bench.case.ok(&["why", &bench.names[0]]).stdout;
+    assert!(why.contains("built on "), "{why}");
+    let doctor = bench.case.run(&["doctor"]);
+    assert!(doctor.stderr.contains("large: podman"), "{doctor:#?}");
+}
+
+#[test]
+fn what_a_builder_that_goes_away_was_building_is_built_by_the_others() {
+    let Some(bench) = Bench::new("lost", 20 * MIB) else { return };
+    let mut on_large = Vec::new();
+    let mut killed = false;
+    let (events, code) = bench.build(|event| {
+        let image = event["image"].as_str().unwrap_or_default().to_owned();
+        match event["event"].as_str().unwrap() {
+            "build-started" if event["builder"] == "large" => on_large.push(image),
+            // Its RUN is under way: the base is there, and so is the context.
+            "build-line" if !killed && on_large.contains(&image) => {
+                killed = true;
+                bench.large.kill();
+            }
+            _ => {}
+        }
+    });
+    let summary = events.last().unwrap();
+    assert_eq!((code, &summary["built"]), (Some(0), &Value::from(IMAGES)), "{events:#?}");
+    let warnings = of_kind(&events, "warning");
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert!(warning["text"].as_str().unwrap().contains("builder `large` is lost"), "{warning}");
+    let begun = begun(&events);
+    println!("builds by builder: {begun:?}, {} s", summary["seconds"]);
+    assert!(killed && begun.values().sum::<usize>() > IMAGES, "{begun:?}");
+    bench.hold_images();
+}
+
+#[test]
+fn a_builder_that_does_not_answer_is_left_out_and_without_any_the_run_is_refused() {
+    let config = "[[builders]]\nname = 'gone'\npodman = 'unix:///nowhere/socket'\n\
+                  [images.api]\ndockerfile = 'api.Dockerfile'\n";
+    let beside = Case::of_two().config(config);
+    let ran = beside.ok(&["images"]);
+    assert!(ran.stderr.contains("builder `gone` is left out: "), "{ran:#?}");
+    assert_eq!(beside.decision("api").0, "skip");
+    let none = Case::of_two().config(&format!("[engine]\nbuilds = false\n{config}"));
+    let ran = none.run(&["images"]);
+    assert_eq!(ran.code, Some(3), "{ran:#?}");
+    assert!(ran.stderr.contains("no builder is left that has 1.5 GiB"), "{ran:#?}");
+    assert!(ran.stderr.contains("hint: cargo xtask doctor"), "{ran:#?}");
+}
