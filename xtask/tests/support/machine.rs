@@ -89,9 +89,11 @@ impl Group {
 }
 
 impl Group {
-    /// What runs inside, by number.
+    /// What runs inside and in groups below, by number.
     pub(crate) fn processes(&self) -> Vec<i32> {
-        let text = fs_err::read_to_string(self.leaf.join("cgroup.procs")).unwrap_or_default();
+        let below = children(&self.leaf).into_iter().filter(|path| path.is_dir());
+        let lists = below.chain([self.leaf.clone()]).map(|group| group.join("cgroup.procs"));
+        let text: String = lists.flat_map(fs_err::read_to_string).collect();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
@@ -110,7 +112,10 @@ impl Drop for Group {
         if let Some((file, old)) = &self.dockers {
             fs_err::write(file, old.trim()).ok();
         }
-        for folder in [self.folder.join("run"), self.leaf.clone(), self.folder.clone()] {
+        // Of an engine that was killed groups of its own are left.
+        let below = children(&self.leaf).into_iter().filter(|path| path.is_dir());
+        let own = [self.folder.join("run"), self.leaf.clone(), self.folder.clone()];
+        for folder in below.chain(own) {
             fs_err::remove_dir(folder).ok();
         }
     }
