@@ -7,6 +7,7 @@ use super::{Builder, BuilderAt};
 /// The builders of a file, in its order.
 pub(super) fn builders(outermost: &mut Table<'_>) -> Vec<Builder> {
     let mut builders: Vec<Builder> = Vec::new();
+    let mut taken = vec!["local"];
     for mut table in outermost.tables("builders", "builder") {
         let name = table.required("name");
         let at = at(&mut table);
@@ -14,10 +15,11 @@ pub(super) fn builders(outermost: &mut Table<'_>) -> Vec<Builder> {
         let jobs = table.number("jobs", 1..=1024).map(|jobs| jobs.value);
         if let Some(name) = &name {
             super::check::plain_name(&table, name);
-            if builders.iter().any(|one| one.name == name.value) || name.value == "local" {
+            if taken.contains(&name.value) {
                 let message = format!("the name `{}` is taken", name.value);
                 table.fault(&name.place, message, Some("`local` is this machine".to_owned()));
             }
+            taken.push(name.value);
         }
         table.end();
         if let (Some(name), Some(at)) = (name, at) {

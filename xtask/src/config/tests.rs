@@ -869,7 +869,16 @@ fn a_builder_is_reached_in_one_way_and_has_a_name_of_its_own() {
     .unwrap_err();
     let told: Vec<String> =
         faults.iter().map(|fault| format!("{} {}", fault.line, fault.message)).collect();
-    insta::assert_snapshot!(told.join("\n"));
+    assert_eq!(
+        told,
+        [
+            "2 builder 1: does not say where it is",
+            "5 builder 2: the name `a` is taken",
+            "7 builder 2: `docker` and `podman` are both given",
+            "9 builder 3: the name `local` is taken",
+            "10 builder 3: `podman` holds a password",
+        ]
+    );
     let alone = read("[images.gateway]\n[engine]\nbuilds = false").unwrap_err();
     assert!(alone.to_string().contains("builds nothing"), "{alone}");
 }

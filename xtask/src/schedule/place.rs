@@ -69,8 +69,8 @@ pub(super) struct Room {
     /// Bytes.
     pub held: u64,
     pub jobs: usize,
-    /// A piece that must be alone runs.
-    pub is_lone: bool,
+    /// Pieces that run and must be alone: one, and any that weigh nothing.
+    lones: usize,
     pub is_lost: bool,
     bases: BTreeSet<usize>,
     /// Seconds of all that ended here: expected, and taken.
@@ -83,7 +83,7 @@ impl Room {
             place,
             held: 0,
             jobs: 0,
-            is_lone: false,
+            lones: 0,
             is_lost: false,
             bases: BTreeSet::new(),
             paces: (BELIEF, BELIEF),
@@ -94,7 +94,7 @@ impl Room {
         weight == 0
             || self.held == 0
             || (!lone
-                && !self.is_lone
+                && self.lones == 0
                 && self.held.saturating_add(weight) <= self.place.limits.memory)
     }
 
@@ -105,14 +105,14 @@ impl Room {
     pub(super) fn take(&mut self, piece: &Piece) {
         self.held += piece.weight;
         self.jobs += usize::from(piece.is_job);
-        self.is_lone |= piece.lone;
+        self.lones += usize::from(piece.lone);
         self.bases.extend(piece.roams.iter().flat_map(|roams| &roams.bases));
     }
 
     pub(super) fn free(&mut self, piece: &Piece) {
         self.held -= piece.weight;
         self.jobs -= usize::from(piece.is_job);
-        self.is_lone &= !piece.lone;
+        self.lones -= usize::from(piece.lone);
     }
 
     /// A piece that was expected to take `expected` seconds has taken `took`.
@@ -193,9 +193,9 @@ impl<'a> Paper<'a> {
 
     /// Whether something that weighs could start now.
     pub(super) fn is_open(&self) -> bool {
-        let Room { place, held, jobs, is_lone, is_lost, .. } = self.room;
+        let Room { place, held, jobs, lones, is_lost, .. } = self.room;
         let full = *held >= place.limits.memory.max(1) || *jobs >= place.limits.jobs.max(1);
-        self.from <= self.now && !full && !is_lone && !is_lost
+        self.from <= self.now && !full && *lones == 0 && !is_lost
     }
 
     /// Where `piece` would be over first, if that is sooner than in the slot `other`.
