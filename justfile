@@ -48,10 +48,14 @@ lint *args:
 doctor *args:
     cargo xtask doctor {{args}}
 
-# Ratios against named rivals: git status, sha256sum, podman build; makespans
+# Ratios against named rivals: git status, sha256sum, podman build; makespans, on paper and under a real limit
 bench:
-    cargo bench --package xtask --bench context --bench schedule
+    cargo bench --package xtask --bench context --bench schedule --bench memory
 
 # The gateway suite as a graph against the same steps in phases; a quarter of an hour
 bench-e2e:
     cargo bench --package xtask --bench e2e
+
+# The images each of a clone's last 200 commits would rebuild, by its `xtask.toml`
+replay clone="../kubernaut" config="xtask/benches/replay.toml":
+    cargo bench --package xtask --bench replay -- {{clone}} {{config}}

@@ -2,7 +2,8 @@
 //!
 //! The trees are made once, in `target/tmp`. Each figure is the best of several rounds in which the two sides take
 //! turns, so that a machine busy with other things disturbs both alike. Times do not carry over from one
-//! machine to another, ratios do. `--profile dev` measures what `cargo xtask` runs.
+//! machine to another, ratios do. `--profile dev` measures what `cargo xtask` runs; `-- plan` (index, images, profile,
+//! cold, ignored, build) is one of the measures alone.
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 #![expect(clippy::print_stdout, reason = "its result")]
 #![expect(clippy::disallowed_methods, reason = "its own children, not the tool's")]
@@ -30,26 +31,41 @@ struct Tree {
     indices: PathBuf,
 }
 
+/// What is measured on each tree, and the word that asks for it.
+type Measure = (&'static str, fn(&Tree));
+
 fn main() {
     // `cargo test --all-targets` starts benches too.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
+    let word = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let asked = |name: &str| word.as_ref().is_none_or(|word| name == word);
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     println!("profile {profile}, {} threads, best of {ROUNDS}", rayon::current_num_threads());
     let small = Tree::new("small", 8_000, 0);
     let large = Tree::new("large", 100_000, 0);
     let ignoring = Tree::new("ignoring", 8_000, 200_000);
+    let of_a_tree: [Measure; 4] = [
+        ("plan", plan_against_git),
+        ("index", index_against_stats),
+        ("images", many_images_against_one),
+        ("profile", dev_against_release),
+    ];
     for tree in [&small, &large] {
-        plan_against_git(tree);
-        index_against_stats(tree);
-        dev_against_release(tree);
-        many_images_against_one(tree);
+        let wanted = of_a_tree.iter().filter(|(name, _)| asked(name));
+        wanted.for_each(|(_, measure)| measure(tree));
     }
-    cold_against_sha256sum(&small);
-    ignored_against_absent(&ignoring, &small);
-    ignored_is_not_opened(&ignoring);
-    plan_against_cached_build(&small);
+    if asked("cold") {
+        cold_against_sha256sum(&small);
+    }
+    if asked("ignored") {
+        ignored_against_absent(&ignoring, &small);
+        ignored_is_not_opened(&ignoring);
+    }
+    if asked("build") {
+        plan_against_cached_build(&small);
+    }
 }
 
 impl Tree {
@@ -86,6 +102,7 @@ impl Tree {
             platform: None,
             args: BTreeMap::new(),
             volatile_args: Vec::new(),
+            secrets: Vec::new(),
             inputs: Inputs::Dockerfile,
             exclude: vec!["**/vendor/".into(), "**/target/".into()],
         }
@@ -217,6 +234,9 @@ fn index_against_stats(tree: &Tree) {
     let stats = || assert!(stat_all(&tree.root) > tree.files);
     let ours = || tree.key(&tree.indices);
     tell("index answer to bare parallel stat walk", tree, race(ours, stats), "at most 1.6");
+    let status = || git(&tree.root, &["status", "--porcelain"]);
+    status();
+    tell("index answer to `git status`", tree, race(ours, status), "under 1");
 }
 
 /// Everything but what is ignored, each entry's stat taken.

@@ -74,7 +74,7 @@ fn fleet() {
     }
     let place = |at: u32| {
         let limits = Limits { memory: mib(GIB * f64::from(4 << (at % 5))), jobs: 2 << (at % 4) };
-        Place { limits, capacity: limits.memory }
+        Place::new(limits, limits.memory)
     };
     let places: Vec<Place> = (0..50).map(place).collect();
     let speeds: Vec<f64> = (0..50).map(|at| 0.5 + 1.5 * f64::from(at * 7 % 16) / 15.0).collect();

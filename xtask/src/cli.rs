@@ -19,26 +19,29 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+/// Under which `--help` lists what every verb takes, after the verb's own.
+const EVERY_VERB: &str = "Options of every verb";
+
 /// Flags of every verb; they stand before or after it.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
     /// Configuration file [default: xtask.toml here or in a folder above]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = EVERY_VERB)]
     pub config: Option<PathBuf>,
     /// Engine that builds [default: the configuration's]
-    #[arg(long, global = true, value_enum)]
+    #[arg(long, global = true, value_enum, help_heading = EVERY_VERB)]
     pub engine: Option<EngineName>,
     /// Form of what is printed
-    #[arg(long, global = true, value_enum, default_value = "human")]
+    #[arg(long, global = true, value_enum, default_value = "human", help_heading = EVERY_VERB)]
     pub format: Format,
     /// Print only failures and the summary
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = EVERY_VERB)]
     pub quiet: bool,
     /// Print more; twice: every line of every build
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = EVERY_VERB)]
     pub verbose: u8,
     /// When to use colour (`NO_COLOR` is honoured)
-    #[arg(long, global = true, value_enum, default_value = "auto")]
+    #[arg(long, global = true, value_enum, default_value = "auto", help_heading = EVERY_VERB)]
     pub color: Color,
 }
 
@@ -322,6 +325,9 @@ pub struct Timings {
     pub gate: bool,
 }
 
+/// Keys of an image that stay where nothing else is said.
+pub const KEPT_KEYS: u16 = 3;
+
 /// Free images of earlier builds, on the engine and on kept clusters; says first what goes
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -329,7 +335,7 @@ pub struct Timings {
   cargo xtask gc --keep 1     all but the newest key of each image, and what is in use")]
 pub struct Gc {
     /// Keys that stay of each image, besides what is in use
-    #[arg(long, value_name = "N", default_value = "3")]
+    #[arg(long, value_name = "N", default_value_t = KEPT_KEYS)]
     pub keep: u16,
     /// Say what would be freed, free nothing
     #[arg(long)]

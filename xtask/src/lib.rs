@@ -19,6 +19,8 @@ pub mod event; //    the vocabulary the stages speak
 pub mod exit; //     exit codes, and how an error says which
 pub mod paths; //    the only module that knows where things lie
 pub mod process; //  the only module that starts processes
+mod kernel; //       what the kernel's files say of this host
+mod port; //         who holds a port of this host
 mod reference; //    what an image is called
 pub mod init; //     a first configuration, drafted from what a repository holds
 pub mod repository; // what lies in a repository, for `lint` and `init`
@@ -27,6 +29,9 @@ pub mod ui; //       the only module that prints
 
 pub mod cli; //     what may be typed
 mod verbs; //       one short file a verb
+
+#[cfg(test)]
+mod fixture; //     what unit tests put on disk
 
 /// Does what the command line asks for; what went wrong is said, and the exit code says it too.
 pub fn run(cli: cli::Cli) -> exit::Exit {

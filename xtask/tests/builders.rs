@@ -106,10 +106,10 @@ impl Bench {
         config += &large.config(3584 * MIB);
         let mut case = Case::with_real_engine();
         for name in &names {
-            config += &format!(
-                "[images.{name}]\ncontext = \"{name}\"\ndockerfile = \"{name}/Dockerfile\"\n\
-                 memory = \"400 MiB\"\n"
-            );
+            config.extend([
+                format!("[images.{name}]\ncontext = \"{name}\"\n"),
+                format!("dockerfile = \"{name}/Dockerfile\"\nmemory = \"400 MiB\"\n"),
+            ]);
             case = case.file(&format!("{name}/turn"), name).file(
                 &format!("{name}/Dockerfile"),
                 &format!("FROM {BASE}\nCOPY turn /\nRUN {fill}\n"),

@@ -229,7 +229,11 @@ fn a_fault_in_a_file_exits_2_and_names_file_and_line() {
     let ran = place.run(&["context", "--dir", ".", "--file", "Dockerfile", "--list"]);
     assert!(ran.code == 2 && ran.err.contains("Dockerfile:2:"), "{}", ran.err);
     let ran = place.run(&["context", "--dir", "nowhere"]);
-    assert!(ran.code == 2 && ran.err.contains("there is no directory `nowhere`"), "{}", ran.err);
+    assert!(
+        ran.code == 2 && ran.err.contains("failed to find the directory `nowhere`"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
@@ -335,7 +339,7 @@ fn images_of_the_configuration_are_listed_together_each_path_once() {
     assert_eq!(place.run(&["context", "--list"]).lines(), ["src/a", "web/c"]);
     assert_eq!(place.run(&["context", "web", "--list"]).lines(), ["web/c"]);
     let ran = place.run(&["context", "wep"]);
-    assert!(ran.code == 2 && ran.err.contains("there is no image `wep`"), "{}", ran.err);
+    assert!(ran.code == 2 && ran.err.contains("failed to find image `wep`"), "{}", ran.err);
 }
 
 #[test]

@@ -148,18 +148,56 @@ fn a_failed_build_shows_its_last_lines_and_leaves_no_record() {
 }
 
 #[test]
+fn the_sibling_of_a_failed_image_is_built_and_counts_unless_told_to_fail_fast() {
+    for (more, built, web) in [(&[][..], 1, "skip"), (&["--fail-fast"], 0, "build")] {
+        let case =
+            Case::of_two().file("api.Dockerfile", "FROM scratch\nCOPY src /src\nRUN false\n");
+        let args = ["images", "--jobs", "1", "--format", "json"];
+        let ran = case.run(&[&args[..], more].concat());
+        assert_eq!(ran.code, Some(1), "{ran:#?}");
+        let summary: serde_json::Value =
+            serde_json::from_str(ran.stdout.lines().last().unwrap()).unwrap();
+        assert_eq!((&summary["ok"], &summary["built"]), (&false.into(), &built.into()));
+        assert_eq!((case.decision("api").0, case.decision("web").0), ("build".into(), web.into()));
+    }
+}
+
+/// A suite needs all its images, so nothing of it starts, no cluster either; without one the others are built.
+#[test]
+fn what_cannot_fit_is_refused_and_its_siblings_are_built_where_they_are_of_use() {
+    let case = of_a_suite();
+    let config = fs_err::read_to_string(case.path("xtask.toml")).unwrap();
+    let large = config.replace("'api.Dockerfile'\n", "'api.Dockerfile'\nmemory = '64 GiB'\n");
+    case.write("xtask.toml", &large);
+    let refused = |args: &[&str]| {
+        let ran = case.run(args);
+        assert_eq!(ran.code, Some(3), "{ran:#?}");
+        for part in ["`api` needs 64.0 GiB, more than there is: budget ", "podman machine set"] {
+            assert!(ran.stderr.contains(part), "`{part}` in {}", ran.stderr);
+        }
+        ran.stderr
+    };
+    let said = refused(&["e2e", "s"]);
+    assert!(!said.contains("started"), "{said}");
+    assert_eq!(case.calls("build"), Vec::<String>::new());
+    refused(&["images", "api"]);
+    refused(&["images"]);
+    assert_eq!((case.decision("api").0, case.decision("web").0), ("build".into(), "skip".into()));
+}
+
+#[test]
 fn check_tells_ci_whether_anything_would_be_built() {
     let case = Case::of_two();
     let ran = case.run(&["images", "--check"]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("api would be built: no image of this key"), "{ran:#?}");
+    assert!(ran.stderr.contains("api would be built\n  no image of this key"), "{ran:#?}");
     assert!(!case.engine("images").read_dir().unwrap().any(|_| true));
     case.ok(&["images"]);
     case.ok(&["images", "--check"]);
     case.write("web/index", "2");
     let ran = case.run(&["images", "--check"]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("web would be built: changed web/index"), "{ran:#?}");
+    assert!(ran.stderr.contains("web would be built\n  changed web/index"), "{ran:#?}");
     assert!(!ran.stderr.contains("api would"), "{ran:#?}");
     case.ok(&["images", "--check", "api"]);
 }
@@ -186,6 +224,35 @@ fn the_plan_has_the_form_scripts_rely_on() {
     case.write("src/a", "2");
     let changed = serde_json::json!({"kind": "file-changed", "path": "src/a"});
     assert_eq!(case.plan()["images"][0]["reasons"][0], changed);
+}
+
+/// README and CONTRIBUTING name these fields.
+#[test]
+fn the_budget_of_memory_is_in_the_json_of_plans_and_of_runs() {
+    let case = Case::of_two();
+    let (bytes, arithmetic) =
+        (16_000_000_000_u64 - (1 << 30), "budget 13.9 GiB = podman VM 14.9 − reserve 1.0");
+    let plan = case.plan();
+    assert_eq!(
+        plan["budget"],
+        serde_json::json!({"bytes": bytes, "arithmetic": arithmetic}),
+        "the fake engine's VM less the reserve"
+    );
+    let api = &plan["images"][0];
+    assert_eq!(api["memory"], api["memory_configured"]);
+    assert_eq!(api["memory_learned"], serde_json::Value::Null);
+    let said = case.ok(&["plan", "--verbose"]).stdout;
+    assert!(said.contains(arithmetic) && said.contains("1.5 GiB reserved as configured"), "{said}");
+    let ran = case.ok(&["images", "--format", "json"]);
+    let events = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
+    let events: Vec<serde_json::Value> = events.collect();
+    let of = |kind: &str| events.iter().find(|event| event["event"] == kind).unwrap();
+    let plan = of("plan");
+    assert_eq!((&plan["budget"], &plan["budget_bytes"]), (&arithmetic.into(), &bytes.into()));
+    let machine = serde_json::json!({"engine": "podman", "cpus": 2, "memory": 16_000_000_000_u64});
+    assert_eq!(plan["machine"], machine);
+    assert_eq!(of("build-started")["memory"], 1_610_612_736);
+    assert!(of("build-finished").as_object().unwrap().contains_key("peak_memory"));
 }
 
 #[test]
@@ -276,6 +343,8 @@ fn what_a_base_hands_down_decides_what_is_sent() {
     assert!(case.podman(&build), "podman {build:?}");
     case.ok(&["images"]);
     let tag = case.plan()["images"][0]["tag"].as_str().unwrap().to_owned();
+    let list = case.ok(&["context", "--list"]).stdout;
+    let checked = case.ok(&["context", "--check", "--format", "json"]).stdout;
     let decided = |path: &str| {
         case.write(path, "2");
         let decision = case.decision(image);
@@ -287,6 +356,8 @@ fn what_a_base_hands_down_decides_what_is_sent() {
     let built = |path: &str| ("build".to_owned(), vec![format!("file-changed {path}")]);
     let skipped = ("skip".to_owned(), vec!["up-to-date".to_owned()]);
     assert_eq!(decisions, [skipped, built("src/lib/a"), built("conf/c")]);
+    assert_eq!(list, "conf/c\nsrc/lib/a\n");
+    assert!(checked.contains("\"files\":2"), "{checked}");
 }
 
 #[test]
@@ -378,7 +449,7 @@ fn faults_of_usage_end_with_2_and_say_where() {
     assert!(missing.stderr.contains("no.Dockerfile"), "{missing:#?}");
     let unknown = Case::of_two().run(&["why", "apo"]);
     assert_eq!(unknown.code, Some(2), "{unknown:#?}");
-    assert!(unknown.stderr.contains("there is no image `apo`"), "{unknown:#?}");
+    assert!(unknown.stderr.contains("failed to find image `apo`"), "{unknown:#?}");
     assert!(unknown.stderr.contains("hint: it has api, web"), "{unknown:#?}");
     let bad = Case::of_two().file("web.Dockerfile", "FROM scratch\nCOPPY a b\n").run(&["plan"]);
     assert_eq!(bad.code, Some(2), "{bad:#?}");
@@ -417,7 +488,7 @@ fn the_plan_of_a_suite_is_its_graph_with_times_of_past_runs() {
         "build web" []
         "load web" ["cluster","build web"]
         "seed" ["cluster","load api"]
-        "test" ["seed","cluster"]
+        "test" ["seed","load web","cluster"]
         "#);
     assert!(never["steps"].as_array().unwrap().iter().all(|step| step.get("seconds").is_none()));
     case.ok(&["images"]);
@@ -445,6 +516,6 @@ fn the_chart_of_a_suite_is_a_form_of_its_plan_and_of_nothing_else() {
     for args in [&["plan"][..], &["images"], &["why", "api"], &["context"], &["e2e", "s"]] {
         let ran = case.run(&[args, &["--format", "mermaid"]].concat());
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{args:?}");
-        assert!(ran.stderr.contains("`--format mermaid` is a form of `plan --suite` only"));
+        assert!(ran.stderr.contains("it is a form of `plan --suite` only"));
     }
 }

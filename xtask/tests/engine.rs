@@ -13,12 +13,12 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use support::machine::{
-    BASE, Group, MIB, children, engine_settings, engine_tool, running, unit_only,
+    BASE, Group, MIB, children, engine_settings, engine_tool, remove_images, running, trials,
+    unit_only,
 };
 use xtask::engine::{self, BuildError, Built, Engine, Facts, Kind, Order};
 use xtask::event::{Event, Events, Sink, Stamped};
@@ -30,7 +30,6 @@ struct Bench {
     facts: Facts,
     folder: tempfile::TempDir,
     image: String,
-    tags: Mutex<Vec<String>>,
 }
 
 impl Bench {
@@ -50,7 +49,7 @@ impl Bench {
         fs_err::write(folder.path().join("Dockerfile"), dockerfile).unwrap();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let image = format!("xtask-engine-{}-{number}", std::process::id());
-        Some(Self { engine, facts, folder, image, tags: Mutex::default() })
+        Some(Self { engine, facts, folder, image })
     }
 
     fn stage(&self) -> PathBuf {
@@ -64,9 +63,7 @@ impl Bench {
     }
 
     fn tag(&self, key: &str) -> String {
-        let tag = format!("localhost/{}:{key}", self.image);
-        self.tags.lock().unwrap().push(tag.clone());
-        tag
+        format!("localhost/{}:{key}", self.image)
     }
 
     /// Builds for `key`, with what `change` makes of the order.
@@ -77,7 +74,8 @@ impl Bench {
         change: impl FnOnce(&mut Order),
     ) -> Result<Built, BuildError> {
         let tag = self.tag(key);
-        let labels = [("dev.xtask.key".to_owned(), key.to_owned())];
+        let label = |name: &str, value: &str| (format!("dev.xtask.{name}"), value.to_owned());
+        let labels = [label("key", key), label("image", &self.image)];
         let (stage, dockerfile) = (self.stage(), self.folder.path().join("Dockerfile"));
         let log = self.folder.path().join("log");
         let mut order = Order {
@@ -92,6 +90,7 @@ impl Bench {
             bases: &BTreeMap::new(),
             secrets: &BTreeMap::new(),
             no_cache: false,
+            mounts_in_triggers: false,
             trust_host_ca: false,
             timeout: Duration::from_mins(2),
             silence: Duration::from_mins(2),
@@ -150,10 +149,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        for tag in self.tags.lock().unwrap().iter() {
-            // A failed build has left none.
-            engine_tool().args(["rmi", "--force", tag]).run().ok();
-        }
+        remove_images(&self.image);
     }
 }
 
@@ -225,6 +221,33 @@ fn a_changed_file_behind_a_bind_mount_is_seen() {
 }
 
 #[test]
+fn a_changed_file_behind_a_trigger_s_bind_mount_is_seen() {
+    let run = "RUN --mount=source=f,target=/tmp/f cat /tmp/f > /out";
+    let dockerfile = format!("FROM {BASE} AS a\nONBUILD {run}\nFROM a\n");
+    let Some(bench) = Bench::new(&dockerfile) else { return };
+    let build = |key: &str| {
+        bench.build_as(key, &Events::silent(), |order| order.mounts_in_triggers = true).unwrap();
+    };
+    bench.write("f", "one");
+    build("k1");
+    bench.write("f", "two");
+    build("k2");
+    assert_eq!(bench.read("k2", "/out"), "two");
+}
+
+#[test]
+fn a_changed_file_behind_a_bind_mount_of_a_text_not_read_here_is_seen() {
+    let run = "RUN --mount=source=f,target=/tmp/f cat /tmp/f > /out";
+    let twice = "FROM scratch AS a\nFROM scratch AS a\n";
+    let Some(bench) = Bench::new(&format!("{twice}FROM {BASE}\n{run}\n")) else { return };
+    bench.write("f", "one");
+    bench.build("k1").unwrap();
+    bench.write("f", "two");
+    bench.build("k2").unwrap();
+    assert_eq!(bench.read("k2", "/out"), "two");
+}
+
+#[test]
 fn a_failed_build_says_so_and_leaves_nothing() {
     let Some(bench) = Bench::new(&format!("FROM {BASE}\nRUN echo last words; exit 7\n")) else {
         return;
@@ -236,16 +259,26 @@ fn a_failed_build_says_so_and_leaves_nothing() {
     assert_eq!(bench.remains(), Vec::<String>::new());
 }
 
+/// What sets a limit of an order.
+type Change = fn(&mut Order, Duration);
+
 #[test]
 fn a_limit_ends_the_run_process_and_all_it_left() {
     let dockerfile = format!("FROM {BASE}\nRUN exec sleep 987651\n");
     let Some(bench) = Bench::new(&dockerfile) else { return };
-    let silence = Duration::from_secs(4);
-    let error = bench.build_as("k1", &Events::silent(), |order| order.silence = silence);
-    assert!(matches!(error, Err(BuildError::TimedOut { .. })), "{error:?}");
-    assert_eq!(survivors("987651"), Vec::<String>::new());
-    assert!(!bench.held("k1"));
-    assert_eq!(bench.remains(), Vec::<String>::new());
+    let limit = Duration::from_secs(4);
+    let limits: [(Change, Ending); 2] = [
+        (|order, limit| order.silence = limit, Ending::Silent(limit)),
+        (|order, limit| order.timeout = limit, Ending::TimedOut(limit)),
+    ];
+    for (change, ending) in limits {
+        let error = bench.build_as("k1", &Events::silent(), |order| change(order, limit));
+        let Err(BuildError::TimedOut { failure }) = error else { panic!("{error:?}") };
+        assert_eq!(failure.ending, ending);
+        assert_eq!(survivors("987651"), Vec::<String>::new());
+        assert!(!bench.held("k1"));
+        assert_eq!(bench.remains(), Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -305,7 +338,9 @@ fn a_build_killed_for_memory_names_the_victim_even_if_podman_reports_success() {
             return;
         };
         let error = bench.build("k1").unwrap_err();
-        let BuildError::OutOfMemory { peak, evidence, failure } = error else { panic!("{error}") };
+        let BuildError::OutOfMemory { peak, evidence, failure, .. } = error else {
+            panic!("{error}")
+        };
         assert!(evidence.contains("`tail`, which had 2"), "{evidence}");
         assert!(peak.is_some_and(|peak| peak > 200 << 20), "{peak:?}");
         assert_eq!(failure.is_none(), reported);
@@ -360,8 +395,7 @@ fn a_signal_at_any_moment_leaves_nothing() {
         assert!(matches!(error, Err(BuildError::Stopped)), "{error:?}");
         return;
     }
-    let trials = std::env::var("XTASK_TRIALS").map_or(5, |trials| trials.parse().unwrap());
-    for trial in 0..trials {
+    for trial in trials(5) {
         let mut child =
             again(Tool::new(own_program()), STOPPED, bench.folder.path()).start().unwrap();
         let image = format!("xtask-engine-{}-0", child.id());
@@ -375,6 +409,7 @@ fn a_signal_at_any_moment_leaves_nothing() {
         let tag = [format!("localhost/{image}:k1")];
         let held = bench.engine.look_up(Some(&bench.facts), &tag, &[]).unwrap();
         assert!(held.tags.is_empty(), "trial {trial}");
+        remove_images(&image);
     }
 }
 

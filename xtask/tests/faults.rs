@@ -182,13 +182,13 @@ impl World {
         let container = format!("image: worker, command: [sleep, infinity], {probe}");
         let seed = Seed {
             suite: "redis",
-            steps: step("redis", "wait = { rollout = 'deployment/web', timeout = '8s' }", "redis"),
+            steps: step("redis", "wait = { rollout = 'deployment/web', timeout = '20s' }", "redis"),
             manifest: namespace("redis") + &deployment("redis", &container),
             fails: "redis",
             says: &["Readiness probe failed", "Redis is loading the dataset in memory"],
             exit: 1,
         };
-        self.found("unready Redis (its wait is 8 s)", &seed);
+        self.found("unready Redis (its wait is 20 s)", &seed);
     }
 
     fn missing_crd(&self) {
@@ -321,12 +321,23 @@ impl World {
         let run = newest(&runs).unwrap();
         let record = fs_err::read_to_string(run.join("events.jsonl")).unwrap();
         assert!(record.contains("Readiness probe failed"), "{record}");
+        assert!(self.proxies() > 0, "a run that waits has a proxy, which outlives it");
         row(
             "killed run, while it waited (its record)",
             0.0,
             "error: events.jsonl, last-look-late.json",
         );
         self.works("after");
+        assert_eq!(self.proxies(), 0, "the next run ends it");
+    }
+
+    /// Processes that serve the cluster's API to a run.
+    fn proxies(&self) -> usize {
+        let kubeconfig = self.case.path("target/xtask/clusters/faults-dev/kubeconfig");
+        let kubeconfig = kubeconfig.to_str().unwrap();
+        let processes = fs_err::read_dir("/proc").unwrap().flatten();
+        let lines = processes.flat_map(|one| fs_err::read_to_string(one.path().join("cmdline")));
+        lines.filter(|line| line.contains(kubeconfig) && line.contains("--unix-socket")).count()
     }
 
     /// Starts a run and kills it, with no time to clear up, once `when` is true.

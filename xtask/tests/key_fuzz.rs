@@ -73,6 +73,7 @@ impl Fuzzed {
             platform: None,
             args: BTreeMap::new(),
             volatile_args: Vec::new(),
+            secrets: Vec::new(),
             inputs: Inputs::Dockerfile,
             exclude: Vec::new(),
         };

@@ -64,6 +64,7 @@ impl Bench {
             platform: None,
             args: map(&[("TAGS", "e2e"), ("COMMIT", "c0ffee"), ("UNDECLARED", "1")]),
             volatile_args: vec!["COMMIT".into()],
+            secrets: vec!["token".into()],
             inputs: Inputs::Dockerfile,
             exclude: vec!["**/vendor/".into(), "**/target/".into()],
         };
@@ -366,6 +367,22 @@ const RULES: &[Change] = &[
     ("inputs glob removed", Bench::globs, |b| b.globs_are(&["src/**/*.c"])),
     ("file that an inputs glob matches", Bench::globs, |b| b.write("src/lib/a.c", "A")),
     ("file new to an inputs glob", Bench::globs, |b| b.write("src/new/z.c", "")),
+    ("frontend", Bench::service, |b| b.dockerfile("dockerfile:1\n", "dockerfile:1.7\n")),
+    ("frontend that a build arg names", Bench::service, |b| {
+        b.arg("BUILDKIT_SYNTAX", "x/y:1");
+        let before = b.key();
+        b.arg("BUILDKIT_SYNTAX", "x/y:2");
+        assert_ne!(before, b.key());
+    }),
+    ("undeclared arg that switches the engine", Bench::service, |b| {
+        b.arg("BUILDKIT_SANDBOX_HOSTNAME", "h");
+    }),
+    ("proxy that is declared", Bench::service, |b| {
+        b.dockerfile("ARG TAGS=none", "ARG TAGS=none\nARG HTTP_PROXY");
+        let before = b.key();
+        b.arg("HTTP_PROXY", "http://proxy:3128");
+        assert_ne!(before, b.key());
+    }),
     ("instruction", Bench::service, |b| b.dockerfile("/conf make", "/conf make all")),
     ("instruction added", Bench::service, |b| b.dockerfile("WORKDIR /src", "WORKDIR /src\nUSER 1")),
     ("instructions swapped", Bench::service, |b| {
@@ -401,6 +418,7 @@ const RULES: &[Change] = &[
         b.held.insert("debian:12".into(), "e".repeat(64));
     }),
     ("base image not held", Bench::service, |b| drop(b.held.remove("alpine:3"))),
+    ("secret no longer given", Bench::service, |b| b.spec.secrets.clear()),
     ("secret id", Bench::service, |b| b.dockerfile("id=token", "id=other")),
     ("heredoc", Bench::service, |b| b.dockerfile("hello", "hallo")),
 ];
@@ -503,6 +521,7 @@ const NOTHING: &[Change] = &[
         b.dockerfile("COPY debug/ /debug/", "RUN gdb");
     }),
     ("build arg that is not declared", Bench::service, |b| b.arg("UNDECLARED", "2")),
+    ("proxy that nobody declares", Bench::service, |b| b.arg("HTTP_PROXY", "http://proxy:3128")),
     ("volatile arg, here for a label alone", Bench::service, |b| b.arg("COMMIT", "decaf")),
     ("comment in an ignore file not sent", Bench::service, |b| ignore(b, "# nothing\n")),
     ("rule that leaves out nothing", Bench::service, |b| ignore(b, "no/such/file\n")),
@@ -521,6 +540,7 @@ const NOTHING: &[Change] = &[
         b.remove("src/lib/a.c");
         b.write("src/lib/a.c", "a");
     }),
+    ("secret that nothing mounts", Bench::service, |b| b.spec.secrets.push("more".into())),
     ("secret's value is never asked", Bench::service, |b| b.write("token", "secret")),
     ("id of an image that is no base", Bench::service, |b| {
         drop(b.held.insert("x".into(), "y".into()));

@@ -1,12 +1,14 @@
 //! What xtask keeps between runs may be cut off, damaged, swapped, taken from another checkout, or half written by
 //! a run that was killed: the answer stays right, and only time is lost.
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
+#![expect(clippy::disallowed_methods, reason = "a child of the test's own")]
 
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -44,6 +46,7 @@ impl Checkout {
             platform: None,
             args: BTreeMap::new(),
             volatile_args: Vec::new(),
+            secrets: Vec::new(),
             inputs: Inputs::Dockerfile,
             exclude: Vec::new(),
         };
@@ -126,6 +129,38 @@ fn an_index_does_not_outlive_its_checkout() {
         fs_err::write(file.unwrap().path(), &index_of_other).unwrap();
     }
     assert_eq!(checkout.key(), mine);
+}
+
+/// Writes to a file that it keeps mapped, when told to and not before.
+const MAPPER: &str = "
+import mmap, os, sys
+mapped = mmap.mmap(os.open(sys.argv[1], os.O_RDWR), 0)
+for letter in b'xyz':
+    mapped[0] = letter
+    print('written', flush=True)
+    sys.stdin.readline()
+";
+
+#[test]
+fn a_write_through_a_memory_mapping_is_seen_though_it_leaves_no_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkout = Checkout::new(folder.path(), "here", "a");
+    let file = checkout.root.join("src/07");
+    let mut python = Command::new("python3");
+    python.args(["-c", MAPPER]).arg(&file).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut python = python.spawn().unwrap();
+    let mut told = BufReader::new(python.stdout.take().unwrap());
+    let mut written = || told.read_line(&mut String::new()).unwrap();
+    written();
+    checkout.index();
+    let before = checkout.key();
+    python.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    written();
+    let (after, truth) = (checkout.key(), checkout.truth());
+    python.kill().unwrap();
+    python.wait().unwrap();
+    assert_ne!(before, truth);
+    assert_eq!(after, truth);
 }
 
 #[test]
@@ -311,6 +346,11 @@ fn real_podman_images_retagged_and_deleted_behind_our_back_are_built_again() {
     assert_eq!(real.decision(), "build", "deleted");
     real.case.write("src/a", "1");
     assert_eq!(real.decision(), "skip", "the first is still there");
+    real.case.write("derived/Dockerfile", &format!("FROM {first}\nENV DEBUG=1\n"));
+    real.podman(&["build", "--quiet", "--tag", &first, "derived"]);
+    assert_eq!(real.decision(), "build", "the labels are those it was built on");
+    real.case.ok(&["images"]);
+    assert_eq!(real.decision(), "skip");
     // By this name it is removed in the end.
     let kept = format!("localhost/{}:kept", real.image);
     real.podman(&["tag", &first, &kept]);

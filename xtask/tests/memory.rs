@@ -13,115 +13,19 @@
 
 mod support;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use support::hungry::{Hungry, take};
 use support::machine::{
-    BASE, Group, MIB, engine, engine_tool, high_water_mark, running, unit_only,
+    BASE, MIB, engine, engine_tool, high_water_mark, running, trials, unit_only,
 };
 use xtask::process::{Child, Failure, Tool};
 
-/// A workspace with some images, a control group to run in, and a ledger of its own.
-struct Bench {
-    folder: tempfile::TempDir,
-    group: Group,
-    images: Vec<String>,
-    _one_at_a_time: MutexGuard<'static, ()>,
-}
-
-impl Bench {
-    /// Images by name, configured MiB and the RUN line; none only where the environment says so.
-    fn new(limit: u64, images: &[(&str, u64, &str)]) -> Option<Self> {
-        static TURN: Mutex<()> = Mutex::new(());
-        if unit_only() {
-            return None;
-        }
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = tempfile::tempdir().unwrap();
-        let mut bench =
-            Self { folder, group: Group::new(limit), images: Vec::new(), _one_at_a_time: turn };
-        let mut config = format!("[engine]\nname = \"{}\"\nreserve = \"64 MiB\"\n", engine());
-        for (name, memory, run) in images {
-            let name = format!("xtask-mem-{name}-{}", std::process::id());
-            let text = format!("FROM {BASE}\nCOPY turn /turn\nRUN {run}\n");
-            bench.write(&format!("{name}/Dockerfile"), &text);
-            bench.write(&format!("{name}/turn"), &name);
-            let image = format!(
-                "[images.{name}]\ncontext = \"{name}\"\ndockerfile = \"{name}/Dockerfile\"\n\
-                 memory = \"{memory} MiB\"\n"
-            );
-            config.push_str(&image);
-            bench.images.push(name);
-        }
-        bench.write("xtask.toml", &config);
-        bench.write("run/empty", "");
-        Some(bench)
-    }
-
-    fn write(&self, path: &str, text: &str) {
-        let file = self.folder.path().join(path);
-        fs_err::create_dir_all(file.parent().unwrap()).unwrap();
-        fs_err::write(file, text).unwrap();
-    }
-
-    /// Makes everything after the COPY run again.
-    fn turn(&self, text: &str) {
-        for name in &self.images {
-            self.write(&format!("{name}/turn"), &format!("{name} {text}"));
-        }
-    }
-
-    fn xtask(&self, args: &[&str]) -> Tool {
-        let tool = self.group.tool(env!("CARGO_BIN_EXE_xtask")).args(args);
-        tool.env("XDG_RUNTIME_DIR", self.folder.path().join("run"))
-            .without_env("CARGO_TARGET_DIR")
-            .folder(self.folder.path())
-            .limit(Duration::from_mins(5))
-    }
-
-    /// The events of a run of `images`.
-    fn build(&self) -> Run {
-        let tool = self.xtask(&["images", "--format", "json"]);
-        let mut events = Vec::new();
-        let end = tool.stream(|_, line| events.extend(serde_json::from_slice::<Value>(line).ok()));
-        Run { events, end: end.err() }
-    }
-
-    /// The engine's own build of an image, in the same control group.
-    fn plain_build(&self, name: &str) -> Tool {
-        let tool = engine_tool();
-        let tool = match engine() {
-            "podman" => tool.arg("--cgroup-manager=cgroupfs"),
-            _ => tool,
-        };
-        tool.args(["build", "--no-cache", "--cgroup-parent"])
-            .arg(format!("{}/run", self.group.path))
-            .arg(self.folder.path().join(name))
-            .limit(Duration::from_mins(2))
-    }
-
-    /// Bytes the plan would give the image.
-    fn planned(&self, at: usize) -> u64 {
-        let plan = self.xtask(&["plan", "--format", "json", &self.images[at]]).read().unwrap();
-        let plan: Value = serde_json::from_str(&plan).unwrap();
-        plan["images"][0]["memory"].as_u64().unwrap()
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        for name in &self.images {
-            let filter = format!("reference=localhost/{name}");
-            let ids = engine_tool().args(["images", "-q", "--filter", &filter]).read();
-            let ids = ids.unwrap_or_default();
-            let ids: Vec<&str> = ids.lines().collect();
-            if !ids.is_empty() {
-                engine_tool().args(["rmi", "--force"]).args(ids).run().ok();
-            }
-        }
-    }
+/// None only where the environment says so.
+fn bench(limit: u64, images: &[(&str, u64, &str)]) -> Option<Hungry> {
+    (!unit_only()).then(|| Hungry::new(limit, images))
 }
 
 /// What a run has said.
@@ -131,6 +35,14 @@ struct Run {
 }
 
 impl Run {
+    /// Brings all images of a bench up to date.
+    fn of(bench: &Hungry) -> Self {
+        let tool = bench.xtask(&["images", "--format", "json"]);
+        let mut events = Vec::new();
+        let end = tool.stream(|_, line| events.extend(serde_json::from_slice::<Value>(line).ok()));
+        Self { events, end: end.err() }
+    }
+
     fn of_kind(&self, kind: &str) -> Vec<&Value> {
         self.events.iter().filter(|event| event["event"] == kind).collect()
     }
@@ -151,22 +63,19 @@ impl Run {
     }
 }
 
-fn take(mib: u64, seconds: u64) -> String {
-    format!("perl -e '$n = {mib} << 20; $x = \"a\" x $n; sleep {seconds}'")
-}
-
 #[test]
 fn three_builds_of_700_mb_share_a_gigabyte_and_a_half() {
-    let run = take(667, 2);
+    // Long enough that plain builds have all started before the first has ended, on a busy machine too.
+    let run = take(667, 6);
     let images = [("a", 700, &*run), ("b", 700, &*run), ("c", 700, &*run)];
-    let Some(bench) = Bench::new(1536 * MIB, &images) else { return };
+    let Some(bench) = bench(1536 * MIB, &images) else { return };
     let all_at_once = bench.images.iter().map(|name| bench.plain_build(name).start().unwrap());
     let mut all_at_once: Vec<Child> = all_at_once.collect();
     let ends = all_at_once.iter_mut().map(|child| child.wait(|_, _| {}));
     let killed = ends.filter(Result::is_err).count();
     assert!(killed > 0, "the limit does not bite: nothing is proved");
 
-    let run = bench.build();
+    let run = Run::of(&bench);
     run.assert_built(3);
     assert_eq!((run.kills(), run.of_kind("build-finished").len()), (0, 3));
     let budget = run.of_kind("plan")[0]["budget"].as_str().unwrap().to_owned();
@@ -176,10 +85,10 @@ fn three_builds_of_700_mb_share_a_gigabyte_and_a_half() {
 
 #[test]
 fn a_build_that_takes_six_times_its_need_is_killed_once_and_then_known() {
-    let (hungry, beside) = (take(1150, 1), take(450, 20));
+    let (hungry, beside) = (take(1150, 1), take(450, 12));
     let images = [("hungry", 200, &*hungry), ("beside", 450, &*beside)];
-    let Some(bench) = Bench::new(1536 * MIB, &images) else { return };
-    let first = bench.build();
+    let Some(bench) = bench(1536 * MIB, &images) else { return };
+    let first = Run::of(&bench);
     first.assert_built(2);
     assert!(first.kills() <= 1, "{:#?}", first.of_kind("warning"));
     let started = first.of_kind("build-started");
@@ -189,7 +98,7 @@ fn a_build_that_takes_six_times_its_need_is_killed_once_and_then_known() {
     let learned = bench.planned(0);
     assert!((1050 * MIB..1500 * MIB).contains(&learned), "{} MiB", learned / MIB);
     bench.turn("two");
-    let second = bench.build();
+    let second = Run::of(&bench);
     second.assert_built(2);
     assert_eq!(second.kills(), 0);
     println!(
@@ -201,29 +110,34 @@ fn a_build_that_takes_six_times_its_need_is_killed_once_and_then_known() {
 
 #[test]
 fn a_second_kill_is_final_and_says_what_would_have_been_enough() {
-    let hungry = take(900, 1);
-    let Some(bench) = Bench::new(512 * MIB, &[("final", 200, &*hungry)]) else { return };
-    let run = bench.build();
+    // dd asks for its whole buffer at once and fills it piece by piece.
+    let hungry = "(sleep 1; cat /dev/zero) | dd of=/dev/null bs=900M count=1 iflag=fullblock";
+    let Some(bench) = bench(512 * MIB, &[("final", 200, hungry)]) else { return };
+    let run = Run::of(&bench);
     let failure = run.end.as_ref().unwrap();
     assert_eq!(failure.code(), Some(3), "{failure}");
     assert_eq!((run.of_kind("build-started").len(), run.kills()), (2, 1));
     let text = failure.tail.join("\n");
     for part in [
         "killed twice, the second time alone: it had ",
-        " should be enough",
         "GiB = cgroup ",
+        " by then, so 1.",
+        " GiB should be enough if it asks for no more later",
         "hint: echo ",
     ] {
         assert!(text.contains(part), "`{part}` in\n{text}");
     }
+    let (_, asked) = text.split_once("it had asked for ").unwrap();
+    let asked: f64 = asked.split(' ').next().unwrap().parse().unwrap();
+    assert!((900.0..1100.0).contains(&asked), "dd's buffer and podman's own: {asked} MiB");
     println!("{text}");
 }
 
 #[test]
 fn a_build_that_cannot_fit_is_refused_within_a_second() {
-    let Some(bench) = Bench::new(512 * MIB, &[("large", 2048, "true")]) else { return };
+    let Some(bench) = bench(512 * MIB, &[("large", 2048, "true")]) else { return };
     let started = Instant::now();
-    let run = bench.build();
+    let run = Run::of(&bench);
     let took = started.elapsed();
     let failure = run.end.unwrap();
     assert_eq!(failure.code(), Some(3), "{failure}");
@@ -236,7 +150,7 @@ fn a_build_that_cannot_fit_is_refused_within_a_second() {
 #[test]
 fn a_run_waits_for_another_and_goes_on_when_that_is_killed() {
     let sleep = "sleep 3047";
-    let Some(bench) = Bench::new(1536 * MIB, &[("one", 1000, sleep), ("two", 1000, "true")]) else {
+    let Some(bench) = bench(1536 * MIB, &[("one", 1000, sleep), ("two", 1000, "true")]) else {
         return;
     };
     let names: Vec<&str> = bench.images.iter().map(String::as_str).collect();
@@ -263,13 +177,11 @@ fn a_run_waits_for_another_and_goes_on_when_that_is_killed() {
 fn a_signal_at_any_moment_leaves_nothing() {
     let sleep = "sleep 3048";
     let run = format!("{sleep} & sleep 1");
-    let Some(bench) = Bench::new(1536 * MIB, &[("x", 100, &*run), ("y", 100, &*run)]) else {
+    let Some(bench) = bench(1536 * MIB, &[("x", 100, &*run), ("y", 100, &*run)]) else {
         return;
     };
-    let trials =
-        std::env::var("XTASK_TRIALS").ok().and_then(|number| number.parse().ok()).unwrap_or(8);
     let mut survivors = 0;
-    for trial in 0..trials {
+    for trial in trials(8) {
         bench.turn(&trial.to_string());
         let mut child = bench.xtask(&["images"]).start().unwrap();
         // Spread over the whole run: an odd multiple of a prime, modulo its usual time.
@@ -286,7 +198,11 @@ fn a_signal_at_any_moment_leaves_nothing() {
     let left = containers();
     let ours: Vec<&str> = left.lines().filter(|line| line.contains("xtask-mem")).collect();
     assert_eq!(ours, [""; 0]);
-    println!("{trials} trials: 0 processes, 0 containers, {} images, all proved", proved(&bench));
+    println!(
+        "trials {:?}: 0 processes, 0 containers, {} images, all proved",
+        trials(8),
+        proved(&bench)
+    );
 }
 
 /// All containers, those podman builds in too.
@@ -297,7 +213,7 @@ fn containers() -> String {
 }
 
 /// How many images there are of the bench's; each must carry its proof.
-fn proved(bench: &Bench) -> usize {
+fn proved(bench: &Hungry) -> usize {
     let mut count = 0;
     for name in &bench.images {
         let filter = format!("reference=localhost/{name}");
@@ -329,7 +245,7 @@ fn wait_for(what: &str, mut seen: impl FnMut() -> bool) {
 
 #[test]
 fn a_hundred_thousand_files_take_less_than_64_mib() {
-    let Some(bench) = Bench::new(2048 * MIB, &[("wide", 100, "true")]) else { return };
+    let Some(bench) = bench(2048 * MIB, &[("wide", 100, "true")]) else { return };
     for at in 0..100_000 {
         let file = bench.folder.path().join(format!("{}/d{}/f{at}", bench.images[0], at / 1000));
         if at % 1000 == 0 {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::Case;
+use support::machine::remove_images;
 
 /// How long something may take until it must have happened.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -169,6 +170,8 @@ impl Team {
 impl Drop for Team {
     fn drop(&mut self) {
         self.forget();
+        // What was built twice has lost its name to the second.
+        self.images.iter().for_each(|image| remove_images(image));
     }
 }
 

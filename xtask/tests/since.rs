@@ -145,12 +145,47 @@ fn a_change_begins_where_it_left_the_revision_and_nothing_of_git_is_changed() {
     let before = status(&case);
     assert_eq!(touched(&case), ["image api: file-changed src/api/a", "suite api: image api"]);
     assert_eq!(status(&case), before);
-    assert!(case.calls("").is_empty(), "an engine was asked");
+    let calls = case.calls("");
+    let asks = |call: &String| call.starts_with("info") || call.starts_with("image inspect");
+    assert!(calls.len() <= 2 && calls.iter().all(asks), "{calls:?}");
     let left = fs_err::read_dir(case.path("target/xtask/stage")).unwrap().count();
     assert_eq!(left, 0, "the checkout was left");
     let ran = case.run(&["plan", "--since", "nowhere"]);
     assert_eq!(ran.code, Some(2), "{ran:#?}");
     assert!(ran.stderr.contains("failed to find the revision `nowhere`"), "{ran:#?}");
+}
+
+/// With the machine's own podman, which alone knows what its images hand down.
+#[test]
+fn what_a_base_hands_down_is_read_on_both_sides_of_a_change() {
+    if std::env::var_os("XTASK_UNIT_ONLY").is_some() {
+        return;
+    }
+    let base = format!("localhost/xtask-since-{}", std::process::id());
+    let case = Case::with_real_engine()
+        .config("[images.api]\ndockerfile = 'Dockerfile'\n")
+        .file("Dockerfile", &format!("FROM {base}\nCOPY $PART /part\n"))
+        .file("base/Dockerfile", "FROM scratch\nENV PART=src/lib\nONBUILD COPY conf /conf\n")
+        .file("src/lib/a", "1")
+        .file("src/main", "1")
+        .file("conf/c", "1")
+        .file(".gitignore", "/target\n");
+    let build = ["build", "--quiet", "--format", "docker", "--tag", &base, "base"];
+    assert!(case.podman(&build), "podman {build:?}");
+    git(&case, &["init", "--quiet"]);
+    commit(&case);
+    git(&case, &["tag", "before"]);
+    let touched_by = |path: &str| {
+        case.write(path, "2");
+        let touched = touched(&case);
+        case.write(path, "1");
+        touched
+    };
+    let all = ["src/main", "src/lib/a", "conf/c"].map(touched_by);
+    assert!(case.podman(&["rmi", "--force", &base]));
+    assert_eq!(all[0], [""; 0]);
+    assert_eq!(all[1], ["image api: file-changed src/lib/a"]);
+    assert_eq!(all[2], ["image api: file-changed conf/c"]);
 }
 
 #[test]

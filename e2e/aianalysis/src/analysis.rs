@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use harness::eventually::{SOON, eventually};
-use harness::kubectl;
+use harness::kubectl::{self, Watch};
 use harness::namespace::unique;
 use serde_json::{Value, json};
 
@@ -121,6 +121,11 @@ impl Analysis {
         let args = ["patch", RESOURCE, &self.name, "--namespace", namespace, "--type", "merge"];
         kubectl::run(&[&args[..], &["--patch", &patch]].concat()).map(drop)
     }
+}
+
+/// Every `AIAnalysis` of a namespace, as they change.
+pub fn watch(namespace: &str) -> Result<Watch> {
+    Watch::start(&[RESOURCE, "--namespace", namespace, "--show-managed-fields"])
 }
 
 /// Every `AIAnalysis` of a namespace.

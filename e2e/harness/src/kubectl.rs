@@ -11,7 +11,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
+use serde_json::de::IoRead;
+use serde_json::{Deserializer, StreamDeserializer, Value};
+
+/// How long a watch goes on.
+const WATCHED: &str = "--request-timeout=90s";
 
 /// Runs kubectl to its end; stdout, or an error that holds stderr.
 pub fn run(args: &[&str]) -> Result<String> {
@@ -97,6 +101,33 @@ impl Drop for Background {
         // Either may fail only because the child has ended already, which is what is wanted.
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+/// Objects as they change, each state one by one, however short it lasts.
+pub struct Watch {
+    objects: StreamDeserializer<'static, IoRead<BufReader<ChildStdout>>, Value>,
+    _kubectl: Background,
+}
+
+impl Watch {
+    /// Starts `kubectl get` with `args`; what there is by now comes first.
+    pub fn start(args: &[&str]) -> Result<Self> {
+        let watch = ["--watch", "--output", "json", WATCHED];
+        let (kubectl, stdout) = Background::start_reading(&[&["get"][..], args, &watch].concat())?;
+        let objects = Deserializer::from_reader(stdout).into_iter();
+        Ok(Self { objects, _kubectl: kubectl })
+    }
+
+    /// The next state that is wanted; an error once nothing more comes.
+    pub fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        for object in self.objects.by_ref() {
+            let object = object.context("failed to read what kubectl watches")?;
+            if wanted(&object) {
+                return Ok(object);
+            }
+        }
+        bail!("the watch ended without it ({WATCHED})")
     }
 }
 

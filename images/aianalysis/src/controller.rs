@@ -2,7 +2,8 @@
 //!
 //! kube's `Controller` lists and watches (and lists again after 410 Gone), keeps one reconcile a
 //! resource at a time, and comes back when asked to. The reconcile is a loop over [`step::next`] on
-//! what the last write returned, so it never decides on a cache that lags behind its own writes.
+//! what the API server holds, at first read anew and then as the last write returned it: it never
+//! decides on a cache that lags behind its own writes, which would ask a question twice.
 //!
 //! The status is written by server-side apply under [`FIELD_MANAGER`], whole, bound to the version
 //! it was worked out from: a 409 means somebody else wrote, and the resource is looked at anew. A
@@ -76,7 +77,11 @@ async fn reconcile(
     analysis: Arc<AiAnalysis>,
     context: Arc<Context>,
 ) -> Result<Action, kube::Error> {
-    let mut current = (*analysis).clone();
+    let namespace = analysis.namespace().unwrap_or_default();
+    let api = Api::<AiAnalysis>::namespaced(context.client.clone(), &namespace);
+    let Some(mut current) = api.get_opt(&analysis.name_any()).await? else {
+        return Ok(Action::await_change());
+    };
     loop {
         let now = Utc::now();
         let moment = Moment { now, generation: current.metadata.generation.unwrap_or_default() };
@@ -94,7 +99,7 @@ async fn reconcile(
                 status::answered(before, moment, &answer, limits, fastrand::f64())
             }
         };
-        match write(&context, &current, &next).await? {
+        match write(&api, &current, &next).await? {
             Some(written) => {
                 tell(&context, &current.status, &written);
                 current = written;
@@ -106,12 +111,10 @@ async fn reconcile(
 
 /// The resource with that status; none if it is gone.
 async fn write(
-    context: &Context,
+    api: &Api<AiAnalysis>,
     analysis: &AiAnalysis,
     status: &Status,
 ) -> Result<Option<AiAnalysis>, kube::Error> {
-    let namespace = analysis.namespace().unwrap_or_default();
-    let api = Api::<AiAnalysis>::namespaced(context.client.clone(), &namespace);
     let patch = json!({
         "apiVersion": API_VERSION,
         "kind": KIND,

@@ -7,11 +7,17 @@
 //! | other 4xx but 408 and 429 | we asked for the wrong thing | failed |
 //! | 408, 429, 5xx, no answer in time, a 200 that cannot be read | it may pass | asked again |
 //! | no connection | nobody is there | asked again, not counted |
+//! | 3xx or 4xx without the `detail` it always gives | somebody else answers in its place | likewise |
+//!
+//! The last is no invention: until kube-proxy has the rules of a new Service, what is sent to its
+//! address leaves the node, and where all that leaves meets a proxy, the proxy answers (seen: 404, no
+//! body). So that the next question goes where the rules lead by then, each has a connection of its
+//! own.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -83,6 +89,7 @@ impl Holmes {
             .method(Method::POST)
             .uri(&self.url)
             .header(CONTENT_TYPE, "application/json")
+            .header(CONNECTION, "close")
             .body(Full::from(body.to_string()))
             .context("failed to make the request")?;
         self.client.send(request, self.timeout).await
@@ -103,25 +110,40 @@ fn question(analysis: &AiAnalysis) -> Value {
 }
 
 fn judge(status: StatusCode, body: &[u8]) -> Answer {
-    let detail = || {
-        let problem: Value = serde_json::from_slice(body).unwrap_or_default();
-        let detail = problem["detail"].as_str().unwrap_or("no detail");
-        format!("holmesgpt-api answered {}: {detail}", status.as_u16())
-    };
-    match status {
-        StatusCode::OK => match serde_json::from_slice(body) {
+    if status == StatusCode::OK {
+        return match serde_json::from_slice(body) {
             Ok(analysis) => Answer::Analysis(analysis),
             Err(error) => Answer::Faulty(format!("its answer cannot be read: {error}")),
-        },
-        StatusCode::NOT_FOUND => Answer::Refused(Refusal::UnknownCase, detail()),
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Answer::Faulty(detail()),
-        status if status.is_client_error() => Answer::Refused(Refusal::Request, detail()),
-        _ => Answer::Faulty(detail()),
+        };
+    }
+    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    let code = status.as_u16();
+    let Some(detail) = problem["detail"].as_str() else {
+        return match status {
+            status if status.is_client_error() || status.is_redirection() => {
+                Answer::Unreachable(format!("somebody else answers in its place: {status}"))
+            }
+            _ => Answer::Faulty(format!("holmesgpt-api answered {code}: no detail")),
+        };
+    };
+    let detail = format!("holmesgpt-api answered {code}: {detail}");
+    match status {
+        StatusCode::NOT_FOUND => Answer::Refused(Refusal::UnknownCase, detail),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Answer::Faulty(detail),
+        status if status.is_client_error() => Answer::Refused(Refusal::Request, detail),
+        _ => Answer::Faulty(detail),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::net::SocketAddr;
+    use std::sync::{Arc, Mutex};
+
+    use axum::Router;
+    use axum::extract::ConnectInfo;
+
     use super::*;
 
     #[test]
@@ -132,13 +154,15 @@ mod tests {
             (200, "{}", "faulty"),
             (200, "", "faulty"),
             (404, r#"{"detail":"no case"}"#, "refused"),
-            (422, "[]", "refused"),
-            (400, "", "refused"),
-            (408, "", "faulty"),
-            (429, "", "faulty"),
-            (500, "", "faulty"),
-            (503, "", "faulty"),
-            (301, "", "faulty"),
+            (422, r#"{"detail":"severity: unknown","errors":[]}"#, "refused"),
+            (408, r#"{"detail":"too slow"}"#, "faulty"),
+            (429, r#"{"detail":"too many"}"#, "faulty"),
+            (503, r#"{"detail":"case `a` fails here"}"#, "faulty"),
+            (500, "Internal Server Error", "faulty"),
+            (404, "", "unreachable"),
+            (404, "404 page not found", "unreachable"),
+            (400, r#"{"error":"no such host"}"#, "unreachable"),
+            (301, "", "unreachable"),
         ] {
             let answer = judge(StatusCode::from_u16(status).unwrap(), body.as_bytes());
             assert_eq!(answer.outcome(), outcome, "{status} {body}: {answer:?}");
@@ -146,6 +170,27 @@ mod tests {
         let unknown = judge(StatusCode::NOT_FOUND, br#"{"detail":"no case"}"#);
         let text = "holmesgpt-api answered 404: no case".to_owned();
         assert_eq!(unknown, Answer::Refused(Refusal::UnknownCase, text));
+    }
+
+    #[tokio::test]
+    async fn each_question_has_a_connection_of_its_own() {
+        let connections = Arc::new(Mutex::new(HashSet::new()));
+        let seen = Arc::clone(&connections);
+        let app = Router::new().fallback(move |ConnectInfo(peer): ConnectInfo<SocketAddr>| {
+            seen.lock().unwrap().insert(peer);
+            async { StatusCode::NOT_FOUND }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let service = app.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
+        let holmes = Holmes::new(&url, Duration::from_secs(5)).unwrap();
+        let metrics = Metrics::new().unwrap();
+        for _ in 0..3 {
+            let answer = holmes.ask(&AiAnalysis::default(), &metrics).await;
+            assert_eq!(answer.outcome(), "unreachable", "{answer:?}");
+        }
+        assert_eq!(connections.lock().unwrap().len(), 3);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@
 //! | | False | `Pending`, `Investigating`, `Retrying`, and why it failed: `UnknownCase`, `RequestRefused`, `AttemptsExhausted`, `DeadlineExceeded` |
 //! | `HolmesReachable` | Unknown | `NotAsked` |
 //! | | True | `Answered`, whatever the answer |
-//! | | False | `Unreachable` |
+//! | | False | `Unreachable`, also where somebody else answers in its place |
 //!
 //! A question that found nobody there does not count as an attempt: a holmesgpt-api that is being
 //! replaced for minutes fails no analysis, a case that it cannot answer does after

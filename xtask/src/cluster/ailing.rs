@@ -2,9 +2,17 @@
 //! that was stopped shows as a refused connection, and a removed image as a registry that does not
 //! answer.
 
+use std::time::{Duration, Instant};
+
 use super::held::{Image, missing};
-use super::{Cluster, nodes, record};
-use crate::process::Tool;
+use super::nodes::{self, Node};
+use super::{Cluster, ready, record};
+use crate::process::{Tool, stop};
+
+/// How long a node that was killed may pass for running.
+const LINGER: Duration = Duration::from_secs(5);
+
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Each thing that is not as it was when the run took the cluster; empty if nothing is.
 pub fn ailments(cluster: &Cluster, engine: &Tool, provider: &str) -> Vec<String> {
@@ -16,21 +24,36 @@ pub fn ailments(cluster: &Cluster, engine: &Tool, provider: &str) -> Vec<String>
     if cluster.shared {
         return ailments;
     }
-    if let Ok(found) = nodes::list(provider, &cluster.name) {
-        for node in &cluster.nodes {
-            match found.iter().find(|one| one.name == *node) {
-                None => ailments.push(format!("node `{node}` is gone")),
-                Some(one) if !one.running => ailments.push(format!("node `{node}` is not running")),
-                Some(_) => {}
-            }
-        }
-    }
+    let patience = if ailments.is_empty() { LINGER } else { Duration::ZERO };
+    ailments.extend(not_running(cluster, provider, patience));
     if ailments.is_empty() {
         // A full disk refuses everything, and says so only in its own log.
         let full = cluster.nodes.iter().filter(|node| is_full(engine, node));
         ailments.extend(full.map(|node| format!("the disk of node `{node}` is full")));
     }
     ailments
+}
+
+/// Nodes that are gone or stopped. An engine shows a killed one as running for a moment yet: while
+/// the API is silent too, it is asked again.
+fn not_running(cluster: &Cluster, provider: &str, patience: Duration) -> Vec<String> {
+    let end = Instant::now() + patience;
+    loop {
+        let Ok(found) = nodes::list(provider, &cluster.name) else { return Vec::new() };
+        let ailing: Vec<String> =
+            cluster.nodes.iter().filter_map(|node| ailing(node, &found)).collect();
+        let settled = !ailing.is_empty() || Instant::now() >= end;
+        if settled || ready::is_ready(&cluster.kubectl()) || stop::pause(PAUSE).is_err() {
+            return ailing;
+        }
+    }
+}
+
+fn ailing(node: &str, found: &[Node]) -> Option<String> {
+    match found.iter().find(|one| one.name == node) {
+        None => Some(format!("node `{node}` is gone")),
+        Some(one) => (!one.running).then(|| format!("node `{node}` is not running")),
+    }
 }
 
 /// Those of the images that were loaded and are no longer there, with the node that lost them.

@@ -8,11 +8,12 @@
 //! | `existing` | a cluster that others run: reached, never made or deleted |
 //! | `decide` | reuse, start, make, remake or refuse; pure |
 //! | `kind` | making, starting, taking down |
-//! | `port` | host ports, bound beforehand, and who holds a taken one |
+//! | `port` | host ports, bound beforehand |
 //! | `ready` | waiting for the API and for nodes that were started again |
 //! | `ailing` | what is wrong with it, once something has failed |
 //! | `load`, `held` | images onto the nodes, and what a node holds |
 //! | `garbage` | what may go from the nodes of a kept cluster |
+//! | `makers` | which checkout made a cluster |
 //!
 //! kind gets its provider by `KIND_EXPERIMENTAL_PROVIDER` at *every* call: a single call without it
 //! asks another engine. The kubeconfig is our own file; the user's is neither read nor written, and
@@ -25,6 +26,7 @@ mod garbage;
 mod held;
 mod kind;
 mod load;
+mod makers;
 mod nodes;
 mod port;
 mod ready;
@@ -42,6 +44,7 @@ pub use ailing::{ailments, lost};
 pub use garbage::{free, garbage, is_kept, nodes_of};
 pub use held::Image;
 pub use load::{Loaded, load};
+pub use makers::makers;
 pub use record::{Lease, hold};
 
 /// A cluster that answers.

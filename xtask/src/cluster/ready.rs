@@ -22,12 +22,12 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// Waits until the API answers that it is ready.
 pub(super) fn answers(kubectl: &Tool, events: &Events) -> anyhow::Result<()> {
-    until(ANSWER, events, || readyz(kubectl).err())
+    until(ANSWER, events, || readyz(kubectl))
 }
 
 /// The same of a cluster that others run, which is not being started just now.
 pub(super) fn reached(kubectl: &Tool, events: &Events) -> anyhow::Result<()> {
-    until(REACH, events, || readyz(kubectl).err())
+    until(REACH, events, || readyz(kubectl))
 }
 
 /// Waits until all nodes and containers are seen to run again since `started`.
@@ -67,10 +67,13 @@ fn until(
     Ok(())
 }
 
-fn readyz(kubectl: &Tool) -> Result<(), String> {
-    let asked =
-        kubectl.clone().args(["get", "--raw", "/readyz"]).limit(Duration::from_secs(10)).read();
-    asked.map(|_| ()).map_err(|_| "the API server".to_owned())
+/// Whether the API answers just now that it is ready.
+pub(super) fn is_ready(kubectl: &Tool) -> bool {
+    kubectl.clone().args(["get", "--raw", "/readyz"]).limit(REACH).read().is_ok()
+}
+
+fn readyz(kubectl: &Tool) -> Option<String> {
+    (!is_ready(kubectl)).then(|| "the API server".to_owned())
 }
 
 /// The first thing that has not been seen since `started`.

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::nodes::Node;
 use crate::event::Events;
 use crate::paths::Paths;
-use crate::process::{Tool, stop};
+use crate::process::{self, Tool, stop};
 
 /// Where a node carries our mark.
 const MARK: &str = "/kind/xtask";
@@ -173,5 +173,15 @@ pub fn hold(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease>
             }
         }
     }
+    end_proxies(&paths.kubeconfig(name));
     Ok(Lease(file))
+}
+
+/// Whoever has the lease has no `kubectl proxy` yet: those there are, a killed run has left.
+fn end_proxies(kubeconfig: &Path) {
+    let kubeconfig = kubeconfig.to_string_lossy();
+    process::end_strays(|words| {
+        let named = |word: &str| words.contains(&word);
+        named(&kubeconfig) && named("proxy") && named("--unix-socket")
+    });
 }

@@ -334,6 +334,19 @@ pub enum Action {
     Run(Vec<String>),
 }
 
+impl Action {
+    /// The key it is written under.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Apply(_) => "apply",
+            Self::Helm(_) => "helm",
+            Self::FromFiles(made) if made.kind == FilesKind::ConfigMap => "configmap",
+            Self::FromFiles(_) => "secret",
+            Self::Run(_) => "run",
+        }
+    }
+}
+
 /// `helm = { chart, release, namespace, values }`.
 #[derive(Clone, Debug)]
 pub struct Chart {

@@ -282,15 +282,10 @@ fn join(base: &str, path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
 
     fn workspace(files: &[(&str, &str)]) -> Workspace {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let file = folder.path().join(path);
-            fs_err::create_dir_all(file.parent().unwrap()).unwrap();
-            fs_err::write(file, text).unwrap();
-        }
-        read(folder.path()).unwrap()
+        read(fixture::folder(files).path()).unwrap()
     }
 
     const ROOT: &str = r#"

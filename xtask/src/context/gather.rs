@@ -20,7 +20,7 @@ use super::ignore::{self, Rules};
 use super::moved::until_at_rest;
 use super::tree::{MAX_VIEWS, Tree, Viewed};
 use super::walk::{ViewRules, walk};
-use super::{Context, cargo, golang, index};
+use super::{Context, cargo, golang, index, mapped};
 use crate::config;
 use crate::exit::{Exit, WithExit as _};
 
@@ -36,6 +36,8 @@ pub struct Spec {
     pub platform: Option<String>,
     pub args: BTreeMap<String, String>,
     pub volatile_args: Vec<String>,
+    /// Ids of the secrets a build is given.
+    pub secrets: Vec<String>,
     pub inputs: config::Inputs,
     pub exclude: Vec<String>,
 }
@@ -50,6 +52,7 @@ impl From<&config::Image> for Spec {
             platform: image.platform.clone(),
             args: image.args.clone(),
             volatile_args: image.volatile_args.clone(),
+            secrets: image.secrets.keys().cloned().collect(),
             inputs: image.inputs.clone(),
             exclude: image.exclude.clone(),
         }
@@ -333,9 +336,12 @@ fn hashed(
     for at in chosen.iter().flat_map(|chosen| &chosen.contents.nodes) {
         wanted[*at as usize] = true;
     }
-    if index::complete(tree, &mut digests, &wanted)? > 0 {
+    if index::lacks(tree, &digests, &wanted) {
+        // Before anything is read: what is mapped later leaves a trace.
+        let mapped = mapped::inodes();
+        index::complete(tree, &mut digests, &wanted)?;
         // A state folder that cannot be written costs the time of hashing again, no more.
-        index::store(file, tree, &digests, scan).ok();
+        index::store(file, tree, &digests, scan, &mapped).ok();
     }
     Ok(digests)
 }

@@ -6,11 +6,14 @@
 //! mtime may even be older than that of a file seen earlier), so a digest is only put in when both
 //! times lie clearly before the scan ([`MARGIN`]). Git calls this the racy rule.
 //!
+//! Nor is it put in for a file that a running program can change without a trace ([`super::mapped`]).
+//!
 //! The file is a header (form, device, context root, number of entries), one record of [`RECORD`] bytes
 //! an entry, their paths one after the other, both sorted by path, and a SHA-256 of all that. Nothing
 //! is parsed: a record is found by its number, so a tree is looked up in pieces, side by side.
 //! Anything wrong with the file means "no index": then everything is hashed, and the answer is the same.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -119,18 +122,21 @@ impl Index {
     }
 }
 
-/// Writes the digests of all files of `tree` that were clearly older than `scan` when it began.
+/// Writes the digests of all files of `tree` that were clearly older than `scan` when it began, but for those `mapped`
+/// by then.
 pub(super) fn store(
     file: &Path,
     tree: &Tree,
     digests: &[Option<Digest>],
     scan: SystemTime,
+    mapped: &HashSet<u64>,
 ) -> Result<()> {
     let newest = newest_trusted(scan);
-    let old = |node: &Node| node.stat.mtime < newest && node.stat.ctime < newest;
+    let old = |stat: &Stat| stat.mtime < newest && stat.ctime < newest;
+    let trusted = |stat: &Stat| old(stat) && !mapped.contains(&stat.inode);
     let (mut records, mut paths, mut count) = (Vec::new(), Vec::new(), 0_u32);
     for (node, digest) in tree.nodes.iter().zip(digests) {
-        let Some(digest) = digest.filter(|_| node.kind == Kind::File && old(node)) else {
+        let Some(digest) = digest.filter(|_| node.kind == Kind::File && trusted(&node.stat)) else {
             continue;
         };
         paths.extend_from_slice(&node.path);
@@ -198,21 +204,26 @@ fn as_bytes(stat: &Stat) -> [u8; STAT] {
     bytes
 }
 
+/// Whether a file at `wanted` has no digest yet.
+pub(super) fn lacks(tree: &Tree, digests: &[Option<Digest>], wanted: &[bool]) -> bool {
+    let files = tree.nodes.iter().zip(digests).zip(wanted);
+    files
+        .into_iter()
+        .any(|((node, digest), wanted)| *wanted && digest.is_none() && node.kind == Kind::File)
+}
+
 /// Hashes the files at `wanted` that have no digest yet. A file that changed since the walk keeps the
 /// digest of what was read, and its node gets a stat that no index entry can match.
 pub(super) fn complete(
     tree: &mut Tree,
     digests: &mut [Option<Digest>],
     wanted: &[bool],
-) -> Result<usize> {
+) -> Result<()> {
     let root = tree.root.clone();
-    tree.nodes
-        .par_iter_mut()
-        .zip(digests.par_iter_mut())
-        .zip(wanted.par_iter())
-        .map(|((node, digest), wanted)| {
+    tree.nodes.par_iter_mut().zip(digests.par_iter_mut()).zip(wanted.par_iter()).try_for_each(
+        |((node, digest), wanted)| {
             if !*wanted || digest.is_some() || node.kind != Kind::File {
-                return Ok(0);
+                return Ok(());
             }
             let mut file = moved::open(&root.join(as_path(&node.path)))?;
             let before = Stat::of(&file.metadata()?);
@@ -221,9 +232,9 @@ pub(super) fn complete(
                 node.stat = Stat { size, mtime: i64::MAX, ..before };
             }
             *digest = Some(found);
-            Ok(1)
-        })
-        .try_reduce(|| 0, |one, other| Ok(one + other))
+            Ok(())
+        },
+    )
 }
 
 #[cfg(test)]
@@ -260,7 +271,7 @@ mod tests {
         let file = folder.path().join("index");
         let mut tree = tree(&folder.path().join("context"));
         let digests = hashed(&mut tree);
-        store(&file, &tree, &digests, scan).unwrap();
+        store(&file, &tree, &digests, scan, &HashSet::new()).unwrap();
         (folder, file, digests)
     }
 

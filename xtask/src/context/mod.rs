@@ -14,6 +14,7 @@ pub mod ignore; //     which paths the ignore file leaves
 mod index; //          digests that need not be taken again
 pub mod junk; //       what is hardly ever wanted
 mod key; //            what a key is made of
+mod mapped; //         files that change without a trace
 mod moved; //          a context that changes meanwhile
 pub mod record; //     what an image was last built from
 mod stage; //          the folder an engine is given
@@ -145,11 +146,16 @@ impl Context {
             parts.dockerfile = Digest::of(&reading.text).to_string();
             parts.args.clone_from(&reading.args);
             parts.args.retain(|name, _| !self.spec.volatile_args.contains(name));
-            parts.secrets.clone_from(&reading.secrets);
+            parts.secrets = reading.secrets.iter().map(|id| self.secret(id)).collect();
         }
         let base = |reference: &str| (reference.to_owned(), held.get(reference).cloned());
         parts.bases = self.bases().map(base).collect();
         parts
+    }
+
+    /// A secret that is mounted, as the key has it. What need not be there makes a difference by being there.
+    fn secret(&self, id: &String) -> String {
+        if self.spec.secrets.contains(id) { id.clone() } else { format!("{id}, not given") }
     }
 
     /// Copies what is sent to `folder`. If a file is there no longer ([`is_moved`]), the context is to be gathered anew.

@@ -186,8 +186,8 @@ impl Call<'_> {
 /// The objects kubectl printed: one, or a List of them.
 pub(super) fn items(text: &str) -> Vec<Value> {
     let mut value: Value = serde_json::from_str(text).unwrap_or_default();
-    match value["items"].take() {
-        Value::Array(items) => items,
+    match value.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => items,
         _ if value.is_object() => vec![value],
         _ => Vec::new(),
     }
@@ -215,4 +215,21 @@ fn patience(failure: &Failure) -> Duration {
     let said = |text: &str| failure.tail.iter().any(|line| line.contains(text));
     let passing = PASSING.iter().find(|(text, _)| said(text));
     passing.map_or(Duration::ZERO, |(_, patience)| *patience)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kubectl_printed_is_nothing_one_object_or_a_list() {
+        for (text, count) in [
+            ("", 0),
+            (r#"{"kind": "Namespace"}"#, 1),
+            (r#"{"kind": "List", "items": []}"#, 0),
+            (r#"{"kind": "List", "items": [{"kind": "Pod"}, {"kind": "Job"}]}"#, 2),
+        ] {
+            assert_eq!(items(text).len(), count, "{text}");
+        }
+    }
 }

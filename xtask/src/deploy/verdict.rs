@@ -29,8 +29,9 @@ use crate::config::WaitFor;
 /// How often a container may be started again before it is given up.
 const RESTARTS: u64 = 3;
 
-/// How long a container without a readiness probe must stay up.
-pub(super) const STARTED: Duration = Duration::from_millis(600);
+/// How long a container without a readiness probe must stay up: a kubelet looks at its containers once
+/// a second (later if it is busy), and until its next look one that crashed passes for running.
+pub(super) const STARTED: Duration = Duration::from_secs(3);
 
 /// The same, if it has crashed before: longer than the pause until it is started again.
 const CRASHED: Duration = Duration::from_secs(4);
@@ -551,7 +552,7 @@ mod tests {
             ("pod", "toobig", "suspect pod/toobig Unschedulable"),
             ("job", "failing", "hopeless job/failing BackoffLimitExceeded"),
             ("job", "fine", "ready"),
-            ("deployment", "good", "unproven 600ms"),
+            ("deployment", "good", "unproven 3s"),
             ("deployment", "forbidden", "suspect deployment/forbidden FailedCreate"),
             ("Deployment", "absent", "waiting: deployment/absent to be there"),
         ] {

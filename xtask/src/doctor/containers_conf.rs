@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | podman as root asks for [`PODMAN_ASKS`]; without `CAP_SYS_RESOURCE` nobody gets more than the hard limit | `default_ulimits` at our own |
 //! | crun refuses hybrid cgroups, and podman takes crun where both are installed | `runtime = "runc"` |
+//! | an old crun does not know what podman 5 writes ([`super::versions::OLD_CRUN`]) | the same, where runc is there |
 //!
 //! The cure is one file of our own, `containers.conf.d/xtask.conf`, which podman reads after
 //! `containers.conf` (containers.conf(5)). What a person wrote is never touched: where their own
@@ -31,6 +32,8 @@ pub(super) struct ContainersConf {
     pub(super) only: Option<PathBuf>,
     /// Whether podman would pick crun by itself.
     pub(super) crun: bool,
+    /// Whether there is a runc to take instead.
+    pub(super) runc: bool,
 }
 
 /// A value and the file it was said in.
@@ -55,7 +58,8 @@ impl ContainersConf {
     }
 
     /// What a container would be started with that this machine does not allow.
-    pub(super) fn troubles(&self, limits: Limits, cgroup: Cgroup) -> Vec<Trouble> {
+    /// `old_crun`: the crun that podman runs does not know what podman writes.
+    pub(super) fn troubles(&self, limits: Limits, cgroup: Cgroup, old_crun: bool) -> Vec<Trouble> {
         let mut troubles = Vec::new();
         let asked = |name, default| {
             self.ulimits.as_ref().and_then(|said| ulimit(&said.value, name)).unwrap_or(default)
@@ -69,6 +73,8 @@ impl ContainersConf {
         let crun = self.runtime.as_ref().map_or(self.crun, |said| said.value.contains("crun"));
         if cgroup == Cgroup::V1 && crun {
             troubles.push(Trouble::Runtime);
+        } else if old_crun && self.runc {
+            troubles.push(Trouble::OldRuntime);
         }
         troubles
     }
@@ -77,7 +83,7 @@ impl ContainersConf {
     pub(super) fn said_by_a_person(&self, trouble: Trouble) -> Option<&Path> {
         let file = match trouble {
             Trouble::Limits => &self.ulimits.as_ref()?.file,
-            Trouble::Runtime => &self.runtime.as_ref()?.file,
+            Trouble::Runtime | Trouble::OldRuntime => &self.runtime.as_ref()?.file,
         };
         let person = *file != self.drop_in && !file.starts_with("/usr/share");
         person.then_some(file)
@@ -100,7 +106,8 @@ impl ContainersConf {
             )
             .ok();
         }
-        if troubles.contains(&Trouble::Runtime) || keep_runtime {
+        let by_runc = [Trouble::Runtime, Trouble::OldRuntime];
+        if keep_runtime || troubles.iter().any(|trouble| by_runc.contains(trouble)) {
             text.push_str("[engine]\nruntime = \"runc\"\n");
         }
         text
@@ -111,6 +118,7 @@ impl ContainersConf {
 pub(super) enum Trouble {
     Limits,
     Runtime,
+    OldRuntime,
 }
 
 /// The hard limit of that name in a list of `name=soft:hard`.
@@ -128,7 +136,8 @@ fn strings(value: toml::Value) -> Option<Vec<String>> {
 mod tests {
     use super::*;
 
-    const BOUND: Limits = Limits { open_files: 20_000, processes: 30_000, may_raise: false };
+    const BOUND: Limits =
+        Limits { open_files: 20_000, processes: 30_000, may_raise: false, group_processes: None };
     const FREE: Limits = Limits { may_raise: true, ..BOUND };
 
     type Files<'a> = &'a [(&'a str, &'a str)];
@@ -160,18 +169,18 @@ mod tests {
             (&[("/a", "no toml [")], FREE, Cgroup::V1, &[Trouble::Runtime]),
         ];
         for (files, limits, cgroup, expected) in table {
-            assert_eq!(conf(files).troubles(limits, cgroup), expected, "{files:?}");
+            assert_eq!(conf(files).troubles(limits, cgroup, false), expected, "{files:?}");
         }
     }
 
     #[test]
     fn the_cure_read_back_leaves_no_trouble_and_is_its_own_fixpoint() {
         let mut conf = conf(&[]);
-        let troubles = conf.troubles(BOUND, Cgroup::V1);
+        let troubles = conf.troubles(BOUND, Cgroup::V1, false);
         let text = conf.cure(&troubles, BOUND);
         let file = conf.drop_in.clone();
         conf.read(&text, &file);
-        assert_eq!(conf.troubles(BOUND, Cgroup::V1), []);
+        assert_eq!(conf.troubles(BOUND, Cgroup::V1, false), []);
         assert_eq!(conf.cure(&[], BOUND), text);
     }
 

@@ -131,6 +131,7 @@ pub(super) fn recipe(root: &Path, reference: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
 
     #[test]
     fn references_are_written_out() {
@@ -168,16 +169,11 @@ mod tests {
 
     #[test]
     fn recipes_are_found_by_name_and_version() {
-        let root = tempfile::tempdir().unwrap();
-        for (file, text) in [
+        let root = fixture::folder(&[
             ("images/bases/debian", ""),
             ("images/kind-node/build", ""),
             ("images/kind-node/kubenode/go.mod", "require (\n\tk8s.io/kubernetes v1.34.4\n)\n"),
-        ] {
-            let file = root.path().join(file);
-            fs_err::create_dir_all(file.parent().unwrap()).unwrap();
-            fs_err::write(file, text).unwrap();
-        }
+        ]);
         let found = |reference| recipe(root.path(), reference).is_some();
         assert!(found("docker.io/library/debian:bookworm-slim"));
         assert!(found("docker.io/kindest/node:v1.34.4"));

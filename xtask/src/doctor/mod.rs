@@ -16,15 +16,17 @@
 //! `images/bases` and `images/kind-node` make stand-ins from packages, under the upstream names and
 //! with the label [`STAND_IN`], which [`stand_ins`] finds again.
 
+mod containers;
 mod containers_conf;
 mod diagnose;
+mod host;
 mod images;
-mod kind_clusters;
 mod machine;
 mod mend;
 mod packages;
 mod probe;
 mod proof;
+mod versions;
 
 use std::path::Path;
 
@@ -36,6 +38,7 @@ use crate::event::Events;
 use crate::exit::{Exit, WithExit as _};
 
 pub use images::{STAND_IN, stand_ins};
+pub use machine::Ours;
 pub use mend::{Mend, Order, Step, install_packages, mend};
 
 /// What runs of this workspace ask of the machine.
@@ -56,9 +59,12 @@ pub struct Needs<'a> {
     pub helm: bool,
     /// The workspace; its `images/bases` and `images/kind-node` hold the recipes of stand-ins.
     pub root: &'a Path,
-    /// A folder that may be lost: what was proven is remembered here.
+    /// The workspace's own folder, which may be lost: what was proven is remembered here.
     pub state: &'a Path,
 }
+
+/// Asks the stages for what they know, given the names of clusters that are not of this workspace.
+pub type Look<'a> = dyn Fn(&[String]) -> Ours + Sync + 'a;
 
 /// One check and what it came to.
 #[derive(Clone, Debug, Serialize)]
@@ -78,6 +84,9 @@ pub enum State {
     Note {
         what: String,
         why: String,
+        /// What a person could do about it, if anything.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        how: Option<String>,
     },
     Fault {
         what: String,
@@ -106,8 +115,8 @@ impl Finding {
 }
 
 /// Looks at everything and changes nothing (but what [`Needs::state`] remembers).
-pub fn examine(needs: &Needs) -> Vec<Finding> {
-    diagnose::diagnose(&probe::probe(needs), needs)
+pub fn examine(needs: &Needs, look: &Look) -> Vec<Finding> {
+    diagnose::diagnose(&probe::probe(needs, look), needs)
 }
 
 /// Mends and looks again until nothing is left that can be mended; gives back what was found last.
@@ -115,10 +124,15 @@ pub fn examine(needs: &Needs) -> Vec<Finding> {
 /// A second look is needed because one fault hides another: a runtime is tried once there is an
 /// engine.
 /// Errors, among them a fault that its own cure left in place, lead to [`Exit::Environment`].
-pub fn fix(needs: &Needs, log: &Path, events: &Events) -> anyhow::Result<Vec<Finding>> {
+pub fn fix(
+    needs: &Needs,
+    look: &Look,
+    log: &Path,
+    events: &Events,
+) -> anyhow::Result<Vec<Finding>> {
     let mut tried: Vec<String> = Vec::new();
     loop {
-        let findings = examine(needs);
+        let findings = examine(needs, look);
         let commands: Vec<_> = findings.iter().filter_map(Finding::mend).collect();
         if commands.is_empty() {
             return Ok(findings);

@@ -6,36 +6,46 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
-
+use super::containers::{self, Containers};
 use super::containers_conf::ContainersConf;
 use super::images::Held;
-use super::kind_clusters::KindCluster;
 use super::machine::{
-    Cgroup, Engine, EngineKind, Limits, Machine, Memory, Os, Proof, Tools, Version,
+    Engine, EngineKind, Kubeconfig, Machine, Os, Ours, Proof, Tools, Version, read_version,
 };
-use super::{Needs, images, kind_clusters, packages, proof};
+use super::{Look, Needs, host, images, packages, proof};
 use crate::config::EngineName;
+use crate::kernel;
+use crate::port;
 use crate::process::{self, Tool};
 
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// Variables that turn an engine, or kind, to another place.
+const POINTERS: [&str; 5] = [
+    "CONTAINER_HOST",
+    "CONTAINER_CONNECTION",
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "KIND_EXPERIMENTAL_PROVIDER",
+];
+
 /// Looks at everything `diagnose` wants to know.
-pub(super) fn probe(needs: &Needs) -> Machine {
-    let os = os();
+pub(super) fn probe(needs: &Needs, look: &Look) -> Machine {
     let engine = choose(needs.engine);
     let root = rustix::process::geteuid().is_root();
-    let limits = limits(root);
+    let limits = host::limits(Path::new("/"), root);
     let (conf, settings) = containers_conf(root);
     let wanted: Vec<_> = needs.bases.iter().chain(needs.node_images).cloned().collect();
-    let answers =
-        ask(needs, &engine, &wanted, root, || proof::prove(needs.state, &settings, limits));
+    let prove = || proof::prove(needs.state, &settings, limits);
+    let answers = ask(needs, look, &engine, &wanted, root, prove);
     let silent = answers.held.as_ref().err().cloned().filter(|_| engine.installed);
+    let publishers = &answers.containers.publishers;
+    let taken = needs.ports.iter().copied().filter(|port| is_taken(*port));
     Machine {
-        os,
+        os: os(),
         root,
         apt: process::find("apt-get").is_some(),
-        disks: disks(&[storage(engine.kind, root), needs.root.to_owned()]),
+        disks: host::disks(&places(needs, &answers.ours)),
         engine: Engine { silent, version: answers.version, ..engine },
         packages: packages::PODMAN
             .iter()
@@ -43,19 +53,21 @@ pub(super) fn probe(needs: &Needs) -> Machine {
             .filter(|package| package.is_there())
             .map(|package| package.name)
             .collect(),
-        cgroup: cgroup(Path::new("/sys/fs/cgroup")),
+        cgroup: host::cgroup(Path::new("/")),
         limits,
         conf,
         proof: answers.proof,
         images: answers.held.unwrap_or_default(),
         recipes: recipes(needs.root, &wanted),
         tools: answers.tools,
-        clusters: answers.clusters,
-        ports_taken: needs.ports.iter().copied().filter(|port| is_taken(*port)).collect(),
+        ports_taken: taken.map(|number| (number, port::holder(number, publishers))).collect(),
+        clusters: answers.containers.clusters,
         lib_modules: Path::new("/lib/modules").is_dir(),
-        memory: answers.memory,
-        kubeconfig: std::env::var("KUBECONFIG").ok().filter(|value| !value.is_empty()),
-        inotify_instances: number("/proc/sys/fs/inotify/max_user_instances"),
+        available: kernel::available(Path::new("/")),
+        kubeconfig: answers.kubeconfig,
+        inotify: host::inotify(Path::new("/")),
+        ours: answers.ours,
+        pointers: pointers(),
     }
 }
 
@@ -63,15 +75,17 @@ pub(super) fn probe(needs: &Needs) -> Machine {
 struct Answers {
     held: Result<BTreeMap<String, Held>, String>,
     proof: Proof,
-    clusters: Vec<KindCluster>,
+    containers: Containers,
     version: Option<Version>,
     tools: Tools,
-    memory: Memory,
+    kubeconfig: Kubeconfig,
+    ours: Ours,
 }
 
 /// Asks all of them at the same time.
 fn ask(
     needs: &Needs,
+    look: &Look,
     engine: &Engine,
     wanted: &[String],
     root: bool,
@@ -85,21 +99,62 @@ fn ask(
             if installed { images::held(engine.kind, wanted) } else { nobody }
         });
         let proof = threads.spawn(|| if podman { prove() } else { Proof::Untried });
-        let clusters = threads.spawn(|| {
-            let asked = installed && needs.kind;
-            if asked { kind_clusters::ask(engine.kind) } else { Vec::new() }
+        let rest = threads.spawn(|| {
+            if !installed {
+                return (Containers::default(), Ours::default());
+            }
+            let containers = containers::ask(engine.kind);
+            let names = containers.clusters.iter().map(|cluster| cluster.name.clone());
+            let strange: Vec<_> = names.filter(|name| !needs.clusters.contains(name)).collect();
+            let ours = look(&strange);
+            (containers, ours)
         });
         let version = threads.spawn(|| version(engine.kind.name(), "--version"));
-        let memory = threads.spawn(|| memory(os(), engine.kind));
+        let kubeconfig = threads.spawn(kubeconfig);
+        let tools = tools(root);
+        let (containers, ours) = joined(rest, Default::default());
         Answers {
-            tools: tools(root),
+            tools,
             held: joined(held, Err("xtask's own question failed".to_owned())),
             proof: joined(proof, Proof::Untried),
-            clusters: joined(clusters, Vec::new()),
             version: joined(version, None),
-            memory: joined(memory, Memory::default()),
+            kubeconfig: joined(kubeconfig, Kubeconfig::default()),
+            containers,
+            ours,
         }
     })
+}
+
+/// Where a run writes, and what it writes there.
+fn places(needs: &Needs, ours: &Ours) -> Vec<(&'static str, PathBuf)> {
+    let mut places = Vec::new();
+    if let Some(facts) = ours.facts.as_ref().filter(|facts| !facts.remote) {
+        places.extend(["images", "nodes"].into_iter().zip(facts.places.iter().cloned()));
+        let temporary = std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
+        places.push(("builds", temporary));
+    }
+    places.push(("stage", needs.state.join("stage")));
+    places.push(("target", needs.state.parent().unwrap_or(needs.root).to_owned()));
+    places
+}
+
+fn pointers() -> BTreeMap<&'static str, String> {
+    let set = |name: &&'static str| {
+        let value = std::env::var_os(name)?.to_string_lossy().into_owned();
+        (!value.is_empty()).then_some((*name, value))
+    };
+    POINTERS.iter().filter_map(set).collect()
+}
+
+/// kubectl itself is asked which context it would use: the file is a person's.
+fn kubeconfig() -> Kubeconfig {
+    let files = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    let files = std::env::split_paths(&files).filter(|file| !file.as_os_str().is_empty());
+    let context = process::find("kubectl").and_then(|_| {
+        let asked = Tool::new("kubectl").args(["config", "current-context"]).limit(ANSWER);
+        asked.read().ok().filter(|context| !context.is_empty())
+    });
+    Kubeconfig { files: files.map(|file| (file.clone(), file.is_file())).collect(), context }
 }
 
 /// A thread's answer; `instead` should it have died.
@@ -135,26 +190,6 @@ fn docker_listens() -> bool {
     std::env::var_os("DOCKER_HOST").is_some() || UnixStream::connect("/var/run/docker.sock").is_ok()
 }
 
-/// `CAP_SYS_RESOURCE` is bit 24 (capabilities(7)). Rootless podman stays within our limits by itself.
-fn limits(root: bool) -> Limits {
-    const SYS_RESOURCE: u64 = 1 << 24;
-    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-    let hard = |resource| getrlimit(resource).maximum.unwrap_or(u64::MAX);
-    // podman lowers its own limit of processes to that of process ids before it starts anything
-    // (seen, 4.3.1), and what it starts cannot go above that again.
-    let ids = fs_err::read_to_string("/proc/sys/kernel/pid_max").ok();
-    let ids = ids.and_then(|text| text.trim().parse().ok()).unwrap_or(u64::MAX);
-    Limits {
-        open_files: hard(Resource::Nofile),
-        processes: hard(Resource::Nproc).min(ids),
-        may_raise: !root || effective.is_none_or(|set| set & SYS_RESOURCE != 0),
-    }
-}
-
 /// Podman's settings, and every file they may come from (containers.conf(5)).
 fn containers_conf(root: bool) -> (ContainersConf, Vec<PathBuf>) {
     let mut folder = PathBuf::from("/etc/containers");
@@ -175,8 +210,9 @@ fn containers_conf(root: bool) -> (ContainersConf, Vec<PathBuf>) {
     let drop_in = folder.join("containers.conf.d/xtask.conf");
     let drop_in_text = fs_err::read_to_string(&drop_in).ok();
     let crun = process::find("crun").is_some();
+    let runc = process::find("runc").is_some();
     let mut conf =
-        ContainersConf { drop_in, drop_in_text, only, crun, ..ContainersConf::default() };
+        ContainersConf { drop_in, drop_in_text, only, crun, runc, ..ContainersConf::default() };
     for file in &files {
         if let Ok(text) = fs_err::read_to_string(file) {
             conf.read(&text, file);
@@ -203,21 +239,10 @@ fn config_home() -> PathBuf {
     std::env::var_os("XDG_CONFIG_HOME").map_or_else(|| home().join(".config"), PathBuf::from)
 }
 
-fn cgroup(folder: &Path) -> Cgroup {
-    if folder.join("cgroup.controllers").is_file() { Cgroup::V2 } else { Cgroup::V1 }
-}
-
-/// Major and minor of what a program says of itself: the first word that looks like a version.
+/// What a program says of its own version.
 fn version(program: &str, argument: &str) -> Option<Version> {
     process::find(program)?;
     read_version(&Tool::new(program).arg(argument).limit(ANSWER).read().ok()?)
-}
-
-fn read_version(text: &str) -> Option<Version> {
-    text.split_whitespace().find_map(|word| {
-        let mut parts = word.trim_start_matches('v').split('.');
-        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-    })
 }
 
 fn tools(root: bool) -> Tools {
@@ -228,62 +253,6 @@ fn tools(root: bool) -> Tools {
         go: process::find("go"),
         folder: if root { PathBuf::from("/usr/local/bin") } else { home().join("go/bin") },
     }
-}
-
-fn memory(os: Os, engine: EngineKind) -> Memory {
-    if os == Os::Linux {
-        let text = fs_err::read_to_string("/proc/meminfo").unwrap_or_default();
-        return Memory { available: available(&text), engine: None };
-    }
-    let form = match engine {
-        EngineKind::Podman => "{{.Host.MemTotal}}",
-        EngineKind::Docker => "{{.MemTotal}}",
-    };
-    let info = Tool::new(engine.name()).args(["info", "--format", form]).limit(ANSWER).read();
-    Memory { available: None, engine: info.ok().and_then(|text| text.parse().ok()) }
-}
-
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kilobytes * 1024)
-}
-
-/// Where the engine keeps images.
-fn storage(engine: EngineKind, root: bool) -> PathBuf {
-    if engine == EngineKind::Docker {
-        return PathBuf::from("/var/lib/docker");
-    }
-    let named = std::env::var_os("CONTAINERS_STORAGE_CONF").map(PathBuf::from);
-    let system = ["/usr/share/containers/storage.conf", "/etc/containers/storage.conf"];
-    let user = config_home().join("containers/storage.conf");
-    let files: Vec<_> = match (named, root) {
-        (Some(file), _) => vec![file],
-        (None, true) => system.map(PathBuf::from).into(),
-        (None, false) => vec![user],
-    };
-    let configured = files.iter().rev().find_map(|file| {
-        let table: toml::Table = fs_err::read_to_string(file).ok()?.parse().ok()?;
-        Some(PathBuf::from(table.get("storage")?.get("graphroot")?.as_str()?))
-    });
-    let usual = || {
-        if root {
-            PathBuf::from("/var/lib/containers/storage")
-        } else {
-            home().join(".local/share/containers/storage")
-        }
-    };
-    configured.unwrap_or_else(usual)
-}
-
-/// Free bytes at each place, or at the nearest folder above it that is there.
-fn disks(places: &[PathBuf]) -> Vec<(PathBuf, u64)> {
-    let free = |place: &PathBuf| {
-        let there = place.ancestors().find(|folder| folder.is_dir())?;
-        let stat = rustix::fs::statvfs(there).ok()?;
-        Some((place.clone(), stat.f_bavail * stat.f_frsize))
-    };
-    places.iter().filter_map(free).collect()
 }
 
 fn recipes(root: &Path, references: &[String]) -> BTreeMap<String, PathBuf> {
@@ -303,43 +272,13 @@ fn is_taken(port: u16) -> bool {
     in_use(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
 }
 
-fn number(file: &str) -> Option<u64> {
-    fs_err::read_to_string(file).ok()?.trim().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_from_what_programs_say() {
-        for (text, version) in [
-            ("podman version 4.3.1", Some((4, 3))),
-            ("kind v0.33.0 go1.26.8 linux/amd64", Some((0, 33))),
-            ("Docker version 20.10.24+dfsg1, build 297e128", Some((20, 10))),
-            ("kind version", None),
-        ] {
-            assert_eq!(read_version(text), version, "{text}");
-        }
-    }
-
-    #[test]
-    fn available_memory_is_read() {
-        let text = "MemTotal:       24683116 kB\nMemAvailable:   21068800 kB\n";
-        assert_eq!(available(text), Some(21_068_800 * 1024));
-        assert_eq!(available(""), None);
-    }
-
-    #[test]
     fn a_port_somebody_listens_on_is_taken() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         assert!(is_taken(listener.local_addr().unwrap().port()));
-    }
-
-    #[test]
-    fn a_place_not_made_yet_has_the_room_of_its_parent() {
-        let folder = tempfile::tempdir().unwrap();
-        let found = disks(&[folder.path().join("not/there")]);
-        assert!(found.len() == 1 && found[0].1 > 0);
     }
 }

@@ -87,7 +87,7 @@ mod tests {
     fn what_a_proof_rests_on_shows_in_its_basis() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("containers.conf");
-        let low = Limits { open_files: 1, processes: 1, may_raise: false };
+        let low = Limits { open_files: 1, processes: 1, may_raise: false, group_processes: None };
         let of = |limits| basis([file.clone()].into_iter(), limits);
         let absent = of(low);
         assert_eq!(absent, of(low));

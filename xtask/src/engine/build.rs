@@ -43,9 +43,14 @@ pub struct Built {
 /// Why there is no image.
 #[derive(Debug)]
 pub enum BuildError {
-    /// Something of the build was killed for memory. `peak` is what it had by then, in bytes. Without a
-    /// `failure` the engine reported success all the same; its image is not tagged.
-    OutOfMemory { peak: Option<u64>, evidence: String, failure: Option<Box<Failure>> },
+    /// Something of the build was killed for memory. `peak` is what it had by then and `asked` what it had asked the
+    /// kernel for, in bytes. Without a `failure` the engine reported success all the same; its image is not tagged.
+    OutOfMemory {
+        peak: Option<u64>,
+        asked: Option<u64>,
+        evidence: String,
+        failure: Option<Box<Failure>>,
+    },
     /// The build itself failed.
     Failed { peak: Option<u64>, failure: Box<Failure> },
     /// A limit was reached: the whole time, or the time without output.
@@ -109,6 +114,8 @@ struct Attempt {
     id: Option<String>,
     /// Bytes.
     peak: Option<u64>,
+    /// Bytes.
+    asked: Option<u64>,
     /// It was killed for memory, and how we know.
     killed: Option<String>,
 }
@@ -177,7 +184,8 @@ impl Engine {
                 remote: facts.remote,
                 aside: aside.path(),
                 cgroup: parent.as_deref(),
-                with_care: self.kind == Kind::Podman && cgroup.is_some(),
+                with_care: self.kind == Kind::Podman && local,
+                rootless: facts.rootless,
             },
         )?;
         if self.kind == Kind::Docker {
@@ -197,9 +205,7 @@ impl Engine {
             let line = said.hear(line);
             events.emit(Event::BuildLine { image: order.image.to_owned(), line });
         });
-        if cgroup.is_none() {
-            leftovers::kill_survivors(&seen);
-        }
+        leftovers::kill_survivors(&seen);
         let name = cgroup.as_ref().map(|cgroup| cgroup.name().to_owned());
         drop(cgroup);
         // Even if all went well: a podman that was ended by someone else says so too.
@@ -221,7 +227,7 @@ impl Engine {
         if killed.is_some() {
             self.forget(&Untrusted { image: id.as_deref(), layers: &said.suspects, begun }, events);
         }
-        Ok(Attempt { end, id, peak: seen.peak.max(kills.had), killed })
+        Ok(Attempt { end, id, peak: seen.peak.max(kills.had), asked: seen.asked, killed })
     }
 
     /// The image that was built, as the engine holds it.
@@ -251,7 +257,8 @@ impl Attempt {
         match (self.killed, self.end) {
             (_, Err(failure)) if failure.stopped() => Err(BuildError::Stopped),
             (Some(evidence), end) => {
-                Err(BuildError::OutOfMemory { peak, evidence, failure: end.err().map(Box::new) })
+                let (asked, failure) = (self.asked, end.err().map(Box::new));
+                Err(BuildError::OutOfMemory { peak, asked, evidence, failure })
             }
             (None, Ok(output)) => Ok((self.id, output.tail)),
             (None, Err(failure)) => Err(match failure.ending {

@@ -5,10 +5,15 @@
 //! …/xtask-RUN-IMAGE-PID/run     given to the engine as --cgroup-parent; it makes and removes it for every RUN
 //! ```
 //!
-//! The group is made below the control group we run in ourselves, so that a limit set above us holds for
-//! the builds too. (Version 2 allows no controller below a group that has processes of its own; there the
-//! parent's folder is next.) Where none can be made, as without root, builds run without one:
-//! their process tree is measured and ended instead.
+//! | we run in | the group is made | a limit on our own group |
+//! | --- | --- | --- |
+//! | version 1 | below our own | holds for builds too |
+//! | version 2 | beside our own, in the slice around it: a group that has processes hands no controller down | is in the budget; the kernel holds builds to those of the slices above |
+//! | version 2, a container's own namespace | at the root of the mount, which counts no memory there | holds for builds too |
+//! | nowhere it may be (no root; no slice that systemd has delegated to us) | not at all | holds for builds too |
+//!
+//! Where no group is, or it counts no memory, the build's process tree is measured. Where none is, what is ended are
+//! those of the tree that are in a namespace of their own: what RUN has started (see `watch`).
 //!
 //! docker's daemon puts RUN below the group it is told only from version 23 on. Otherwise it goes to a group of the
 //! daemon's own (`docker/buildkit/ID`, with systemd `system.slice:docker:ID`), and nothing says for which build.
@@ -20,15 +25,23 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Names of all our groups start with this.
 const PREFIX: &str = "xtask-";
-const MOUNT: &str = "/sys/fs/cgroup";
+/// Below the root.
+const MOUNT: &str = "sys/fs/cgroup";
 /// How long killed processes may take to be gone.
 const END: Duration = Duration::from_secs(5);
 
 /// The control group of one build. Dropping it kills what is in it and removes it.
 #[derive(Debug)]
 pub(super) struct Cgroup {
+    tree: Tree,
     /// As the engine is told it: absolute below the mount.
     path: String,
+}
+
+/// The control groups of a machine. Its files are below a root, so that tests bring their own.
+#[derive(Clone, Debug)]
+struct Tree {
+    root: PathBuf,
     version: Version,
 }
 
@@ -41,17 +54,9 @@ enum Version {
 impl Cgroup {
     /// Makes a group for this build, if this process may.
     pub(super) fn make(run: &str, image: &str) -> Option<Self> {
-        let version = mounted()?;
         let name = format!("{PREFIX}{run}-{image}-{}", std::process::id());
         let name: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-        homes(version).into_iter().find_map(|home| {
-            let cgroup = Self { path: format!("{}/{name}", home.trim_end_matches('/')), version };
-            let folder = cgroup.folder();
-            fs_err::create_dir(&folder).ok()?;
-            let measures = folder.join("memory.stat").exists() || home == "/";
-            // Dropped, and so removed, if another place would measure and this one does not.
-            measures.then_some(cgroup)
-        })
+        Tree::here()?.make(&name)
     }
 
     /// What the engine is to be told: `--cgroup-parent`.
@@ -65,7 +70,7 @@ impl Cgroup {
     }
 
     fn folder(&self) -> PathBuf {
-        folder(&self.path, self.version)
+        self.tree.folder(&self.path)
     }
 
     /// Bytes of memory in use that are nobody's page cache.
@@ -80,14 +85,13 @@ impl Cgroup {
 
     /// Has what is put below it use these CPUs alone (`0-2,5`), for an engine that has no option for that.
     pub(super) fn confine(&self, cpus: &str) {
-        let (mount, effective) = match self.version {
-            Version::One => (Path::new(MOUNT).join("cpuset"), "cpuset.effective_mems"),
-            Version::Two => (PathBuf::from(MOUNT), "cpuset.mems.effective"),
+        let (folder, effective) = match self.tree.version {
+            Version::One => (self.tree.controller("cpuset", &self.path), "cpuset.effective_mems"),
+            Version::Two => (self.folder(), "cpuset.mems.effective"),
         };
-        let folder = mount.join(self.path.trim_start_matches('/'));
         let Some(above) = folder.parent() else { return };
         // A build with all CPUs is slower for others, not wrong: what cannot be set is left.
-        if self.version == Version::Two {
+        if self.tree.version == Version::Two {
             fs_err::write(above.join("cgroup.subtree_control"), "+cpuset").ok();
         } else {
             fs_err::create_dir_all(&folder).ok();
@@ -100,17 +104,12 @@ impl Cgroup {
     pub(super) fn processes(&self) -> Vec<i32> {
         processes(&self.folder())
     }
-
-    /// Kills everything that is in it now.
-    pub(super) fn kill(&self) {
-        kill_all(&self.processes());
-    }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
         empty(&self.folder());
-        remove(&self.path, self.version);
+        self.tree.remove(&self.path);
     }
 }
 
@@ -126,19 +125,7 @@ impl Orphan {
 
 /// The groups of ours whose owner is no longer alive. Dropping one ends and removes it.
 pub(super) fn orphans() -> Vec<Orphan> {
-    let Some(version) = mounted() else { return Vec::new() };
-    let mut orphans = Vec::new();
-    for home in homes(version) {
-        let Ok(entries) = fs_err::read_dir(folder(&home, version)) else { continue };
-        for entry in entries.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if is_orphaned(&name) {
-                let path = format!("{}/{name}", home.trim_end_matches('/'));
-                orphans.push(Orphan(Cgroup { path, version }));
-            }
-        }
-    }
-    orphans
+    Tree::here().map(|tree| tree.orphans()).unwrap_or_default()
 }
 
 /// A group that docker's daemon has made for a RUN.
@@ -162,16 +149,7 @@ impl Daemons {
 
 /// The groups of RUNs that docker's daemon is at, of whatever build.
 pub(super) fn daemons() -> Vec<Daemons> {
-    let Some(version) = mounted() else { return Vec::new() };
-    let mut found = Vec::new();
-    for group in folders(&folder("/", version)) {
-        if is_daemons(&group.to_string_lossy()) {
-            found.push(group);
-        } else {
-            found.extend(folders(&group.join("buildkit")));
-        }
-    }
-    found.into_iter().map(Daemons).collect()
+    Tree::here().map(|tree| tree.daemons()).unwrap_or_default()
 }
 
 /// Whether a group, by its path, is one that docker's daemon makes for a RUN.
@@ -209,32 +187,98 @@ fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_.".contains(c)
 }
 
-fn mounted() -> Option<Version> {
-    let mount = Path::new(MOUNT);
-    match (mount.join("memory").is_dir(), mount.join("cgroup.controllers").is_file()) {
-        (true, _) => Some(Version::One),
-        (false, true) => Some(Version::Two),
-        (false, false) => None,
+impl Tree {
+    fn here() -> Option<Self> {
+        Self::at(Path::new("/"))
     }
-}
 
-fn folder(path: &str, version: Version) -> PathBuf {
-    let mount = if version == Version::One { format!("{MOUNT}/memory") } else { MOUNT.to_owned() };
-    Path::new(&mount).join(path.trim_start_matches('/'))
-}
-
-/// Where a group of ours can be, the best place first.
-fn homes(version: Version) -> Vec<String> {
-    let text = fs_err::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let mut homes = Vec::new();
-    if let Some(own) = own_path(&text, version).filter(|own| folder(own, version).is_dir()) {
-        let parent = own.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
-        homes.push(own);
-        homes.push(if parent.is_empty() { "/".to_owned() } else { parent });
+    /// That of the machine whose files are below `root`.
+    fn at(root: &Path) -> Option<Self> {
+        let mount = root.join(MOUNT);
+        let version =
+            match (mount.join("memory").is_dir(), mount.join("cgroup.controllers").is_file()) {
+                (true, _) => Version::One,
+                (false, true) => Version::Two,
+                (false, false) => return None,
+            };
+        Some(Self { root: root.to_owned(), version })
     }
-    homes.push("/".to_owned());
-    homes.dedup();
-    homes
+
+    /// Where the memory of the group `path` is accounted for.
+    fn folder(&self, path: &str) -> PathBuf {
+        match self.version {
+            Version::One => self.controller("memory", path),
+            Version::Two => self.controller("", path),
+        }
+    }
+
+    fn controller(&self, name: &str, path: &str) -> PathBuf {
+        self.root.join(MOUNT).join(name).join(path.trim_start_matches('/'))
+    }
+
+    fn make(&self, name: &str) -> Option<Cgroup> {
+        self.homes().into_iter().find_map(|home| {
+            let path = format!("{}/{name}", home.trim_end_matches('/'));
+            let cgroup = Cgroup { tree: self.clone(), path };
+            let folder = cgroup.folder();
+            fs_err::create_dir(&folder).ok()?;
+            let measures = folder.join("memory.stat").exists() || home == "/";
+            // Dropped, and so removed, if another place would measure and this one does not.
+            measures.then_some(cgroup)
+        })
+    }
+
+    /// Where a group of ours can be, the best place first.
+    fn homes(&self) -> Vec<String> {
+        let own = fs_err::read_to_string(self.root.join("proc/self/cgroup")).unwrap_or_default();
+        let mut homes = Vec::new();
+        if let Some(own) = own_path(&own, self.version).filter(|own| self.folder(own).is_dir()) {
+            let parent = own.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+            homes.push(own);
+            homes.push(if parent.is_empty() { "/".to_owned() } else { parent });
+        }
+        homes.push("/".to_owned());
+        homes.dedup();
+        homes
+    }
+
+    fn orphans(&self) -> Vec<Orphan> {
+        let mut orphans = Vec::new();
+        for home in self.homes() {
+            for folder in folders(&self.folder(&home)) {
+                let name = folder.file_name().unwrap_or_default().to_string_lossy();
+                if is_orphaned(&name) {
+                    let path = format!("{}/{name}", home.trim_end_matches('/'));
+                    orphans.push(Orphan(Cgroup { tree: self.clone(), path }));
+                }
+            }
+        }
+        orphans
+    }
+
+    fn daemons(&self) -> Vec<Daemons> {
+        let mut found = Vec::new();
+        for group in folders(&self.folder("/")) {
+            if is_daemons(&group.to_string_lossy()) {
+                found.push(group);
+            } else {
+                found.extend(folders(&group.join("buildkit")));
+            }
+        }
+        found.into_iter().map(Daemons).collect()
+    }
+
+    /// Removes a group: in version 1 from every controller, where the runtime has made it too.
+    fn remove(&self, path: &str) {
+        let mount = self.root.join(MOUNT);
+        let mounts = match self.version {
+            Version::Two => vec![mount],
+            Version::One => folders(&mount),
+        };
+        for mount in mounts {
+            remove_folder(&mount.join(path.trim_start_matches('/')));
+        }
+    }
 }
 
 /// Our own group, from `/proc/self/cgroup`: `4:memory:/a/b` or `0::/a/b`.
@@ -264,7 +308,8 @@ fn kills(folder: &Path) -> u64 {
     own.max(below).unwrap_or(0)
 }
 
-fn counter(text: &str, name: &str) -> Option<u64> {
+/// The figure of a line `NAME FIGURE`.
+pub(super) fn counter(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
@@ -297,18 +342,6 @@ fn empty(folder: &Path) {
     }
 }
 
-/// Removes the group: in version 1 from every controller, where the runtime has made it too.
-fn remove(path: &str, version: Version) {
-    let path = path.trim_start_matches('/');
-    let mounts: Vec<PathBuf> = match version {
-        Version::Two => vec![PathBuf::from(MOUNT)],
-        Version::One => folders(Path::new(MOUNT)),
-    };
-    for mount in mounts {
-        remove_folder(&mount.join(path));
-    }
-}
-
 /// A group with those below it. Most controllers do not have it.
 fn remove_folder(folder: &Path) {
     for below in folders(folder) {
@@ -318,31 +351,4 @@ fn remove_folder(folder: &Path) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn our_own_group_is_found_in_both_versions() {
-        let one = "9:name=systemd:/\n4:cpu,memory:/process/a\n0::/\n";
-        assert_eq!(own_path(one, Version::One).as_deref(), Some("/process/a"));
-        assert_eq!(own_path("0::/user.slice/s\n", Version::Two).as_deref(), Some("/user.slice/s"));
-        assert_eq!(own_path("0::/../../x\n", Version::Two), None, "outside our namespace");
-    }
-
-    #[test]
-    fn counters_are_read_by_their_whole_name() {
-        let stat = "rss 1\ntotal_rss_huge 3\ntotal_rss 2\n";
-        assert_eq!(counter(stat, "total_rss"), Some(2));
-        assert_eq!(counter("oom 4\noom_kill 5\n", "oom_kill"), Some(5));
-        assert_eq!(counter("", "anon"), None);
-    }
-
-    #[test]
-    fn a_group_belongs_to_the_process_its_name_ends_in() {
-        let own = format!("/a/xtask-r1-gateway-{}/run", std::process::id());
-        assert!(!of_dead_build(&own));
-        assert!(of_dead_build("/a/xtask-r1-gateway-999999999/run"));
-        assert!(!of_dead_build("/a/other-1-999999999/run"));
-        assert!(!of_dead_build("/machine.slice/libpod-999999999"));
-    }
-}
+mod tests;

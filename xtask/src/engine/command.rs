@@ -7,7 +7,11 @@
 //!
 //! podman 4.3 keys a RUN by its text and takes a stale layer when what a bind mount shows has changed (seen). A RUN
 //! with one therefore gets an `ARG` in front whose value is the image's key: RUN layers are keyed by the args in
-//! scope too. `BuildKit` looks at the content and needs none of this.
+//! scope too. Where none can be put there (the RUN is an ONBUILD of its base, or the text is not read here and may hold
+//! one), the build takes nothing from the cache. `BuildKit` looks at the content and needs none of this.
+//!
+//! A build's share of the CPUs is a cpuset. Without root podman cannot make one and fails (seen, 4.3.1 with cgroups of
+//! version 1: "cannot set cpuset limit"); there it is started on those CPUs, and RUN inherits that.
 //!
 //! The host's CA certificates are mounted into every RUN: by podman's `--volume`; docker has no such option, so there
 //! each RUN of the copied Dockerfile gets a mount of its own.
@@ -46,6 +50,8 @@ pub struct Order<'a> {
     pub secrets: &'a BTreeMap<String, PathBuf>,
     /// Take no layer from an earlier build.
     pub no_cache: bool,
+    /// Some RUN with a mount is an ONBUILD of its base.
+    pub mounts_in_triggers: bool,
     /// Show the host's CA certificates to RUN (not where podman builds on another machine).
     pub trust_host_ca: bool,
     pub timeout: Duration,
@@ -80,6 +86,8 @@ pub(super) struct Site<'a> {
     pub aside: &'a Path,
     /// The group RUN processes are to be put below.
     pub cgroup: Option<&'a str>,
+    /// The engine works without root.
+    pub rootless: bool,
     /// The build is ended from outside with care (see `watch`); the command's own limits are for when that fails.
     pub with_care: bool,
 }
@@ -110,7 +118,8 @@ pub(super) fn build(order: &Order, site: &Site) -> anyhow::Result<Tool> {
     if let Some(platform) = order.platform {
         tool = tool.args(["--platform", platform]);
     }
-    if order.no_cache {
+    let honest = site.engine.kind == Kind::Docker || is_cache_honest(order, &text);
+    if order.no_cache || !honest {
         tool = tool.arg("--no-cache");
     }
     let tool = tool.arg(order.stage).log(order.log);
@@ -129,14 +138,20 @@ pub(super) fn id_file(aside: &Path) -> PathBuf {
 fn podman(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
     let ignore = site.aside.join("ignore");
     fs_err::write(&ignore, NOTHING)?;
-    let mut tool = site.engine.tool();
+    let cpus = order.cpus.filter(|_| !site.remote).and_then(some_cpus);
+    let mut tool = match &cpus {
+        Some(cpus) if site.rootless => {
+            Tool::new("taskset").args(["--cpu-list", cpus]).arg(site.engine.name())
+        }
+        _ => site.engine.tool(),
+    };
     if site.cgroup.is_some() {
         // systemd's manager wants a slice where this one takes a path.
         tool = tool.arg("--cgroup-manager=cgroupfs");
     }
     // Bases have been fetched: a build that fetched one itself would use another than its key says.
     tool = tool.args(["build", "--layers", "--pull=never", "--format=docker"]);
-    if let Some(cpus) = order.cpus.filter(|_| !site.remote).and_then(some_cpus) {
+    if let Some(cpus) = cpus.filter(|_| !site.rootless) {
         tool = tool.args(["--cpuset-cpus", &cpus]);
     }
     if order.trust_host_ca && !site.remote && Path::new(HOST_CERTIFICATES).is_dir() {
@@ -197,6 +212,12 @@ fn at_runs(
     }
     changed.push_str(&text[done..]);
     Cow::Owned(changed)
+}
+
+/// Whether each RUN with a bind mount can be given an `ARG`.
+fn is_cache_honest(order: &Order, text: &str) -> bool {
+    let is_read = || parse_dockerfile::parse(text).is_ok();
+    !order.mounts_in_triggers && (!text.contains("--mount") || is_read())
 }
 
 /// An `ARG` before a RUN that has a bind mount.

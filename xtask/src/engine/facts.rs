@@ -39,6 +39,14 @@ pub struct Facts {
     /// Builds in another kernel than ours: a virtual machine or another host.
     pub remote: bool,
     pub runtime: String,
+    /// The runtime's own version, where the engine says it.
+    pub runtime_version: Option<String>,
+    /// The version of what watches over podman's containers.
+    pub conmon_version: Option<String>,
+    /// Where images lie, and where volumes do (a kind node's disk is one), as the engine names them.
+    pub places: Vec<PathBuf>,
+    /// docker keeps images in containerd's store, not in its own.
+    pub containerd_store: bool,
 }
 
 /// How long the answer of an engine elsewhere counts.
@@ -80,6 +88,16 @@ impl Engine {
             facts
         };
         Ok(self.facts.get_or_init(|| facts).clone())
+    }
+
+    /// What the file `cache` says, if that is still true.
+    pub(super) fn kept_facts(&self, cache: &Path) -> Option<Facts> {
+        kept(cache, &self.cache_key())
+    }
+
+    /// What the engine says now, whatever was kept: a runtime may have been replaced unseen.
+    pub fn fresh_facts(&self) -> anyhow::Result<Facts> {
+        self.ask()
     }
 
     /// As [`Engine::facts`], asked if they were not: of an engine elsewhere, for builds that were started without them.
@@ -126,7 +144,7 @@ impl Engine {
     /// One line for everything that could change the answer.
     fn cache_key(&self) -> String {
         let user = rustix::process::geteuid().as_raw();
-        let mut lines = vec![format!("1 {} uid={user}", self.name()), seen(&self.program)];
+        let mut lines = vec![format!("2 {} uid={user}", self.name()), seen(&self.program)];
         lines.extend(configuration_files().iter().map(|file| seen(file)));
         lines.extend(POINTERS.iter().map(|name| {
             format!("{name}={}", std::env::var_os(name).unwrap_or_default().to_string_lossy())
@@ -202,7 +220,21 @@ fn podman(info: &Value, kernel: &str) -> anyhow::Result<Facts> {
         rootless: host["security"]["rootless"].as_bool() == Some(true),
         remote,
         runtime: text(&host["ociRuntime"]["name"]).to_owned(),
+        runtime_version: version_in(text(&host["ociRuntime"]["version"])),
+        conmon_version: version_in(text(&host["conmon"]["version"])),
+        places: ["graphRoot", "volumePath"]
+            .iter()
+            .filter_map(|key| Some(PathBuf::from(store[key].as_str()?)))
+            .collect(),
+        containerd_store: false,
     })
+}
+
+/// The first word of `crun version 1.14.1` that begins with a digit.
+fn version_in(words: &str) -> Option<String> {
+    let version =
+        words.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    version.map(|word| word.trim_end_matches(',').to_owned())
 }
 
 /// The store's folder, unless images may lie in further stores too.
@@ -240,6 +272,12 @@ fn docker(info: &Value, kernel: &str) -> anyhow::Result<Facts> {
         remote: text(&info["OperatingSystem"]) == "Docker Desktop"
             || differs(text(&info["KernelVersion"]), kernel),
         runtime: text(&info["DefaultRuntime"]).to_owned(),
+        runtime_version: None,
+        conmon_version: None,
+        places: info["DockerRootDir"].as_str().map(PathBuf::from).into_iter().collect(),
+        containerd_store: info["DriverStatus"]
+            .as_array()
+            .is_some_and(|rows| rows.iter().any(|row| text(&row[1]).contains("containerd"))),
     })
 }
 
@@ -271,10 +309,18 @@ pub(super) mod tests {
             "host": {
                 "arch": "amd64", "os": "linux", "kernel": "6.1", "cpus": 2, "cgroupVersion": "v1",
                 "cgroupManager": "cgroupfs", "memTotal": 25_276_510_208_u64, "memFree": 1024,
-                "ociRuntime": {"name": "runc"}, "security": {"rootless": false},
+                "ociRuntime": {
+                    "name": "runc", "path": "/usr/bin/runc",
+                    "version": "runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1",
+                },
+                "conmon": {"version": "conmon version 2.1.6, commit: unknown"},
+                "security": {"rootless": false},
                 "serviceIsRemote": false,
             },
-            "store": {"graphDriverName": "overlay", "graphRoot": root, "graphOptions": {}},
+            "store": {
+                "graphDriverName": "overlay", "graphRoot": root, "graphOptions": {},
+                "volumePath": root.join("volumes"),
+            },
             "version": {"Version": "4.3.1"},
         })
     }
@@ -286,6 +332,9 @@ pub(super) mod tests {
         assert_eq!((facts.memory_total, facts.cpus), (25_276_510_208, 2));
         assert_eq!((facts.platform.as_str(), facts.cgroup_version), ("linux/amd64", 1));
         assert!(!facts.remote);
+        assert_eq!(facts.runtime_version.as_deref(), Some("1.1.5+ds1"));
+        assert_eq!(facts.conmon_version.as_deref(), Some("2.1.6"));
+        assert_eq!(facts.places, [Path::new("/store"), Path::new("/store/volumes")]);
     }
 
     #[test]
@@ -309,10 +358,14 @@ pub(super) mod tests {
             "MemTotal": 2_085_208_064_u64, "NCPU": 2, "Driver": "overlay2", "CgroupVersion": "2",
             "CgroupDriver": "systemd", "KernelVersion": "6.1", "OperatingSystem": "Debian",
             "DefaultRuntime": "runc", "SecurityOptions": ["name=seccomp", "name=rootless"],
+            "DockerRootDir": "/var/lib/docker", "DriverStatus": [["Backing Filesystem", "extfs"]],
         });
         let facts = docker(&info, "6.1").unwrap();
         assert_eq!((facts.platform.as_str(), facts.cgroup_version), ("linux/amd64", 2));
         assert!(facts.rootless && !facts.remote && facts.graph_root.is_none());
+        assert!(!facts.containerd_store && facts.places == [Path::new("/var/lib/docker")]);
+        info["DriverStatus"] = json!([["driver-type", "io.containerd.snapshotter.v1"]]);
+        assert!(docker(&info, "6.1").unwrap().containerd_store);
         info["OperatingSystem"] = json!("Docker Desktop");
         assert!(docker(&info, "6.1").unwrap().remote);
         // A client without a daemon prints zeros.

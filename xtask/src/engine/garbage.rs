@@ -11,10 +11,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::{ANSWER, Engine, Kind};
-use crate::plan::KEY_LABEL;
-
-/// The label that says which image one is.
-const NAME_LABEL: &str = "dev.xtask.image";
+use crate::plan::{IMAGE_LABEL, KEY_LABEL};
 
 /// Names asked about in one call, so that a command line stays within its limit.
 const AT_ONCE: usize = 200;
@@ -128,7 +125,7 @@ impl Inspected {
         let mut labels = self.config?.labels?;
         Some(Old {
             key: labels.remove(KEY_LABEL)?,
-            name: labels.remove(NAME_LABEL)?,
+            name: labels.remove(IMAGE_LABEL)?,
             id: self.id.trim_start_matches("sha256:").to_owned(),
             tags: self.repo_tags.unwrap_or_default(),
             size: self.size,

@@ -5,6 +5,7 @@
 //! ones and exits with an error: what it printed counts.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Deserializer};
@@ -13,6 +14,7 @@ use crate::exit::{Exit, WithExit as _};
 use crate::process::{Ending, Stream};
 use crate::reference::Reference;
 
+use super::history::{self, Step};
 use super::{ANSWER, Engine, Facts, Kind, store};
 
 /// An image as the engine holds it.
@@ -20,6 +22,7 @@ use super::{ANSWER, Engine, Facts, Kind, store};
 pub struct Held {
     /// 64 hex digits: the SHA-256 of the image's configuration.
     pub id: String,
+    /// Without a key it has inherited.
     pub labels: BTreeMap<String, String>,
     /// Bytes of its layers, those in common with other images counted too.
     pub size: u64,
@@ -67,6 +70,8 @@ struct Inspected {
     size: u64,
     #[serde(default)]
     config: Option<InspectedConfig>,
+    #[serde(default)]
+    history: Option<Vec<Step>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -121,6 +126,17 @@ impl Engine {
             }
         }
         Ok(holdings)
+    }
+
+    /// What can be told of `bases` without starting a process: what podman's store says, if its facts are in the
+    /// file `cache`.
+    pub fn look_up_silently(&self, cache: &Path, bases: &[String]) -> BTreeMap<String, Held> {
+        let mut found = BTreeMap::new();
+        if let Some(facts) = self.kept_facts(cache) {
+            let names: Vec<&str> = bases.iter().map(String::as_str).collect();
+            store::read(&facts, &names, &mut found);
+        }
+        found.into_iter().map(|(name, held)| (name.to_owned(), held)).collect()
     }
 
     /// One question for all names.
@@ -192,9 +208,10 @@ impl Inspected {
         let config = self.config.as_ref();
         let inherited = config
             .and_then(|config| Some(Inherited::new(config.env.clone(), config.on_build.clone()?)));
+        let labels = config.and_then(|config| config.labels.clone()).unwrap_or_default();
         Held {
             id: self.id.trim_start_matches("sha256:").to_owned(),
-            labels: config.and_then(|config| config.labels.clone()).unwrap_or_default(),
+            labels: history::own(labels, self.history.as_deref().unwrap_or_default()),
             size: self.size,
             inherited,
         }

@@ -5,6 +5,9 @@
 //! their dear layers cached and say nothing of what the full build needs. Once the
 //! Dockerfile has changed the old figure is a hint only, and a lower peak takes half of the way.
 //!
+//! A build that was killed is noted with more than it had, so that the next one is given more. What builds took that
+//! ended well is kept beside that: it alone says what is enough.
+//!
 //! The file may be lost or corrupt at any time: then needs are the configured ones again.
 
 use std::path::Path;
@@ -28,6 +31,17 @@ pub struct Learned {
     pub bytes: u64,
     /// It was learned from another Dockerfile.
     pub hint: bool,
+    /// What builds took that ended well; none: none has.
+    pub well: Option<u64>,
+}
+
+/// What a figure says of its build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Figured {
+    /// It took so much and ended well.
+    Well,
+    /// It was killed and needs at least so much.
+    Killed,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -42,6 +56,8 @@ struct Figure {
     platform: String,
     dockerfile: String,
     bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    well: Option<u64>,
 }
 
 impl Figure {
@@ -55,16 +71,17 @@ impl Figure {
 pub fn learned(memory: &Path, subject: &Subject) -> Option<Learned> {
     let figures = read(memory);
     let figure = figures.figures.iter().find(|figure| figure.is_of(subject))?;
-    Some(Learned { bytes: figure.bytes, hint: figure.dockerfile != subject.dockerfile })
+    let hint = figure.dockerfile != subject.dockerfile;
+    Some(Learned { bytes: figure.bytes, hint, well: figure.well })
 }
 
-/// Works a measured peak, in bytes, into the file `memory`.
-pub fn record(memory: &Path, subject: &Subject, peak: u64) -> anyhow::Result<()> {
-    update(memory, subject, peak)
+/// Works a figure, in bytes, into the file `memory`.
+pub fn record(memory: &Path, subject: &Subject, peak: u64, of: Figured) -> anyhow::Result<()> {
+    update(memory, subject, peak, of)
         .with_context(|| format!("failed to note what `{}` took", subject.image))
 }
 
-fn update(memory: &Path, subject: &Subject, peak: u64) -> anyhow::Result<()> {
+fn update(memory: &Path, subject: &Subject, peak: u64, of: Figured) -> anyhow::Result<()> {
     let folder = memory.parent().context("the file has no folder")?;
     fs_err::create_dir_all(folder)?;
     // A lock file of its own: the figures are replaced, and a lock on a replaced file guards nothing.
@@ -74,12 +91,17 @@ fn update(memory: &Path, subject: &Subject, peak: u64) -> anyhow::Result<()> {
     let at = figures.figures.iter().position(|figure| figure.is_of(subject));
     let old = at.map(|at| figures.figures.swap_remove(at));
     let hint = old.as_ref().is_some_and(|old| old.dockerfile != subject.dockerfile);
+    let well = old.as_ref().and_then(|old| old.well);
     figures.figures.push(Figure {
         image: subject.image.to_owned(),
         engine: subject.engine.to_owned(),
         platform: subject.platform.to_owned(),
         dockerfile: subject.dockerfile.to_owned(),
         bytes: decayed_maximum(old.map(|old| old.bytes), peak, hint),
+        well: match of {
+            Figured::Well => Some(decayed_maximum(well, peak, hint)),
+            Figured::Killed => well,
+        },
     });
     figures.figures.sort_by(|a, b| {
         (&a.image, &a.engine, &a.platform).cmp(&(&b.image, &b.engine, &b.platform))
@@ -131,11 +153,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state/memory.json");
         assert_eq!(learned(&file, &subject("a", "1")), None);
-        record(&file, &subject("a", "1"), 700 * MIB).unwrap();
-        record(&file, &subject("b", "1"), 30 * MIB).unwrap();
+        record(&file, &subject("a", "1"), 700 * MIB, Figured::Well).unwrap();
+        record(&file, &subject("b", "1"), 30 * MIB, Figured::Killed).unwrap();
         let of_a = |dockerfile| learned(&file, &subject("a", dockerfile));
-        assert_eq!(of_a("1"), Some(Learned { bytes: 700 * MIB, hint: false }));
-        assert_eq!(of_a("2"), Some(Learned { bytes: 700 * MIB, hint: true }));
+        let well = Some(700 * MIB);
+        assert_eq!(of_a("1"), Some(Learned { bytes: 700 * MIB, hint: false, well }));
+        assert_eq!(of_a("2"), Some(Learned { bytes: 700 * MIB, hint: true, well }));
+        assert_eq!(learned(&file, &subject("b", "1")).and_then(|need| need.well), None);
+        record(&file, &subject("a", "1"), 900 * MIB, Figured::Killed).unwrap();
+        assert_eq!(of_a("1"), Some(Learned { bytes: 900 * MIB, hint: false, well }));
         let elsewhere = Subject { engine: "docker", ..subject("a", "1") };
         assert_eq!(learned(&file, &elsewhere), None);
     }
@@ -146,7 +172,7 @@ mod tests {
         let file = folder.path().join("memory.json");
         fs_err::write(&file, "{\"figures\": [{").unwrap();
         assert_eq!(learned(&file, &subject("a", "1")), None);
-        record(&file, &subject("a", "1"), MIB).unwrap();
+        record(&file, &subject("a", "1"), MIB, Figured::Well).unwrap();
         assert_eq!(learned(&file, &subject("a", "1")).map(|need| need.bytes), Some(MIB));
     }
 
@@ -158,7 +184,8 @@ mod tests {
             for at in 0..16 {
                 let file = &file;
                 scope.spawn(move || {
-                    record(file, &subject(&format!("image-{at}"), "1"), MIB).unwrap();
+                    let image = format!("image-{at}");
+                    record(file, &subject(&image, "1"), MIB, Figured::Well).unwrap();
                 });
             }
         });

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::watch::{Seen, start_time};
 use super::{ANSWER, Engine, Facts, Kind, cgroup, store};
+use crate::kernel;
 
 /// An image without a manifest that is older than this is not being written any more.
 const WRITING: Duration = Duration::from_mins(1);
@@ -42,21 +43,32 @@ impl Engine {
         }
         let (containers, folders) = self.remove_remains(facts, cgroup::of_dead_build);
         let images = self.remove_half_written(facts);
-        let old = |begun: SystemTime| begun.elapsed().is_ok_and(|age| age > WRITING);
-        let others = store::half_written(facts).into_iter();
-        let others = others.filter(|one| one.key.is_none() && one.begun.is_some_and(old));
-        let half_written = others.map(|one| one.id).collect();
+        let (_, half_written) = self.half_written(facts);
         Swept { processes, containers, folders, images, half_written }
+    }
+
+    /// Ids of images that were begun and are not being written any more: those of ours, and others.
+    pub fn half_written(&self, facts: &Facts) -> (Vec<String>, Vec<String>) {
+        if self.kind != Kind::Podman || facts.remote {
+            return Default::default();
+        }
+        let old = |begun: SystemTime| begun.elapsed().is_ok_and(|age| age > WRITING);
+        let (ours, others): (Vec<_>, Vec<_>) =
+            store::half_written(facts).into_iter().partition(|image| image.key.is_some());
+        let abandoned = ours
+            .into_iter()
+            .filter(|one| one.key.as_ref().is_some_and(|key| !is_on_a_command_line(key)));
+        let others = others.into_iter().filter(|one| one.begun.is_some_and(old));
+        (abandoned.map(|one| one.id).collect(), others.map(|one| one.id).collect())
     }
 
     /// Removes images of ours that a podman was ended in the middle of: every `podman images` fails while one is there.
     /// One that is being written is known by its key on the command line of the podman that does it.
     pub(super) fn remove_half_written(&self, facts: &Facts) -> usize {
-        let mut images = store::half_written(facts);
-        images.retain(|image| image.key.as_ref().is_some_and(|key| !is_on_a_command_line(key)));
-        for image in &images {
+        let (images, _) = self.half_written(facts);
+        for id in &images {
             // What cannot be removed now is found again by the next sweep.
-            self.tool().args(["rmi", &image.id]).limit(ANSWER).despite_stop().run().ok();
+            self.tool().args(["rmi", id]).limit(ANSWER).despite_stop().run().ok();
         }
         images.len()
     }
@@ -81,21 +93,19 @@ impl Engine {
     }
 }
 
-/// Kills what is left of a process tree that had no control group.
+/// Kills what is left of what RUN has started, where no control group holds it.
 pub(super) fn kill_survivors(seen: &Seen) {
     let alive = |&&(process, start): &&(i32, u64)| start_time(process) == Some(start);
     cgroup::kill_all(
-        &seen.processes.iter().filter(alive).map(|(process, _)| *process).collect::<Vec<_>>(),
+        &seen.runs.iter().filter(alive).map(|(process, _)| *process).collect::<Vec<_>>(),
     );
 }
 
 /// Engine programs that outlived the run that started them, by the control group on their command line.
 fn orphaned_programs() -> Vec<i32> {
-    let entries = fs_err::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| {
-            let process = entry.file_name().to_str()?.parse().ok()?;
-            let line = fs_err::read_to_string(entry.path().join("cmdline")).ok()?;
+    kernel::processes(Path::new("/"))
+        .filter_map(|(process, folder)| {
+            let line = fs_err::read_to_string(folder.join("cmdline")).ok()?;
             let mut words = line.split('\0').skip_while(|word| *word != "--cgroup-parent");
             cgroup::of_dead_build(words.nth(1)?).then_some(process)
         })
@@ -103,9 +113,8 @@ fn orphaned_programs() -> Vec<i32> {
 }
 
 fn is_on_a_command_line(word: &str) -> bool {
-    let entries = fs_err::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| fs_err::read_to_string(entry.path().join("cmdline")).ok())
+    kernel::processes(Path::new("/"))
+        .filter_map(|(_, folder)| fs_err::read_to_string(folder.join("cmdline")).ok())
         .any(|line| line.contains(word))
 }
 

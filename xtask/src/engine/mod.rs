@@ -29,13 +29,16 @@ mod content;
 mod facts;
 mod forget;
 mod garbage;
+mod history;
 mod holdings;
 mod kernel_log;
 pub mod learn;
 pub mod ledger;
 mod leftovers;
 pub mod machine;
+pub mod mend;
 pub mod oom;
+pub mod pace;
 pub mod registry;
 mod store;
 mod watch;
@@ -66,6 +69,12 @@ pub struct Engine {
     /// What comes first on every command line of one that is elsewhere.
     address: Vec<String>,
     facts: Arc<OnceLock<Facts>>,
+}
+
+/// podman, if the settings allow it and it is installed. Starts no process.
+pub fn podman(settings: &config::Engine) -> Option<Engine> {
+    let program = process::find(Kind::Podman.name())?;
+    (settings.name != EngineName::Docker).then(|| Engine::at(Kind::Podman, program))
 }
 
 /// The engine the settings ask for. `auto` takes podman where it is installed, else docker if its

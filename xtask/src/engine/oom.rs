@@ -246,6 +246,8 @@ mod tests {
         ("old BuildKit", None, 1, "executor failed running [/bin/sh -c make]: exit code: 137"),
     ];
 
+    /// The ends of real builds and tools too (podman 4.3.1, rustc 1.95, gcc 12, GNU make), but for the second of a full
+    /// disk and the test about memory, which are put together from what those programs print.
     const LOOK_ALIKES: [(&str, Option<u64>, i32, &str); 16] = [
         (
             "a test that exits 137",

@@ -13,8 +13,10 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
+use super::history::{self, Step};
 use super::holdings::Inherited;
 use super::{Facts, Held};
+use crate::plan::KEY_LABEL;
 use crate::reference::Reference;
 
 /// One entry of `images.json`.
@@ -38,6 +40,8 @@ struct Entry {
 struct Config {
     #[serde(default)]
     config: Settings,
+    #[serde(default)]
+    history: Option<Vec<Step>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,7 +122,7 @@ pub(super) fn half_written(facts: &Facts) -> Vec<HalfWritten> {
         .map(|entry| HalfWritten {
             begun: humantime::parse_rfc3339(&entry.created).ok(),
             key: config(&images, &entry.id)
-                .and_then(|config| config.config.labels?.remove("dev.xtask.key")),
+                .and_then(|config| config.config.labels?.remove(KEY_LABEL)),
             id: entry.id,
         })
         .collect()
@@ -183,7 +187,7 @@ fn looks_like_id(name: &str) -> bool {
 /// The image itself, if its configuration has the hash its id claims and its top layer is there.
 fn held(images: &Path, layers: &Path, entries: &[Entry], id: &str) -> Option<Held> {
     let entry = entries.iter().find(|entry| entry.id == id)?;
-    let Config { config: settings } = config(images, id)?;
+    let Config { config: settings, history } = config(images, id)?;
     if !entry.layer.is_empty() && !layers.join(&entry.layer).is_dir() {
         return None;
     }
@@ -191,7 +195,7 @@ fn held(images: &Path, layers: &Path, entries: &[Entry], id: &str) -> Option<Hel
     let manifest: Manifest = serde_json::from_slice(&manifest).ok()?;
     Some(Held {
         id: id.to_owned(),
-        labels: settings.labels.unwrap_or_default(),
+        labels: history::own(settings.labels.unwrap_or_default(), &history.unwrap_or_default()),
         size: manifest.layers.iter().map(|layer| layer.size).sum(),
         inherited: Some(Inherited::new(settings.env, settings.on_build.unwrap_or_default())),
     })
@@ -257,7 +261,7 @@ mod tests {
         assert_eq!((open.len(), found.len()), (0, 1));
         let held = &found["localhost/a:1"];
         assert_eq!((&held.id, held.size), (&ids[0], 12));
-        assert_eq!(held.labels["dev.xtask.key"], "k");
+        assert_eq!(held.labels[KEY_LABEL], "k");
     }
 
     #[test]

@@ -11,6 +11,14 @@
 //! podman must not be ended while it writes an image: a half-written one stays in the store, and every `podman images` on
 //! the machine fails from then on (seen, 4.3.1). So what is ended is the RUN process: podman then
 //! fails by itself, and tidies up. Only a podman that goes on is ended too, after a while.
+//!
+//! What RUN has started is in the build's control group. Without root, and with `BUILDAH_ISOLATION=chroot` whoever
+//! one is, no group holds it; it is then what stands below the helpers that podman starts for a RUN:
+//!
+//! ```text
+//! podman ── buildah-oci-runtime ── sh …                             (seen, 4.3.1, without root)
+//! podman ── buildah-chroot-runtime ── buildah-chroot-exec ── sh …   (seen, 4.3.1)
+//! ```
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,6 +29,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::event::MEMORY_PACE;
+use crate::kernel;
 use crate::process::{Ending, GRACE, stop};
 
 use super::Kind;
@@ -38,10 +47,14 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Seen {
     /// Bytes; none if nothing could be measured.
     pub peak: Option<u64>,
+    /// The most bytes that RUN had asked the kernel for, whether they were in use or not.
+    pub asked: Option<u64>,
     /// Kernel kills inside the build's own group.
     pub kills: u64,
     /// Every process of the tree that was seen: number and start time.
     pub processes: BTreeSet<(i32, u64)>,
+    /// Those of them that RUN has started.
+    pub runs: BTreeSet<(i32, u64)>,
     /// Groups of docker's daemon that were there while no other build of ours was.
     pub groups: BTreeSet<String>,
     /// Why it was ended from here.
@@ -125,7 +138,7 @@ impl Drop for Counted {
     }
 }
 
-/// Watches until the sender of `done` is dropped. A build by podman with a control group is ended at its limits.
+/// Watches until the sender of `done` is dropped. A build by podman is ended at its limits.
 pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Receiver<()>) -> Seen {
     let Watched { kind, cgroup, tell } = watched;
     let _counted = (kind == Kind::Docker).then(Counted::new);
@@ -143,7 +156,7 @@ pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Rece
             told_at = Some(Instant::now());
             tell(bytes);
         }
-        if let Some(cgroup) = cgroup.filter(|_| kind == Kind::Podman) {
+        if kind == Kind::Podman {
             if seen.ousted.is_none() {
                 seen.ousted = limits.reached();
             }
@@ -159,8 +172,11 @@ pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Rece
 }
 
 /// Kills what RUN has started; the engine's program only if that was not enough.
-fn oust(program: u32, cgroup: &Cgroup, since: Instant) {
-    cgroup.kill();
+fn oust(program: u32, cgroup: Option<&Cgroup>, since: Instant) {
+    let below = tree(program).into_iter().filter(|member| member.of_run);
+    let mut of_run: Vec<i32> = below.map(|member| member.process).collect();
+    of_run.extend(cgroup.map(Cgroup::processes).unwrap_or_default());
+    cgroup::kill_all(&of_run);
     let signal = match since.elapsed() {
         time if time > PATIENCE + GRACE => Signal::KILL,
         time if time > PATIENCE => Signal::TERM,
@@ -179,18 +195,28 @@ fn sample(program: u32, cgroup: Option<&Cgroup>, seen: &mut Seen) -> Option<u64>
     let group = cgroup.and_then(Cgroup::anonymous);
     let mut bytes = group.unwrap_or(0);
     let mut measured = group.is_some();
-    for process in tree(program) {
+    let mut asked: u64 = inside.iter().filter_map(|process| status(*process, "VmData:")).sum();
+    for Member { process, of_run } in tree(program) {
         if let Some(start) = start_time(process) {
             seen.processes.insert((process, start));
+            if of_run {
+                seen.runs.insert((process, start));
+            }
         }
-        if group.is_none() || !inside.contains(&process) {
-            let own = anonymous(process);
+        let is_inside = inside.contains(&process);
+        if group.is_none() || !is_inside {
+            let own = status(process, "RssAnon:");
             measured |= own.is_some();
             bytes += own.unwrap_or(0);
+        }
+        if !is_inside {
+            let name = if of_run { "VmData:" } else { "RssAnon:" };
+            asked += status(process, name).unwrap_or(0);
         }
     }
     let measured = measured.then_some(bytes);
     seen.peak = seen.peak.max(measured);
+    seen.asked = seen.asked.max(measured.map(|_| asked));
     seen.kills = seen.kills.max(cgroup.map_or(0, Cgroup::kills));
     measured
 }
@@ -220,32 +246,51 @@ fn sample_docker(cgroup: Option<&Cgroup>, seen: &mut Seen) -> Option<u64> {
     bytes
 }
 
+/// A process of a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Member {
+    process: i32,
+    /// RUN has started it, not the engine.
+    of_run: bool,
+}
+
 /// A process and all below it.
-fn tree(root: u32) -> Vec<i32> {
-    let mut found: Vec<i32> = i32::try_from(root).into_iter().collect();
+fn tree(root: u32) -> Vec<Member> {
+    let root = i32::try_from(root).ok().map(|process| Member { process, of_run: false });
+    let mut found: Vec<Member> = root.into_iter().collect();
     let mut next = 0;
-    while let Some(&process) = found.get(next) {
+    while let Some(&above) = found.get(next) {
         next += 1;
-        let threads = fs_err::read_dir(of(process).join("task")).into_iter().flatten().flatten();
+        let helps = !above.of_run && is_helper(above.process);
+        let threads =
+            fs_err::read_dir(of(above.process).join("task")).into_iter().flatten().flatten();
         for thread in threads {
             let children = fs_err::read_to_string(thread.path().join("children"));
             let children = children.unwrap_or_default();
-            found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+            found.extend(children.map(|process| {
+                let of_run = above.of_run || (helps && !is_helper(process));
+                Member { process, of_run }
+            }));
         }
     }
     found
+}
+
+/// Whether it is podman's own, there to start a RUN.
+fn is_helper(process: i32) -> bool {
+    fs_err::read(of(process).join("cmdline")).is_ok_and(|line| line.starts_with(b"buildah-"))
 }
 
 fn of(process: i32) -> PathBuf {
     Path::new("/proc").join(process.to_string())
 }
 
-/// Bytes of a process's own anonymous memory.
-fn anonymous(process: i32) -> Option<u64> {
+/// Bytes of a process by one of the kernel's names: `RssAnon:` what it has that is no file's, `VmData:` what it has
+/// asked for of that.
+fn status(process: i32, name: &str) -> Option<u64> {
     let status = fs_err::read_to_string(of(process).join("status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
+    kernel::bytes(&status, name)
 }
 
 /// When a process was started, in clock ticks: a number used again has another.
@@ -262,14 +307,38 @@ mod tests {
     #[test]
     fn this_process_has_memory_a_start_and_itself_in_its_tree() {
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(anonymous(own).is_some_and(|bytes| bytes > 100_000));
+        let (has, asked) = (status(own, "RssAnon:").unwrap(), status(own, "VmData:").unwrap());
+        assert!(100_000 < has && has <= asked, "{has} of {asked}");
         assert!(start_time(own).is_some_and(|ticks| ticks > 0));
-        assert_eq!(tree(std::process::id()).first(), Some(&own));
+        assert_eq!(tree(std::process::id()).first(), Some(&Member { process: own, of_run: false }));
     }
 
     #[test]
     fn a_child_is_in_the_tree_with_its_memory() {
         let child = crate::process::Tool::new("sleep").arg("60").start().unwrap();
-        assert!(tree(std::process::id()).contains(&i32::try_from(child.id()).unwrap()));
+        let process = i32::try_from(child.id()).unwrap();
+        assert!(tree(std::process::id()).contains(&Member { process, of_run: false }));
+    }
+
+    #[test]
+    fn what_stands_below_podmans_helpers_is_of_run() {
+        // As podman's helpers call themselves; `:` keeps a shell from ending in its last command's place.
+        let helpers = r#"exec -a buildah-chroot-runtime bash -c \
+            '(exec -a buildah-chroot-exec bash -c "sleep 61; :"); :'"#;
+        let child = crate::process::Tool::new("bash").arg("-c").arg(helpers).start().unwrap();
+        let lines = || -> Vec<(String, bool)> {
+            let line = |process| fs_err::read_to_string(of(process).join("cmdline"));
+            let members = tree(child.id()).into_iter();
+            members.map(|one| (line(one.process).unwrap_or_default(), one.of_run)).collect()
+        };
+        let sleeps = |one: &&(String, bool)| one.0.starts_with("sleep");
+        let until = Instant::now() + Duration::from_secs(20);
+        while !lines().iter().any(|one| sleeps(&one)) && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        let lines = lines();
+        assert!(lines.iter().find(sleeps).is_some_and(|(_, of_run)| *of_run), "{lines:?}");
+        let helpers: Vec<_> = lines.iter().filter(|one| one.0.starts_with("buildah-")).collect();
+        assert!(!helpers.is_empty() && helpers.iter().all(|(_, of_run)| !of_run), "{lines:?}");
     }
 }

@@ -20,6 +20,9 @@ use crate::event::Kind;
 /// The label that holds an image's key.
 pub const KEY_LABEL: &str = "dev.xtask.key";
 
+/// The label that says which image one is.
+pub const IMAGE_LABEL: &str = "dev.xtask.image";
+
 /// What a run would do, and why. Its JSON form is relied on by scripts.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {

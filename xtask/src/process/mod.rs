@@ -11,6 +11,7 @@
 mod child;
 mod display;
 pub mod stop;
+mod strays;
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -22,6 +23,7 @@ use anyhow::anyhow;
 
 pub use child::{Child, Stream};
 pub use display::Brief;
+pub use strays::end_strays;
 
 /// Lines of output an error carries.
 const TAIL: usize = 20;

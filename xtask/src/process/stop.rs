@@ -53,6 +53,21 @@ pub fn raise(signal: i32) {
     tell(urgency);
 }
 
+/// One run of several in this process: that it gave up is forgotten when this is dropped, a signal is not.
+#[must_use = "the run ends when this is dropped"]
+pub struct Scope(());
+
+/// Begins a run that may [`cancel`] itself.
+pub fn scope() -> Scope {
+    Scope(())
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        CANCELLED.store(false, Ordering::SeqCst);
+    }
+}
+
 /// Ends everything that runs because the run has failed: what it would come to no longer counts.
 pub fn cancel() {
     CANCELLED.store(true, Ordering::SeqCst);

@@ -98,7 +98,7 @@ impl Page<'_> {
         for kind in ["build", "cluster", "load", "step", "test"] {
             html.raw(format!("<span><i style=\"background:var(--{kind})\"></i>{kind}</span>"));
         }
-        html.raw("<span>outlined: critical path</span><span>dotted: waited for room</span></p>\n");
+        html.raw("<span><strong>bold</strong>, outlined: critical path</span><span>dotted: waited for room</span></p>\n");
     }
 
     /// Where a moment lies.
@@ -147,11 +147,15 @@ impl Page<'_> {
         let ready = path::ready(self.record, step);
         html.raw("<g>");
         html.tag("title", "", self.told(step, ready));
-        html.tag("text", &format!("x=\"0\" y=\"{base}\""), cut(&step.name));
+        let critical = if self.critical.contains(&at) { " critical" } else { "" };
+        html.tag(
+            "text",
+            &format!("class=\"name{critical}\" x=\"0\" y=\"{base}\""),
+            cut(&step.name),
+        );
         if step.start - ready > 0.5 {
             line(html, "wait", (self.x(ready), middle), (from, middle));
         }
-        let critical = if self.critical.contains(&at) { " critical" } else { "" };
         let failed = if step.ok { "" } else { " failed" };
         let (top, height, width) = (top + 4.0, ROW - 8.0, (to - from).max(2.0));
         let class = format!("{}{critical}{failed}", class(step.kind));
@@ -251,7 +255,7 @@ impl Page<'_> {
     fn table(&self, html: &mut Html) {
         html.raw("<h2>Steps against earlier runs</h2>\n<table><tr><th>step</th><th>way</th>");
         for head in
-            ["time", "median (of) before", "difference", "waited for room", "peak of reserved"]
+            ["time", "median before (runs)", "difference", "waited for room", "peak of reserved"]
         {
             html.tag("th", "class=\"n\"", head);
         }
@@ -297,7 +301,14 @@ impl Page<'_> {
         let shown = earlier[earlier.len().saturating_sub(RUNS)..].iter().chain([self.record]);
         let shown: Vec<&Record> = shown.collect();
         let most = shown.iter().map(|record| record.seconds).fold(0.1, f64::max);
-        html.raw("<h2>Runs</h2>\n").raw(format!("<svg viewBox=\"0 0 {WIDTH} 110\" role=\"img\">"));
+        html.raw("<h2>Runs</h2>\n");
+        let longest = (self.words.seconds)(most);
+        let key = format!(
+            "the last {} of this suite, this one in colour; the longest took {longest}",
+            shown.len()
+        );
+        html.tag("p", "class=\"dim\"", key);
+        html.raw(format!("<svg viewBox=\"0 0 {WIDTH} 110\" role=\"img\">"));
         for (at, record) in shown.iter().enumerate() {
             #[expect(clippy::cast_precision_loss, reason = "some dozens of runs")]
             let x = 28.0 * at as f64;

@@ -65,6 +65,12 @@ impl Trend {
             regressions: gate::regressions(&past),
         }
     }
+
+    /// The median of its good runs that had nothing to build.
+    pub fn seconds_prebuilt(&self) -> Option<f64> {
+        let runs = self.runs.iter().filter(|run| run.ok && run.built == 0);
+        median(&runs.map(|run| run.seconds).collect::<Vec<_>>())
+    }
 }
 
 fn run(record: &Record) -> Run {

@@ -147,16 +147,7 @@ fn plain(folder: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (file, text) in files {
-            let file = folder.path().join(file);
-            fs_err::create_dir_all(file.parent().unwrap()).unwrap();
-            fs_err::write(file, text).unwrap();
-        }
-        folder
-    }
+    use crate::fixture::folder as tree;
 
     #[test]
     fn an_overlay_is_followed_and_its_images_count() {

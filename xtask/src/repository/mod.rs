@@ -43,22 +43,18 @@ pub fn relative(path: &Path, root: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
 
     #[test]
     fn own_files_are_those_git_would_take() {
-        let folder = tempfile::tempdir().unwrap();
-        for (file, text) in [
+        let folder = fixture::folder(&[
             (".gitignore", "target/\n*.log\n"),
             (".github/workflows/ci.yml", ""),
             (".git/config", ""),
             ("a/Dockerfile", ""),
             ("a/x.log", ""),
             ("target/debug/x", ""),
-        ] {
-            let file = folder.path().join(file);
-            fs_err::create_dir_all(file.parent().unwrap()).unwrap();
-            fs_err::write(file, text).unwrap();
-        }
+        ]);
         let expected = [".github/workflows/ci.yml", ".gitignore", "a/Dockerfile"];
         assert_eq!(files(folder.path()), expected);
     }

@@ -29,6 +29,8 @@ pub struct Node {
     pub roams: Option<Roams>,
     /// How long it is expected to take, in seconds.
     pub seconds: f64,
+    /// It never ran, and any other figure would do as well.
+    pub is_guess: bool,
 }
 
 impl Graph {

@@ -18,7 +18,7 @@
 //! Pure: time is whatever the caller says it is, and of no account where there is one place.
 
 use super::graph::{Graph, NodeId};
-use super::place::{HOME, Paper, Piece, Place, PlaceId, Room};
+use super::place::{HOME, Paper, Piece, Place, PlaceId, Room, believe};
 use super::rank::Ranking;
 
 /// How many lighter nodes may start ahead of one that waits for memory.
@@ -90,7 +90,7 @@ impl<'a> Order<'a> {
 
     /// An order at one place that expects every node to be run whole.
     pub(super) fn ranked(graph: &'a Graph, limits: Limits, ranking: Ranking) -> Self {
-        Self::over(graph, &[Place { limits, capacity: u64::MAX }], ranking)
+        Self::over(graph, &[Place::new(limits, u64::MAX)], ranking)
     }
 
     fn over(graph: &'a Graph, places: &[Place], ranking: Ranking) -> Self {
@@ -136,6 +136,18 @@ impl<'a> Order<'a> {
     /// Whether what is run of `node` is its prelude.
     pub fn is_prelude(&self, node: NodeId) -> bool {
         self.preludes[node]
+    }
+
+    /// How long each place takes beside the others, as it is believed now.
+    pub fn paces(&self) -> Vec<f64> {
+        let mut rooms = self.rooms.clone();
+        let today = believe(&mut rooms);
+        rooms.iter().map(|room| room.pace / today).collect()
+    }
+
+    /// Whether something waits that might be done sooner than was expected.
+    pub fn is_choosy(&self) -> bool {
+        self.is_spread && (0..self.states.len()).any(|node| self.is_ready(node))
     }
 
     /// Whether nothing that weighs anything may run beside `node` at that place.
@@ -224,8 +236,10 @@ impl<'a> Order<'a> {
     /// A running node has ended. Whatever needs it is skipped if it failed.
     pub fn end(&mut self, node: NodeId, ok: bool, now: f64) {
         let (place, since) = self.free(node);
-        if ok && self.is_job(node) {
-            self.rooms[place].learn(self.graph.nodes[node].seconds, now - since);
+        let of = &self.graph.nodes[node];
+        if ok && of.roams.is_some() && !of.is_guess && !self.preludes[node] {
+            self.rooms[place].learn(place, of.seconds, now - since);
+            believe(&mut self.rooms);
         }
         self.states[node] = if ok { State::Done } else { State::Failed };
         if !ok {

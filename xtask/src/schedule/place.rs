@@ -10,8 +10,13 @@
 //!   the base has to be brought there.
 //! - A slow place is left to those that are done there before a fast one is free.
 //!
-//! The paper is made anew whenever something has ended, so a guess that was wrong is mended at the next look. How fast
-//! a place is, is learned: what was expected of all that ended there over what it took.
+//! The paper is made anew whenever something has ended, and every second while something waits though there is room, so
+//! a guess that was wrong is mended at the next look. What is late is taken to be as late again.
+//!
+//! How fast a place is beside the others is known from earlier runs, and learned: of a place that ended what was expected
+//! to take `e` seconds in `t`, and was known to take `p` times as long as others, `(t + B p f) / (e + B)` is
+//! believed, where `f` is the same fraction over all places (all of them may be slower today) and `B` is
+//! [`BELIEF`]. Nothing is learned from what nobody knew the time of.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +32,7 @@ pub const HOME: PlaceId = 0;
 const BRING: f64 = 5.0;
 /// Seconds it takes to bring home what was built elsewhere.
 const BRING_HOME: f64 = 3.0;
-/// Seconds at an honest pace that every place is taken to have behind it, so that one build teaches little.
+/// Seconds every place is taken to have behind it at the pace it is known for, so that one build teaches little.
 const BELIEF: f64 = 60.0;
 /// Seconds until it is looked again whether other runs have left room.
 const LATER: f64 = 1.0;
@@ -38,6 +43,15 @@ pub struct Place {
     pub limits: Limits,
     /// Bytes that a piece of work may have that is alone there.
     pub capacity: u64,
+    /// How long the same work takes there beside other places; 1 if nothing is known.
+    pub pace: f64,
+}
+
+impl Place {
+    /// One of which no more is known.
+    pub const fn new(limits: Limits, capacity: u64) -> Self {
+        Self { limits, capacity, pace: 1.0 }
+    }
 }
 
 /// What decides where a piece of work may be done.
@@ -73,8 +87,16 @@ pub(super) struct Room {
     lones: usize,
     pub is_lost: bool,
     bases: BTreeSet<usize>,
-    /// Seconds of all that ended here: expected, and taken.
-    paces: (f64, f64),
+    ended: Ended,
+    /// What is believed: seconds taken for one that was expected.
+    pub pace: f64,
+}
+
+/// Seconds of all that ended at a place: expected, and taken.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ended {
+    expected: f64,
+    took: f64,
 }
 
 impl Room {
@@ -86,7 +108,8 @@ impl Room {
             lones: 0,
             is_lost: false,
             bases: BTreeSet::new(),
-            paces: (BELIEF, BELIEF),
+            ended: Ended::default(),
+            pace: place.pace,
         }
     }
 
@@ -115,10 +138,10 @@ impl Room {
         self.lones -= usize::from(piece.lone);
     }
 
-    /// A piece that was expected to take `expected` seconds has taken `took`.
-    pub(super) fn learn(&mut self, expected: f64, took: f64) {
-        self.paces.0 += expected;
-        self.paces.1 += took;
+    /// A piece that was expected to take `expected` seconds has taken `took`, its way home included.
+    pub(super) fn learn(&mut self, at: PlaceId, expected: f64, took: f64) {
+        self.ended.expected += expected + way_home(at);
+        self.ended.took += took;
     }
 
     /// Whether a piece may be done at this place, be there room now or not.
@@ -134,7 +157,7 @@ impl Room {
     fn seconds(&self, at: PlaceId, piece: &Piece) -> f64 {
         let missing = |base: &&usize| at != HOME && !self.bases.contains(base);
         let bases = piece.roams.iter().flat_map(|roams| &roams.bases).filter(missing);
-        let pace = if piece.is_job { self.paces.1 / self.paces.0 } else { 1.0 };
+        let pace = if piece.is_job { self.pace } else { 1.0 };
         piece.seconds * pace + bases.map(|_| BRING).sum::<f64>()
     }
 
@@ -147,6 +170,18 @@ impl Room {
             weight => weight.min(all),
         }
     }
+}
+
+/// Works what has ended into what is believed of each place; gives back how slow all are today.
+pub(super) fn believe(rooms: &mut [Room]) -> f64 {
+    let expected: f64 = rooms.iter().map(|room| room.ended.expected).sum();
+    let took: f64 = rooms.iter().map(|room| room.ended.took / room.place.pace).sum();
+    let today = (took + BELIEF) / (expected + BELIEF);
+    for room in rooms {
+        let Ended { expected, took } = room.ended;
+        room.pace = (took + BELIEF * room.place.pace * today) / (expected + BELIEF);
+    }
+    today
 }
 
 /// What runs at a place and what is going to, by expected time.
@@ -185,9 +220,11 @@ impl<'a> Paper<'a> {
         Self { at, room, from, now, spans: Vec::new() }
     }
 
-    /// `piece` has been running since `since`. What should be over is taken to be so in a moment.
+    /// `piece` has been running since `since`.
     pub(super) fn runs(&mut self, piece: &Piece, since: f64) {
-        let end = (since + self.room.seconds(self.at, piece)).max(self.now + LATER);
+        let end = since + self.room.seconds(self.at, piece);
+        let late = (self.now - end).max(LATER);
+        let end = end.max(self.now + late);
         self.spans.push(self.span(piece, since, end));
     }
 
@@ -238,10 +275,15 @@ impl<'a> Paper<'a> {
     }
 }
 
+/// Seconds until what was built at a place is at home.
+fn way_home(at: PlaceId) -> f64 {
+    if at == HOME { 0.0 } else { BRING_HOME }
+}
+
 impl Slot {
     /// When what was made is at home.
     fn over(&self) -> f64 {
-        if self.at == HOME { self.end } else { self.end + BRING_HOME }
+        self.end + way_home(self.at)
     }
 
     /// Sooner over; or as soon, and where less is going on.
@@ -250,18 +292,26 @@ impl Slot {
     }
 }
 
-/// No schedule over these places is shorter than the longest path, all byte-seconds through all budgets, all
-/// job-seconds through all slots. `speeds` is what each place does in a second.
+/// No schedule over these places is shorter than the longest path at the fastest of them, nor than it takes to
+/// work off all bytes, where no build counts for more than `cap` of them: at any moment what runs at a place
+/// counts for its memory at most, and for `cap` for each of its slots. A small cap makes that a bound of slots,
+/// a large one of memory, and one between sees that a place with many slots and little memory fills one of
+/// the two. `speeds` is what each place does in a second.
 pub fn lower_bound_over(graph: &super::Graph, places: &[Place], speeds: &[f64]) -> f64 {
     let fastest = speeds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-    let both = || places.iter().zip(speeds);
-    let bytes: f64 = both().map(|(place, speed)| float(place.limits.memory) * speed).sum();
-    let slots: f64 = both().map(|(place, speed)| float(place.limits.jobs as u64) * speed).sum();
-    let nodes = || graph.nodes.iter();
-    let area: f64 = nodes().map(|node| node.seconds * float(node.memory)).sum();
-    let jobs: f64 = nodes().filter(|node| node.is_job).map(|node| node.seconds).sum();
     let path = graph.remaining().into_iter().fold(0.0, f64::max) / fastest;
-    path.max(area / bytes).max(jobs / slots)
+    let both = || places.iter().zip(speeds);
+    let builds = || graph.nodes.iter().filter(|node| node.is_job);
+    let at_cap = |cap: u64| {
+        let work: f64 = builds().map(|node| node.seconds * float(node.memory.min(cap))).sum();
+        let bytes = |place: &Place| {
+            let slots = u64::try_from(place.limits.jobs).unwrap_or(u64::MAX);
+            float(place.limits.memory.max(place.capacity).min(cap.saturating_mul(slots)))
+        };
+        let rate: f64 = both().map(|(place, speed)| bytes(place) * speed).sum();
+        if rate > 0.0 { work / rate } else { 0.0 }
+    };
+    builds().map(|node| at_cap(node.memory)).fold(path, f64::max)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio")]

@@ -5,7 +5,8 @@
 //! is owned by the call that owns the child, and a worker returns when its child is gone.
 //!
 //! Memory is shared with other runs of the machine. They free theirs without a word to us, so while a node
-//! waits for them alone the coordinator looks again every [`PACE`]; otherwise it sleeps until a worker ends.
+//! waits for them alone the coordinator looks again every [`PACE`]. Where a node waits for the better of several places
+//! it looks every [`LOOK`], since what was expected there may be late. Otherwise it sleeps until a worker ends.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -22,12 +23,17 @@ const WORKERS: usize = 64;
 /// Between two looks at what other runs hold: a look costs some 50 µs, and a build takes seconds.
 const PACE: Duration = Duration::from_millis(250);
 
+/// Between two looks at whether the place that is waited for is still the better one.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What became of each node, by its place in the graph.
 #[derive(Debug)]
 pub struct Ended<E> {
     pub states: Vec<State>,
     /// Errors in the order they came.
     pub errors: Vec<(NodeId, E)>,
+    /// How long each place took beside the others ([`Place::pace`]).
+    pub paces: Vec<f64>,
 }
 
 /// How a worker leaves its node.
@@ -108,7 +114,8 @@ pub fn run<E: Send>(
             if order.is_over() {
                 break;
             }
-            match next_word(&words, admitted.refused.is_some()) {
+            let refused = admitted.refused.is_some().then_some(PACE);
+            match next_word(&words, refused.or(order.is_choosy().then_some(LOOK))) {
                 Some((node, Some(outcome))) => end(&mut order, &mut errors, node, outcome, now()),
                 // The worker panicked. The scope hands that on once the others have ended.
                 Some((node, None)) => {
@@ -120,7 +127,7 @@ pub fn run<E: Send>(
         }
     });
     let states = (0..graph.nodes.len()).map(|node| order.state(node)).collect();
-    Ok(Ended { states, errors })
+    Ok(Ended { states, errors, paces: order.paces() })
 }
 
 /// What may start now.
@@ -174,9 +181,12 @@ fn end<E>(
 
 type Word<E> = (NodeId, Option<Outcome<E>>);
 
-/// What a worker says last; with `paced` no longer waited for than that.
-fn next_word<E>(words: &Receiver<Word<E>>, paced: bool) -> Option<Word<E>> {
-    if paced { words.recv_timeout(PACE).ok() } else { words.recv().ok() }
+/// What a worker says last, waited for no longer than `patience`.
+fn next_word<E>(words: &Receiver<Word<E>>, patience: Option<Duration>) -> Option<Word<E>> {
+    match patience {
+        Some(patience) => words.recv_timeout(patience).ok(),
+        None => words.recv().ok(),
+    }
 }
 
 /// A worker's word to the coordinator, which waits for it: sent even if the worker panics.
@@ -236,7 +246,7 @@ mod tests {
     const WIDE: [Place; 1] = [place(100, 9)];
 
     const fn place(memory: u64, jobs: usize) -> Place {
-        Place { limits: Limits { memory, jobs }, capacity: memory }
+        Place::new(Limits { memory, jobs }, memory)
     }
 
     fn chain() -> Graph {
@@ -282,6 +292,16 @@ mod tests {
         let ended = run(&chain(), &WIDE, &habit(false), work, |_, _| {}).unwrap();
         assert_eq!(ended.states, [State::Done, State::Failed, State::Skipped]);
         assert_eq!(ended.errors, [(1, "no")]);
+    }
+
+    #[test]
+    fn what_does_not_need_the_failed_runs_all_the_same_unless_the_habit_is_another() {
+        let work = |node, _: &Permit| if node == 0 { Outcome::Failed("no") } else { Outcome::Done };
+        for (fail_fast, sibling) in [(false, State::Done), (true, State::Skipped)] {
+            let places = [place(100, 1)];
+            let ended = run(&pair(20), &places, &habit(fail_fast), work, |_, _| {}).unwrap();
+            assert_eq!(ended.states, [State::Failed, sibling]);
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Github {
 
 impl Sink for Github {
     fn receive(&self, event: &Stamped) {
-        if let Some(line) = annotation(&event.event) {
+        if let Some(line) = worth_telling(&event.event) {
             say(&line);
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,11 +67,11 @@ impl Sink for Github {
 
 /// Says what is wrong at a place, or with no place at all.
 pub(super) fn error(at: Option<&Place>, title: &str, message: &str) -> String {
-    command("error", at, title, message)
+    annotation("error", at, title, message)
 }
 
 /// The annotation an event is worth.
-fn annotation(event: &Event) -> Option<String> {
+fn worth_telling(event: &Event) -> Option<String> {
     match event {
         Event::BuildFinished { image, ok: false, error: why, at, .. } => {
             let why = why.as_deref().unwrap_or("failed");
@@ -86,13 +86,14 @@ fn annotation(event: &Event) -> Option<String> {
         }
         Event::Warning { text, hint } => {
             let hint = hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-            Some(command("warning", None, "", &format!("{text}{hint}")))
+            Some(annotation("warning", None, "", &format!("{text}{hint}")))
         }
         _ => None,
     }
 }
 
-fn command(kind: &str, at: Option<&Place>, title: &str, message: &str) -> String {
+/// A line GitHub shows beside a file; `kind` is `error`, `warning` or `notice`.
+pub fn annotation(kind: &str, at: Option<&Place>, title: &str, message: &str) -> String {
     let mut properties = Vec::new();
     if let Some(place) = at {
         properties.push(format!("file={}", property(&place.file)));
@@ -105,10 +106,12 @@ fn command(kind: &str, at: Option<&Place>, title: &str, message: &str) -> String
     format!("::{kind}{space}{}::{}", properties.join(","), data(message))
 }
 
+/// As `@actions/core` escapes a message.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
+/// As it escapes a property.
 fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
@@ -180,7 +183,7 @@ mod tests {
             error(Some(&at), "image a:b, c", "50 % of: it,\r\nfailed"),
             "::error file=a%2Cb%3Ac%25/Dockerfile,line=7,title=image a%3Ab%2C c::50 %25 of: it,%0D%0Afailed"
         );
-        assert_eq!(command("warning", None, "", "plain"), "::warning::plain");
+        assert_eq!(annotation("warning", None, "", "plain"), "::warning::plain");
         // Nothing that a build prints can begin a command of its own.
         assert!(!error(None, "t", "x\n::set-output name=a::b").contains('\n'));
     }
@@ -196,12 +199,12 @@ mod tests {
             error: Some("exit code 2".into()),
             at: Some(Place { file: "api/Dockerfile".into(), line: Some(3) }),
         };
-        assert_eq!(annotation(&built(true)), None);
+        assert_eq!(worth_telling(&built(true)), None);
         assert_eq!(
-            annotation(&built(false)).unwrap(),
+            worth_telling(&built(false)).unwrap(),
             "::error file=api/Dockerfile,line=3,title=image api::exit code 2"
         );
-        assert_eq!(annotation(&Event::Note { text: "x".into() }), None);
+        assert_eq!(worth_telling(&Event::Note { text: "x".into() }), None);
     }
 
     #[test]

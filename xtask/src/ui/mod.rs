@@ -18,6 +18,8 @@ use anyhow::Result;
 
 use crate::event::{Place, Sink};
 
+pub use github::annotation;
+
 /// How much is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {

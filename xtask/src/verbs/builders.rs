@@ -149,16 +149,15 @@ impl Builder {
         let engine = Engine::away(&one.at)?;
         let facts = engine.known_facts()?.clone();
         let total = facts.memory_total;
-        let (budget, capacity) = match one.memory {
-            Some(memory) => (memory.min(total), memory.min(total)),
-            None => {
-                let machine = Machine { total, remote: true, ..Machine::default() };
-                let budget = Budget::of(&machine, &Claims { reserve, ..Claims::default() });
-                (budget.bytes, budget.capacity)
-            }
+        let (budget, capacity) = if let Some(memory) = one.memory {
+            (memory.min(total), memory.min(total))
+        } else {
+            let machine = Machine { total, remote: true, ..Machine::default() };
+            let budget = Budget::of(&machine, &Claims { reserve, ..Claims::default() });
+            (budget.bytes, budget.capacity)
         };
         let jobs = one.jobs.or(jobs).unwrap_or(facts.cpus.saturating_mul(JOBS_PER_CPU));
-        let place = Place { limits: Limits { memory: budget, jobs }, capacity };
+        let place = Place::new(Limits { memory: budget, jobs }, capacity);
         Ok(Self {
             name: one.name.clone(),
             engine,

@@ -9,16 +9,18 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::builders::Builder;
 use super::cache::Cache;
+use super::enough::enough;
 use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
 use super::{Run, Workspace, failing, missing, once};
 use crate::context::record::{self, Record};
 use crate::context::{self, Context, Key, Staged};
+use crate::engine::learn::{self, Figured};
 use crate::engine::registry::Wanted;
-use crate::engine::{BuildError, Built, Order, learn};
+use crate::engine::{BuildError, Built, Order};
 use crate::event::{Event, Place, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
-use crate::plan::{Action, KEY_LABEL, Planned};
+use crate::plan::{Action, IMAGE_LABEL, KEY_LABEL, Planned};
 use crate::schedule::Permit;
 use crate::ui::text::bytes;
 
@@ -123,8 +125,7 @@ pub(super) fn make(common: Common, one: &Surveyed, permit: &Permit) -> Result<Ma
             cache.fetch(common, one).map(|ready| ready.map_or(Made::Missed, Made::Ready))
         }
         // Only what the cache did not have must fit.
-        Some(_) => common.memory.refuse(one).and_then(|()| build(common, one, permit)),
-        None => build(common, one, permit),
+        _ => common.memory.refuse(one).and_then(|()| build(common, one, permit)),
     }
 }
 
@@ -152,7 +153,7 @@ fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
         seconds: seconds(started.elapsed()),
         peak_memory: match &built {
             Ok((_, built)) => built.peak_memory,
-            Err(error) => kill(error).and_then(|(peak, _)| peak),
+            Err(error) => kill(error).and_then(|kill| kill.peak),
         },
         error: built.as_ref().err().map(first_line),
         at: built.is_err().then(|| stopped_at(common, one)),
@@ -178,13 +179,17 @@ fn stopped_at(common: Common, one: &Surveyed) -> Place {
 
 /// A build that was killed for memory is run once more, alone; a second kill is final.
 fn killed(common: Common, one: &Surveyed, permit: &Permit, error: anyhow::Error) -> Result<Made> {
-    let Some((peak, evidence)) = kill(&error) else { return Err(error) };
+    let Some(Kill { peak, asked, evidence }) = kill(&error) else { return Err(error) };
     let name = &one.image.name;
     // What it had when it was killed is the least it needs.
     let seen = peak.unwrap_or(permit.memory);
-    let need = seen.saturating_add(seen / 4).max(one.planned.memory);
+    // Never so much that the next run would be refused: it may have been made to take less.
+    let most = common.memory.budget.capacity;
+    let need = seen.saturating_add(seen / 4).min(most).max(seen).max(one.planned.memory);
     let subject = survey::subject(common.workspace, &one.image, &one.parts);
-    learn::record(&common.workspace.paths.memory(), &subject, need)?;
+    let figures = common.workspace.paths.memory();
+    let well = learn::learned(&figures, &subject).and_then(|learned| learned.well);
+    learn::record(&figures, &subject, need, Figured::Killed)?;
     if !permit.again {
         let text = format!("{name} was killed for memory: {evidence}");
         let then = format!("it is built once more, alone, with one CPU and {}", bytes(need));
@@ -192,19 +197,29 @@ fn killed(common: Common, one: &Surveyed, permit: &Permit, error: anyhow::Error)
         return Ok(Made::Again(need));
     }
     let had = format!("it had {} of {}", bytes(seen), common.memory.budget);
-    // Alone it went on until there was no more, so how much is missing cannot be seen: twice is a guess.
-    let wanted = need.max(seen.saturating_mul(2));
-    let enough = format!("about {} should be enough", bytes(wanted));
-    let hints = common.memory.hints(wanted);
+    let enough = enough(seen, asked, well);
+    let hints = common.memory.hints(enough.bytes.max(need));
     let twice = format!("{name} was killed twice, the second time alone: {had}; {enough}");
     let text = format!("{error:#}\n{twice}{hints}");
     Err(anyhow!(text)).exit(Exit::Environment)
 }
 
-/// Of an error that tells of a kill for memory: what the build had by then, in bytes, and how we know.
-fn kill(error: &anyhow::Error) -> Option<(Option<u64>, &str)> {
+/// What is known of a build that was killed for memory. Figures in bytes.
+struct Kill<'a> {
+    /// What it had by then.
+    peak: Option<u64>,
+    /// What it had asked the kernel for by then.
+    asked: Option<u64>,
+    /// How we know.
+    evidence: &'a str,
+}
+
+/// Of an error that tells of a kill for memory.
+fn kill(error: &anyhow::Error) -> Option<Kill<'_>> {
     error.chain().find_map(|cause| match cause.downcast_ref()? {
-        BuildError::OutOfMemory { peak, evidence, .. } => Some((*peak, evidence.as_str())),
+        BuildError::OutOfMemory { peak, asked, evidence, .. } => {
+            Some(Kill { peak: *peak, asked: *asked, evidence })
+        }
         _ => None,
     })
 }
@@ -238,6 +253,7 @@ fn staged_build(common: Common, one: &Surveyed, permit: &Permit) -> Result<(Read
         bases: &staged.parts.bases,
         secrets: &one.image.secrets,
         no_cache: false,
+        mounts_in_triggers: context.reading.as_ref().is_some_and(|one| one.mounts_in_triggers),
         trust_host_ca: one.image.trust_host_ca.unwrap_or(workspace.config.engine.trust_host_ca),
         timeout: one.image.timeout,
         silence: one.image.silence,
@@ -256,7 +272,7 @@ fn staged_build(common: Common, one: &Surveyed, permit: &Permit) -> Result<(Read
     }
     if let Some(peak) = built.peak_memory {
         let subject = survey::subject(workspace, &one.image, &staged.parts);
-        learn::record(&workspace.paths.memory(), &subject, peak)?;
+        learn::record(&workspace.paths.memory(), &subject, peak, Figured::Well)?;
     }
     let record = context.record(staged, built.seconds);
     let record = Record { builder: memory.name_of(permit.place), ..record };
@@ -287,7 +303,7 @@ fn bring_home(common: Common, builder: &Builder, order: &Order, id: &str) -> Res
 
 /// The labels by which an image proves that it is the one of that key.
 pub(super) fn proof(name: &str, key: Key) -> [(String, String); 2] {
-    [(KEY_LABEL.to_owned(), key.to_string()), ("dev.xtask.image".to_owned(), name.to_owned())]
+    [(KEY_LABEL.to_owned(), key.to_string()), (IMAGE_LABEL.to_owned(), name.to_owned())]
 }
 
 /// Stages what the plan saw; where a file of that is there no longer, what is there now.

@@ -1,4 +1,8 @@
 //! `cargo xtask context`: what is sent, as a list, a summary or a check against budgets.
+//!
+//! It is what the key is made of, so what the bases hand down (ENV, ONBUILD) is asked for as for a plan. `--check` is
+//! a commit hook, on the way of everybody: it starts no process and knows of bases what podman's store says to a
+//! reader. `--dir` speaks of a folder, whatever images there are: to it all bases are unknown.
 
 mod check;
 mod summary;
@@ -9,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow};
 use serde::Serialize;
 
-use super::{Format, Session};
+use super::{Format, Session, survey};
 use crate::cli;
 use crate::config::Inputs;
 use crate::context::{self, Context, Spec};
@@ -20,9 +24,17 @@ pub(super) fn run(session: &Session, args: &cli::Context) -> Result<Exit> {
     let specs = if let Some(dir) = &args.dir {
         vec![outside(dir, args)?]
     } else {
-        super::survey::named(session.config()?, &args.images)?.iter().map(Spec::from).collect()
+        survey::named(session.config()?, &args.images)?.iter().map(Spec::from).collect()
     };
-    let contexts = context::gather(context::open(&specs)?, None, context::Bases::new)?;
+    let opened = context::open(&specs)?;
+    let bases = if args.dir.is_some() {
+        context::Bases::new()
+    } else if args.check {
+        survey::handed_down_silently(session, &opened)?
+    } else {
+        survey::handed_down(session, &opened)
+    };
+    let contexts = context::gather(opened, None, || bases)?;
     if args.check {
         return check::check(session.config()?, session.format, &contexts);
     }
@@ -40,7 +52,7 @@ pub(super) fn run(session: &Session, args: &cli::Context) -> Result<Exit> {
 /// A directory that no configuration speaks of: nothing but its own ignore file applies.
 fn outside(dir: &Path, args: &cli::Context) -> Result<Spec> {
     if !dir.is_dir() {
-        return Err(anyhow!("there is no directory `{}`", dir.display())).exit(Exit::Usage);
+        return Err(anyhow!("failed to find the directory `{}`", dir.display())).exit(Exit::Usage);
     }
     let mut build_args = BTreeMap::new();
     for arg in &args.build_arg {
@@ -59,6 +71,7 @@ fn outside(dir: &Path, args: &cli::Context) -> Result<Spec> {
         platform: None,
         args: build_args,
         volatile_args: Vec::new(),
+        secrets: Vec::new(),
         inputs: Inputs::Dockerfile,
         exclude: Vec::new(),
     })

@@ -4,9 +4,12 @@ use anyhow::Result;
 
 use super::builders::{self, Builder};
 use super::{Format, Run, Session};
-use crate::config::{self, Config};
+use crate::cli::KEPT_KEYS;
+use crate::cluster;
+use crate::config::{self, Config, EngineName};
 use crate::context::{self, Spec};
-use crate::doctor::{self, Finding, Needs, State};
+use crate::doctor::{self, Finding, Needs, Ours, State};
+use crate::engine::{self, Engine};
 use crate::exit::Exit;
 use crate::paths::Paths;
 use crate::ui;
@@ -17,7 +20,9 @@ pub(super) fn run(session: &Session, fix: bool) -> Result<Exit> {
     let paths = Paths::of(&config.root);
     let wants = Wants::of(config)?;
     let needs = wants.needs(session, config, &paths);
-    let mut findings = if fix { mended(session, &needs, &paths)? } else { doctor::examine(&needs) };
+    let look = |strange: &[String]| look(needs.engine, config, strange);
+    let mut findings =
+        if fix { mended(session, &needs, &look, &paths)? } else { doctor::examine(&needs, &look) };
     findings.extend(config.builders.iter().map(|one| builder(one, config.engine.reserve)));
     match session.format {
         Format::Json => {
@@ -32,13 +37,46 @@ pub(super) fn run(session: &Session, fix: bool) -> Result<Exit> {
 }
 
 /// Mends what can be mended; on a healthy machine nothing is even logged.
-fn mended(session: &Session, needs: &Needs, paths: &Paths) -> Result<Vec<Finding>> {
-    let findings = doctor::examine(needs);
+fn mended(
+    session: &Session,
+    needs: &Needs,
+    look: &doctor::Look,
+    paths: &Paths,
+) -> Result<Vec<Finding>> {
+    let findings = doctor::examine(needs, look);
     if !findings.iter().any(Finding::is_fault) {
         return Ok(findings);
     }
     let Run { paths, events } = session.begin(paths)?;
-    doctor::fix(needs, &paths.log("doctor"), &events)
+    doctor::fix(needs, look, &paths.log("doctor"), &events)
+}
+
+/// What the stages know of what lies about; what cannot be asked is told by other checks.
+fn look(engine: EngineName, config: &Config, strange: &[String]) -> Ours {
+    let settings = config::Engine { name: engine, ..config.engine.clone() };
+    let Ok(engine) = engine::choose(&settings) else { return Ours::default() };
+    let Ok(facts) = engine.fresh_facts() else { return Ours::default() };
+    let (half_written, half_written_by_others) = engine.half_written(&facts);
+    let (old, makers) = std::thread::scope(|threads| {
+        let old = threads.spawn(|| old_images(&engine, config).unwrap_or_default());
+        let makers = cluster::makers(engine.name(), strange);
+        (old.join().unwrap_or_default(), makers)
+    });
+    Ours {
+        makers,
+        half_written,
+        half_written_by_others,
+        old_images: (old.len() as u64, old.iter().map(|old| old.size).sum()),
+        facts: Some(facts),
+    }
+}
+
+/// What `gc` would free, but for what the plan wants, which takes too long to work out here.
+fn old_images(engine: &Engine, config: &Config) -> Result<Vec<engine::Old>> {
+    let names = config.images.keys().cloned().collect();
+    let (ids, newest) = (engine.in_use()?, KEPT_KEYS.into());
+    let kept = engine::Kept { names, ids, newest, ..Default::default() };
+    Ok(engine::garbage(engine.ours()?, &kept))
 }
 
 /// Whether a builder answers. Runs do without one that does not.
@@ -48,6 +86,7 @@ fn builder(one: &config::Builder, reserve: u64) -> Finding {
         Err(error) => State::Note {
             what: builders::left_out(&one.name, &error),
             why: "its builds go to the others".to_owned(),
+            how: None,
         },
     };
     Finding { check: "builder", state }
@@ -106,8 +145,9 @@ fn told(finding: &Finding) -> String {
     let check = finding.check;
     match &finding.state {
         State::Fine { detail } => format!("{GREEN}ok{OFF}     {check:<16} {DIM}{detail}{OFF}"),
-        State::Note { what, why } => {
-            format!("{YELLOW}note{OFF}   {check:<16} {what}\n       {DIM}{why}{OFF}")
+        State::Note { what, why, how } => {
+            let how = how.as_ref().map(|how| format!("\n       {how}")).unwrap_or_default();
+            format!("{YELLOW}note{OFF}   {check:<16} {what}\n       {DIM}{why}{OFF}{how}")
         }
         State::Fault { what, why, mend } => {
             format!(

@@ -5,7 +5,7 @@
 //! | build | `rebuild` if only files changed, `build` | by the plan |
 //! | cluster | `make`, `reuse` | ours and recorded: `reuse` |
 //! | load | `send`, `check` | a new image or a new cluster: `send` |
-//! | step | `apply`, `unchanged`, `run` | recorded as applied, and so is all it needs: `unchanged` |
+//! | step | `unchanged`, else its key: `apply`, `helm`, `secret`, `configmap`, `run` | recorded as applied, and so is all it needs: `unchanged` |
 //! | test | the command itself | |
 //!
 //! Nothing is asked of the cluster for it: a forecast that errs costs a little of the best order, no more.
@@ -23,9 +23,7 @@ use super::survey::Survey;
 
 pub(super) const MAKE: &str = "make";
 pub(super) const REUSE: &str = "reuse";
-pub(super) const APPLY: &str = "apply";
 pub(super) const UNCHANGED: &str = "unchanged";
-pub(super) const RUN: &str = "run";
 const SEND: &str = "send";
 const CHECK: &str = "check";
 
@@ -99,11 +97,8 @@ fn ways(layout: &Layout, workspace: &Workspace, coming: Coming) -> Vec<String> {
             let sends = !is_kept || layout.graph.nodes[id].needs.iter().any(|need| is_built(*need));
             if sends { SEND } else { CHECK }.to_owned()
         }
-        Work::Step(at) => match (&coming.rendered[*at], unchanged[*at]) {
-            (None, _) => RUN.to_owned(),
-            (Some(_), true) => UNCHANGED.to_owned(),
-            (Some(_), false) => APPLY.to_owned(),
-        },
+        Work::Step(at) if unchanged[*at] => UNCHANGED.to_owned(),
+        Work::Step(at) => suite.steps[*at].action.key().to_owned(),
         Work::Test => suite
             .test
             .as_ref()

@@ -10,7 +10,7 @@ use super::cache::Cache;
 use super::forecast::Forecast;
 use super::layout::{self, Layout, Work};
 use super::memory::{self, Memory};
-use super::{Session, Workspace, bundle, survey};
+use super::{Session, Workspace, bundle, survey, why};
 use crate::cli;
 use crate::config::Suite;
 use crate::event::{Event, PlannedRun, Summary, seconds};
@@ -73,13 +73,7 @@ fn names(workspace: &Workspace, args: &cli::Images) -> Result<Vec<String>> {
 pub(super) fn check(survey: &survey::Survey) -> Exit {
     let stale: Vec<_> =
         survey.images.iter().filter(|one| one.planned.action == Action::Build).collect();
-    for one in &stale {
-        ui::say(&format!(
-            "{} would be built: {}",
-            one.planned.name,
-            ui::text::some(&one.planned.reasons, 20)
-        ));
-    }
+    stale.iter().flat_map(|one| why::decision(&one.planned)).for_each(|line| ui::say(&line));
     if stale.is_empty() { Exit::Done } else { Exit::Failed }
 }
 
@@ -98,12 +92,16 @@ fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Sum
     let habit = Habit { fail_fast: habit.fail_fast, stopped: &stop::requested, take: &take };
     let work = |node: NodeId, permit: &Permit| do_one(common, &layout.work[node], permit, &shelf);
     let waiting = memory::tell_waiting(run, &layout.graph);
-    let ended = schedule::run(&layout.graph, &memory.places(), &habit, work, waiting)?;
+    let places = memory.places(common.workspace);
+    let ended = schedule::run(&layout.graph, &places, &habit, work, waiting)?;
+    memory.learn(common.workspace, run, &ended.paces);
     for (_, error) in &ended.errors {
         ui::error(error);
     }
     let stranded = layout.stranded(&ended.states, survey);
-    stranded.iter().for_each(|one| ui::error(&memory.stranded(one)));
+    for one in &stranded {
+        ui::error(&memory::stranded(one));
+    }
     let ok = ended.states.iter().all(|state| *state == State::Done);
     let without = if stranded.is_empty() { Exit::Failed } else { Exit::Environment };
     let first = ended.errors.first().map_or(without, |(_, error)| exit::code(error));

@@ -121,6 +121,7 @@ fn read_dockerfile(root: &Path, path: &str) -> Option<Dockerfile> {
             platform: None,
             args,
             volatile_args: Vec::new(),
+            secrets: Vec::new(),
             inputs: config::Inputs::Dockerfile,
             exclude: Vec::new(),
         };

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Builds and the cluster start together. An image is loaded as soon as it and the cluster are there; a
-//! step is applied when the steps it names are done and the images in its manifests are loaded. Pure.
+//! step is applied when the steps it names are done and the images in its manifests are loaded. The tests start
+//! when all steps are done, and the images that no step names are loaded: those are theirs. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,7 +89,12 @@ impl Layout {
         let loads = layout.add_images(cluster, images);
         let steps = layout.add_steps(suite, cluster, &loads, named);
         if tests {
-            let needs = steps.into_iter().chain([cluster]).collect();
+            let taken = |load: &NodeId| {
+                steps.iter().any(|step| layout.graph.nodes[*step].needs.contains(load))
+            };
+            let theirs: BTreeSet<NodeId> =
+                loads.into_values().filter(|load| !taken(load)).collect();
+            let needs = steps.iter().copied().chain(theirs).chain([cluster]).collect();
             layout.add(Work::Test, Node { needs, ..waits("test", 0.0) });
         }
         layout
@@ -213,6 +219,7 @@ impl Layout {
             self.expected[id] = seconds(id, work);
             let node = &mut self.graph.nodes[id];
             node.seconds = self.expected[id].unwrap_or(node.seconds);
+            node.is_guess = self.expected[id].is_none();
         }
     }
 

@@ -4,13 +4,14 @@
 //! build=true
 //! matrix={"include":[{"suite":"gateway","image":"redis","minutes":0.6}]}
 //! run=true
-//! suites={"include":[{"suite":"gateway"}]}
+//! suites={"include":[{"suite":"gateway","minutes":1.2}]}
 //! ```
 //!
 //! One line a value, so `cargo xtask plan --format github >> "$GITHUB_OUTPUT"` is all. A job takes one with
 //! `matrix: ${{ fromJSON(needs.plan.outputs.matrix) }}`. GitHub refuses an empty matrix: `build` and
 //! `run` say whether there is anything in them. An image of several suites is there once for each; one of no
-//! suite has an empty name for it. `minutes` are left out where no build of it was seen.
+//! suite has an empty name for it. `minutes` are those of earlier builds, and of a suite's runs that had nothing to
+//! build; they are left out where none was seen.
 
 use std::collections::BTreeSet;
 
@@ -18,6 +19,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::report::{Past, Trend};
 
 /// An image that is to be built, and how many seconds that is expected to take.
 pub(super) type ToBuild = (String, Option<f64>);
@@ -38,6 +40,8 @@ struct Build<'a> {
 #[derive(Serialize)]
 struct Suite<'a> {
     suite: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    minutes: Option<f64>,
 }
 
 /// The lines for these images and suites.
@@ -45,10 +49,11 @@ pub(super) fn lines(
     config: &Config,
     to_build: &[ToBuild],
     suites: &BTreeSet<&str>,
+    past: &Past,
 ) -> Result<String> {
     let mut builds = Vec::new();
     for (image, seconds) in to_build {
-        let minutes = seconds.map(|seconds| (seconds / 6.0).round() / 10.0);
+        let minutes = seconds.map(minutes);
         let of = config.suites.values().filter(|suite| suite.images.contains(image));
         let mut of: Vec<&str> = of.map(|suite| suite.name.as_str()).collect();
         if of.is_empty() {
@@ -57,7 +62,9 @@ pub(super) fn lines(
         builds.extend(of.into_iter().map(|suite| Build { suite, image, minutes }));
     }
     builds.sort_by_key(|build| (build.suite, build.image));
-    let suites: Vec<Suite> = suites.iter().map(|suite| Suite { suite }).collect();
+    let expected = |suite| Trend::of(suite, past).seconds_prebuilt().map(minutes);
+    let suites = suites.iter().map(|suite| Suite { suite, minutes: expected(suite) });
+    let suites: Vec<Suite> = suites.collect();
     Ok(format!(
         "build={}\nmatrix={}\nrun={}\nsuites={}\n",
         !builds.is_empty(),
@@ -65,6 +72,11 @@ pub(super) fn lines(
         !suites.is_empty(),
         serde_json::to_string(&Matrix { include: suites })?,
     ))
+}
+
+/// Minutes with one decimal.
+fn minutes(seconds: f64) -> f64 {
+    (seconds / 6.0).round() / 10.0
 }
 
 #[cfg(test)]
@@ -83,14 +95,14 @@ mod tests {
                     [suites.a]\ncluster = 'c'\nimages = ['api']\n";
         let config = crate::config::parse(text, &folder.path().join("xtask.toml")).unwrap();
         let to_build = [("api".to_owned(), Some(95.0)), ("tool".to_owned(), None)];
-        let told = lines(&config, &to_build, &["a", "b"].into()).unwrap();
+        let told = lines(&config, &to_build, &["a", "b"].into(), &Past::default()).unwrap();
         insta::assert_snapshot!(told, @r#"
         build=true
         matrix={"include":[{"suite":"","image":"tool"},{"suite":"a","image":"api","minutes":1.6},{"suite":"b","image":"api","minutes":1.6}]}
         run=true
         suites={"include":[{"suite":"a"},{"suite":"b"}]}
         "#);
-        let none = lines(&config, &[], &BTreeSet::new()).unwrap();
+        let none = lines(&config, &[], &BTreeSet::new(), &Past::default()).unwrap();
         assert!(none.starts_with("build=false\nmatrix={\"include\":[]}\nrun=false\n"), "{none}");
     }
 }

@@ -12,7 +12,7 @@ use super::survey::{Survey, Surveyed};
 use super::{Run, Workspace};
 use crate::config;
 use crate::engine::ledger::{self, Ledger};
-use crate::engine::{Engine, Facts, machine};
+use crate::engine::{Engine, Facts, machine, mend, pace};
 use crate::event::{self, PlannedRun};
 use crate::exit::{Exit, WithExit as _};
 use crate::paths;
@@ -71,9 +71,31 @@ impl Memory {
     }
 
     /// Where builds may run: this machine, then the builders.
-    pub(super) fn places(&self) -> Vec<Place> {
-        let home = Place { limits: self.limits, capacity: self.budget.capacity };
-        [home].into_iter().chain(self.builders.places()).collect()
+    pub(super) fn places(&self, workspace: &Workspace) -> Vec<Place> {
+        let mut places = vec![Place::new(self.limits, self.budget.capacity)];
+        places.extend(self.builders.places());
+        let paces = self.is_joined().then(|| pace::known(&workspace.paths.paces()));
+        for (at, place) in places.iter_mut().enumerate() {
+            let known = self.name_of(at).and_then(|name| paces.as_ref()?.get(&name).copied());
+            place.pace = known.unwrap_or(place.pace);
+        }
+        places
+    }
+
+    /// Keeps for the next run how fast the places were beside each other.
+    pub(super) fn learn(&self, workspace: &Workspace, run: &Run, paces: &[f64]) {
+        let named = paces.iter().enumerate();
+        let named = named.filter_map(|(at, pace)| Some((self.name_of(at)?, *pace)));
+        if self.is_joined()
+            && let Err(error) = pace::keep(&workspace.paths.paces(), named.collect())
+        {
+            run.events.warn(format!("failed to note how fast builders are: {error:#}"), None);
+        }
+    }
+
+    /// Whether there are other builders than this machine.
+    fn is_joined(&self) -> bool {
+        !self.builders.is_empty()
     }
 
     /// The builder that is a place of the schedule; none: this machine.
@@ -84,29 +106,27 @@ impl Memory {
     /// What a place is called; none where the configuration has no builders.
     pub(super) fn name_of(&self, place: PlaceId) -> Option<String> {
         let builder = self.builder(place).map_or("local", |builder| &builder.name);
-        (!self.builders.is_empty()).then(|| builder.to_owned())
+        self.is_joined().then(|| builder.to_owned())
     }
 
     /// Has builds go to other builders, where there are some.
     pub(super) fn join(&self, layout: &mut Layout, workspace: &Workspace, survey: &Survey) {
-        if self.builders.is_empty() {
+        if !self.is_joined() {
             return;
         }
         let roaming = builders::roaming(survey);
         layout.let_roam(|at| self.builders.roams(workspace, &self.facts, &roaming[at]));
     }
 
-    /// Why a build has no place left.
-    pub(super) fn stranded(&self, one: &Surveyed) -> anyhow::Error {
-        let (name, need) = (&one.image.name, bytes(one.planned.memory));
-        let text = format!("failed to build image `{name}`: no builder is left that has {need}");
-        anyhow!("{text}\nhint: cargo xtask doctor")
-    }
-
     /// Refuses a run of which not even the smallest build can fit.
     pub(super) fn refuse_all(&self, survey: &Survey) -> Result<()> {
         let least = to_build(survey).min_by_key(|one| one.planned.memory);
         least.map_or(Ok(()), |least| self.refuse(least).context("failed to fit the smallest build"))
+    }
+
+    /// Refuses a run that needs every one of its images, and cannot build one.
+    pub(super) fn refuse_any(&self, survey: &Survey) -> Result<()> {
+        to_build(survey).try_for_each(|one| self.refuse(one))
     }
 
     /// Refuses a build that cannot fit.
@@ -127,8 +147,9 @@ impl Memory {
         if to_build(survey).next().is_none() {
             return;
         }
-        let most = self.places().iter().map(|place| place.limits.memory).max();
-        for one in to_build(survey).filter(|one| Some(one.planned.memory) > most) {
+        let most = self.builders.places().map(|place| place.limits.memory).max();
+        let most = most.unwrap_or(0).max(self.limits.memory);
+        for one in to_build(survey).filter(|one| one.planned.memory > most) {
             let (name, need) = (&one.image.name, bytes(one.planned.memory));
             let text = format!("`{name}` needs {need} and builds alone: {}", self.budget);
             run.events.warn(text, self.mend(one.planned.memory));
@@ -184,7 +205,7 @@ impl Memory {
     /// The command that would make room for `need`.
     fn mend(&self, need: u64) -> Option<String> {
         let (wanted, term) = self.budget.wanted(need)?;
-        Some(machine::mend(&self.read, term, wanted))
+        Some(mend::raise(&self.read, term, wanted))
     }
 
     /// Ways out, a line each, where `need` does not fit.
@@ -195,6 +216,13 @@ impl Memory {
             "{mend}\nhint: or build with less at once (`--jobs 1`), or have it prebuilt: {elsewhere}"
         )
     }
+}
+
+/// Why a build has no place left.
+pub(super) fn stranded(one: &Surveyed) -> anyhow::Error {
+    let (name, need) = (&one.image.name, bytes(one.planned.memory));
+    let text = format!("failed to build image `{name}`: no builder is left that has {need}");
+    anyhow!("{text}\nhint: cargo xtask doctor")
 }
 
 /// Says what a node waits for; for other runs so that everybody sees it.

@@ -8,6 +8,7 @@ mod cluster;
 mod context;
 mod doctor;
 mod e2e;
+mod enough;
 mod failing;
 mod forecast;
 mod gc;
@@ -109,7 +110,7 @@ fn refuse_form(form: cli::Format, verb: &Verb) -> Result<()> {
     if is_so {
         return Ok(());
     }
-    Err(anyhow!("`--format {name}` is a form of {verbs} only")).exit(Exit::Usage)
+    Err(anyhow!("failed to take `--format {name}`: it is a form of {verbs} only")).exit(Exit::Usage)
 }
 
 /// Does what the command line asks for.
@@ -186,9 +187,15 @@ impl Session {
         Ok(self.config.get_or_init(|| config))
     }
 
+    /// The configuration's, with what the command line says of the engine.
+    fn engine_settings(&self) -> Result<config::Engine> {
+        let settings = self.config()?.engine.clone();
+        Ok(config::Engine { name: self.engine.unwrap_or(settings.name), ..settings })
+    }
+
     fn workspace(&self) -> Result<Workspace> {
-        let mut config = self.config()?.clone();
-        config.engine.name = self.engine.unwrap_or(config.engine.name);
+        let engine = self.engine_settings()?;
+        let config = Config { engine, ..self.config()?.clone() };
         let engine = engine::choose(&config.engine)?;
         Ok(Workspace { paths: Paths::of(&config.root), config, engine })
     }

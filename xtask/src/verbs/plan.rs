@@ -13,6 +13,7 @@ use crate::context::record;
 use crate::exit::Exit;
 use crate::paths::Paths;
 use crate::plan::{Action, Plan, Planned, Reason};
+use crate::report::{KEPT, Past};
 use crate::ui::text::{BOLD, DIM, GREEN, OFF, YELLOW, bytes, plural, seconds, some};
 use crate::ui::{self, Verbosity, gantt, mermaid};
 
@@ -52,7 +53,9 @@ pub(super) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
             let suites = suites.filter(|name| args.suite.as_deref().is_none_or(|one| one == *name));
             let to_build = plan.to_build().map(|image| (image.name.clone(), image.seconds));
             let (to_build, suites) = (to_build.collect::<Vec<_>>(), suites.collect());
-            ui::data(matrix::lines(&workspace.config, &to_build, &suites)?.as_bytes())?;
+            let past = Past::read(&workspace.paths.runs(), KEPT);
+            let lines = matrix::lines(&workspace.config, &to_build, &suites, &past)?;
+            ui::data(lines.as_bytes())?;
         }
         (Format::Human, ..) => {
             let detailed = session.verbosity >= Verbosity::Verbose;
@@ -112,7 +115,7 @@ struct TouchedSuite<'a> {
 fn since(session: &Session, rev: &str, names: &[String], form: cli::Format) -> Result<Exit> {
     let config = session.config()?;
     let paths = Paths::of(&config.root);
-    let Touched { commit, images, suites } = since::touched(config, &paths, rev, names)?;
+    let Touched { commit, images, suites } = since::touched(session, rev, names)?;
     match session.format {
         Format::Json => {
             let images = images.iter().map(|(name, reasons)| TouchedImage { name, reasons });
@@ -124,7 +127,8 @@ fn since(session: &Session, rev: &str, names: &[String], form: cli::Format) -> R
             let last = |name: &str| record::read(&paths.record(name)).and_then(|last| last.seconds);
             let to_build = images.keys().map(|name| (name.clone(), last(name)));
             let suites = suites.keys().map(String::as_str).collect();
-            let lines = matrix::lines(config, &to_build.collect::<Vec<_>>(), &suites)?;
+            let past = Past::read(&paths.runs(), KEPT);
+            let lines = matrix::lines(config, &to_build.collect::<Vec<_>>(), &suites, &past)?;
             ui::data(lines.as_bytes())?;
         }
         Format::Human => {

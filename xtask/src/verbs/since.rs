@@ -4,7 +4,8 @@
 //! a review shows it. That commit is checked out aside (its files, its ignore files, its Dockerfiles, its
 //! xtask.toml; through an index of its own, so that nothing in `.git` changes) and surveyed like the working
 //! tree is. So an image is touched if, and only if, a part of its key is another: base images are compared by
-//! reference, since what an engine holds is no part of a change. No engine is asked.
+//! reference, since what an engine holds is no part of a change. What the bases hand down (ENV, ONBUILD) narrows and
+//! widens both sides alike; an engine is asked for it where there is one.
 //!
 //! | a suite is touched by | |
 //! | --- | --- |
@@ -21,10 +22,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::survey;
+use super::{Session, survey};
 use crate::config::{self, Action, Config, Image, Suite};
 use crate::context::record::Record;
-use crate::context::{self, Context, Spec};
+use crate::context::{self, Bases, Context, Opened, Spec};
 use crate::exit::{Exit, WithExit as _};
 use crate::paths::Paths;
 use crate::plan::{self, Now, Reason};
@@ -43,29 +44,27 @@ pub(super) struct Touched {
 }
 
 /// What the change since `rev` touches of the images called `names`, all if there are none.
-pub(super) fn touched(
-    config: &Config,
-    paths: &Paths,
-    rev: &str,
-    names: &[String],
-) -> Result<Touched> {
+pub(super) fn touched(session: &Session, rev: &str, names: &[String]) -> Result<Touched> {
+    let config = session.config()?;
+    let paths = Paths::of(&config.root);
     let git = Git::of(config)?;
     let commit = git.fork_point(rev)?;
     let aside = Aside(paths.stages().join(format!("since-{}", std::process::id())));
     let old_root = git.check_out(&commit, &aside.0)?;
     let file = config.file.strip_prefix(&config.root).unwrap_or(&config.file);
     let old = config::load(Some(&old_root.join(file))).ok();
-    let indices = aside.0.join("index");
-    let before = old.as_ref().map(|old| records(old, &indices)).unwrap_or_default();
+    // What images would have been built from cannot be said if a Dockerfile of then has faults.
+    let before = old.as_ref().and_then(|old| open(old.images.values()).ok()).unwrap_or_default();
+    let now = open(&survey::named(config, names)?)?;
+    let bases = survey::handed_down(session, before.iter().chain(&now));
+    let before = records(before, &aside.0.join("index"), bases.clone());
     let ignored = git.ignored()?;
-    let images = survey::named(config, names)?;
-    let now = gather(&images, &paths.indices())?;
     let mut touched = BTreeMap::new();
-    for (image, context) in images.iter().zip(now) {
-        let record = before.get(&image.name).cloned().unwrap_or_default();
+    for context in context::gather(now, Some(&paths.indices()), || bases)? {
+        let record = before.get(&context.spec.name).cloned().unwrap_or_default();
         let reasons = plan::diff(&record, &without(&ignored, config, &context));
         if !reasons.is_empty() {
-            touched.insert(image.name.clone(), reasons);
+            touched.insert(context.spec.name.clone(), reasons);
         }
     }
     let changed = git.changed(&commit)?;
@@ -80,21 +79,20 @@ pub(super) fn touched(
     Ok(Touched { commit, suites: suites.collect(), images: touched })
 }
 
-/// What images would have been built from; none if that cannot be said of all.
-fn records(config: &Config, indices: &Path) -> BTreeMap<String, Record> {
-    let images: Vec<Image> = config.images.values().cloned().collect();
-    let contexts = gather(&images, indices).unwrap_or_default();
-    let records = images.into_iter().zip(contexts).map(|(image, context)| {
-        let (parts, ignore) = (context.parts(&BTreeMap::new()), context.ignore());
-        let record = Record { parts, ignore, files: context.files(), ..Record::default() };
-        (image.name, record)
-    });
-    records.collect()
+fn open<'a>(images: impl IntoIterator<Item = &'a Image>) -> Result<Vec<Opened>> {
+    let specs: Vec<Spec> = images.into_iter().map(Spec::from).collect();
+    context::open(&specs)
 }
 
-fn gather(images: &[Image], indices: &Path) -> Result<Vec<Context>> {
-    let specs: Vec<Spec> = images.iter().map(Spec::from).collect();
-    context::gather(context::open(&specs)?, Some(indices), context::Bases::new)
+/// What images would have been built from, by name; none if that cannot be said of all.
+fn records(opened: Vec<Opened>, indices: &Path, bases: Bases) -> BTreeMap<String, Record> {
+    let contexts = context::gather(opened, Some(indices), || bases).unwrap_or_default();
+    let records = contexts.into_iter().map(|context| {
+        let (parts, ignore) = (context.parts(&BTreeMap::new()), context.ignore());
+        let record = Record { parts, ignore, files: context.files(), ..Record::default() };
+        (context.spec.name, record)
+    });
+    records.collect()
 }
 
 /// What an image would be built from now, but for what git ignores.

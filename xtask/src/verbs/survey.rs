@@ -9,13 +9,14 @@ use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::Workspace;
+use super::{Session, Workspace};
 use crate::config::{Config, Image};
 use crate::context::dockerfile::BaseConfig;
 use crate::context::record::{self, Record};
 use crate::context::{self, Context, Opened, Parts, Spec};
-use crate::engine::{Held, Holdings, Inherited, learn};
+use crate::engine::{self, Held, Holdings, Inherited, learn};
 use crate::exit::{Exit, WithExit as _};
+use crate::paths::Paths;
 use crate::plan::{self, KEY_LABEL, Known, Now, Planned};
 
 /// What is known of some images, and what would be done about them.
@@ -137,7 +138,7 @@ pub(super) fn named(config: &Config, names: &[String]) -> Result<Vec<Image>> {
         let known: Vec<&str> = images.keys().map(String::as_str).collect();
         let file = config.file.display();
         let message =
-            format!("there is no image `{name}` in `{file}`\nhint: it has {}", known.join(", "));
+            format!("failed to find image `{name}` in `{file}`\nhint: it has {}", known.join(", "));
         return Err(anyhow!(message)).exit(Exit::Usage);
     }
     Ok(names.iter().filter_map(|name| images.get(name)).cloned().collect())
@@ -184,8 +185,31 @@ fn ask(workspace: &Workspace, tags: &[String], bases: &[String]) -> Result<Holdi
     workspace.engine.look_up(Some(&facts), tags, bases)
 }
 
-fn base_names(opened: &[Opened]) -> Vec<String> {
-    let mut names: Vec<String> = opened.iter().flat_map(Opened::bases).map(str::to_owned).collect();
+/// What the bases of `opened` hand down, for a verb that does without an engine where there is none: to it they are
+/// then unknown, as they are to a key taken before they are fetched.
+pub(super) fn handed_down<'a>(
+    session: &Session,
+    opened: impl IntoIterator<Item = &'a Opened>,
+) -> context::Bases {
+    let bases = base_names(opened);
+    if bases.is_empty() {
+        return context::Bases::new();
+    }
+    let asked = session.workspace().and_then(|workspace| ask(&workspace, &[], &bases));
+    inherited(&asked.unwrap_or_default().bases)
+}
+
+/// As [`handed_down`], without starting a process: as far as podman's store says it to whoever reads it.
+pub(super) fn handed_down_silently(session: &Session, opened: &[Opened]) -> Result<context::Bases> {
+    let podman = engine::podman(&session.engine_settings()?);
+    let cache = Paths::of(&session.config()?.root).engine_facts();
+    let held = podman.map(|podman| podman.look_up_silently(&cache, &base_names(opened)));
+    Ok(inherited(&held.unwrap_or_default()))
+}
+
+fn base_names<'a>(opened: impl IntoIterator<Item = &'a Opened>) -> Vec<String> {
+    let mut names: Vec<String> =
+        opened.into_iter().flat_map(Opened::bases).map(str::to_owned).collect();
     names.sort();
     names.dedup();
     names

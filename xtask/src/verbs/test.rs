@@ -8,6 +8,7 @@
 //! | the tests that want a real cluster of their own: `cluster`, `faults` | every test |
 //! | `lint` of this repository | as one |
 //! | the justfile: each recipe is a command we understand, and one is run | every recipe |
+//! | the workflows: each command is a recipe, with arguments it takes | every command |
 //! | pytest over what is written in Python | every test |
 //! | `e2e` of every suite of the configuration, one after the other | every test |
 //!
@@ -15,6 +16,7 @@
 //! mended. A step that fails without a failed test (it did not compile) counts as one failure. The
 //! last line on stdout is `N passed, N failed`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -188,28 +190,73 @@ struct Justfile {
     recipes: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Every recipe, run dry, is one `cargo xtask` line the command line takes; `check` is really run.
+/// Every recipe, run dry, is one `cargo xtask` line the command line takes, and so is every command of a
+/// workflow, with its arguments; `check` is really run.
 fn justfile(root: &Path, paths: &Paths, run: &Run, bootstrap: bool) -> Result<Outcome> {
     let log = run.paths.log("justfile");
     let program = just(paths, &log, bootstrap)?;
-    let just = |args: &[&str]| {
-        Tool::new(&program).args(args.iter().copied()).folder(root).limit(LIMIT).log(&log)
-    };
-    let dump = just(&["--dump", "--dump-format", "json"]).read()?;
+    let just = || Tool::new(&program).folder(root).limit(LIMIT).log(&log);
+    let dump = just().args(["--dump", "--dump-format", "json"]).read()?;
     let justfile: Justfile = serde_json::from_str(&dump).context("failed to read the justfile")?;
-    for recipe in justfile.recipes.keys() {
+    let recipes = justfile.recipes.into_iter().map(|(name, _)| vec![name]);
+    let calls: Vec<Vec<String>> = recipes.chain(workflows(root)?).collect();
+    for call in &calls {
         let mut lines = Vec::new();
-        just(&["--dry-run", recipe]).stream(|stream, line| {
+        just().arg("--dry-run").args(call).stream(|stream, line| {
             if stream == Stream::Stderr {
                 lines.push(String::from_utf8_lossy(line).into_owned());
             }
         })?;
         for line in lines {
-            understood(&line).with_context(|| format!("recipe `{recipe}` does not work"))?;
+            let call = call.join(" ");
+            understood(&line).with_context(|| format!("failed to check `just {call}`"))?;
         }
     }
-    just(&["check"]).run()?;
-    Ok((Counts { passed: justfile.recipes.len() as u64, failed: 0 }, Ok(())))
+    just().arg("check").run()?;
+    Ok((Counts { passed: calls.len() as u64, failed: 0 }, Ok(())))
+}
+
+/// A workflow, as far as it is read.
+#[derive(Deserialize)]
+struct Workflow {
+    jobs: BTreeMap<String, Job>,
+}
+
+#[derive(Deserialize)]
+struct Job {
+    #[serde(default)]
+    steps: Vec<Command>,
+}
+
+#[derive(Deserialize)]
+struct Command {
+    run: Option<String>,
+}
+
+/// What the workflows give to `just`, as words; anything else they run is a fault.
+fn workflows(root: &Path) -> Result<Vec<Vec<String>>> {
+    let mut calls = Vec::new();
+    for entry in fs_err::read_dir(root.join(".github/workflows"))? {
+        let file = entry?.path();
+        let text = fs_err::read_to_string(&file)?;
+        let workflow: Workflow = serde_saphyr::from_str(&text)
+            .with_context(|| format!("failed to read `{}`", file.display()))?;
+        let commands = workflow.jobs.into_values().flat_map(|job| job.steps);
+        for command in commands.filter_map(|step| step.run) {
+            let failed =
+                || format!("failed to find a recipe for `{command}` of `{}`", file.display());
+            calls.push(just_call(&command).with_context(failed)?);
+        }
+    }
+    Ok(calls)
+}
+
+/// The words after `just` of one line, a variable of the shell standing for itself.
+fn just_call(command: &str) -> Option<Vec<String>> {
+    let line = command.trim();
+    let call = line.strip_prefix("just ").filter(|call| !call.contains(['\n', ';', '&', '|']))?;
+    let (call, _output) = call.split_once(" >> ").unwrap_or((call, ""));
+    Some(call.split_whitespace().map(|word| word.trim_matches(['"', '$']).to_owned()).collect())
 }
 
 /// Whether a line of a recipe is a command line of ours.
@@ -270,6 +317,22 @@ mod tests {
         for line in ["cargo test", "cargo xtask e2e", "cargo xtask plan --no-such-flag"] {
             understood(line).unwrap_err();
         }
+    }
+
+    #[test]
+    fn a_workflow_calls_just_and_nothing_else() {
+        let words = |command| just_call(command).map(|words| words.join(" "));
+        for (command, call) in [
+            ("just e2e \"$SUITE\" --require-prebuilt", Some("e2e SUITE --require-prebuilt")),
+            ("just everything >> \"$GITHUB_OUTPUT\"", Some("everything")),
+            ("just prebuild && rm -rf /", None),
+            ("just check\nmake", None),
+            ("cargo xtask images", None),
+        ] {
+            assert_eq!(words(command).as_deref(), call, "{command}");
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        assert!(workflows(root).unwrap().len() > 5);
     }
 
     #[test]

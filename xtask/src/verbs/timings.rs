@@ -139,7 +139,7 @@ fn write_page(file: &Path, past: &Past, suite: Option<&str>) -> Result<()> {
         suite.map_or(record.suite.is_some(), |_| record.suite.as_deref() == suite)
     };
     let Some(last) = past.records.iter().rfind(is_wanted) else {
-        let what = "there is no run on record to make a page of";
+        let what = "failed to find a run to make a page of";
         return Err(anyhow!("{what}\nhint: cargo xtask e2e {}", suite.unwrap_or("SUITE")))
             .exit(Exit::Failed);
     };

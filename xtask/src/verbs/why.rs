@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Format, Session, survey};
 use crate::cli;
 use crate::exit::Exit;
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Plan, Planned};
 use crate::ui;
 use crate::ui::text::{BOLD, DIM, OFF, bytes, count, plural};
 
@@ -27,9 +27,8 @@ pub(super) fn run(session: &Session, args: &cli::Why) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn human(one: &survey::Surveyed) -> String {
-    let planned = &one.planned;
-    let (files, size) = one.context.size();
+/// The decision and its reasons, a line each: what a run says, too, that may build nothing.
+pub(super) fn decision(planned: &Planned) -> Vec<String> {
     let decision = match planned.action {
         Action::Build => "would be built",
         Action::Skip => "is up to date",
@@ -40,6 +39,13 @@ fn human(one: &survey::Surveyed) -> String {
     if !others.is_empty() {
         lines.push(format!("  and {} more", count(others.len() as u64)));
     }
+    lines
+}
+
+fn human(one: &survey::Surveyed) -> String {
+    let planned = &one.planned;
+    let (files, size) = one.context.size();
+    let mut lines = decision(planned);
     lines.push(format!("{DIM}key   {}", planned.key));
     lines.push(format!("tag   {}", planned.tag));
     lines.extend(planned.builder.as_ref().map(|builder| format!("built on {builder}")));

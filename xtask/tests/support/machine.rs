@@ -1,5 +1,6 @@
 //! The machine under tests against a real engine: which engine, a control group with a limit, what runs.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use xtask::config::{self, EngineName};
@@ -30,6 +31,28 @@ pub(crate) fn engine_tool() -> Tool {
 pub(crate) fn engine_settings() -> config::Engine {
     let name = if engine() == "docker" { EngineName::Docker } else { EngineName::Podman };
     config::Engine { name, reserve: 0, trust_host_ca: false, jobs: None, builds: true }
+}
+
+/// Which trials of a test that makes many to make: `usual` of them, or what `XTASK_TRIALS` says (`150`, or `50..100`
+/// for a part of them).
+pub(crate) fn trials(usual: u64) -> Range<u64> {
+    let Ok(said) = std::env::var("XTASK_TRIALS") else { return 0..usual };
+    let (first, end) = said.split_once("..").unwrap_or(("0", &said));
+    first.parse().unwrap()..end.parse().unwrap()
+}
+
+/// Removes every image whose label says it is of `image`, those too that have no name: a build leaves one for
+/// each of its steps.
+pub(crate) fn remove_images(image: &str) {
+    let filter = format!("label=dev.xtask.image={image}");
+    let list =
+        engine_tool().args(["images", "--all", "--quiet", "--no-trunc", "--filter", &filter]);
+    // podman gives up where another test removes an image meanwhile.
+    let Some(ids) = (0..5).find_map(|_| list.clone().read().ok()) else { return };
+    let ids: std::collections::BTreeSet<&str> = ids.lines().collect();
+    if !ids.is_empty() {
+        engine_tool().args(["rmi", "--force"]).args(ids).run().ok();
+    }
 }
 
 /// A memory control group below our own, with a limit; removed when dropped. Making it needs root.

@@ -1,6 +1,6 @@
 //! BR-AIANALYSIS-009: conditions say where it stands, for which generation, and who wrote that.
 
-use aianalysis_e2e::analysis::{Request, condition};
+use aianalysis_e2e::analysis::{self, Request, condition};
 use anyhow::{Context as _, Result};
 use harness::namespace::Namespace;
 use harness::spec::Spec;
@@ -9,10 +9,18 @@ use serde_json::Value;
 #[test]
 fn br_aianalysis_009_conditions() -> Spec {
     let namespace = Namespace::create("conditions")?;
-    let slow = Request::about("SlowModel").create_in(namespace.name())?;
+    let mut changes = analysis::watch(namespace.name())?;
     let failed = Request::about("RejectedByModel").create_in(namespace.name())?;
+    // Having shown one, the watch misses no state of the next.
+    changes.until(|resource| resource["metadata"]["name"] == failed.name.as_str())?;
+    let slow = Request::about("SlowModel").create_in(namespace.name())?;
 
-    let resource = slow.await_condition("Complete", "False", "Investigating")?;
+    let resource = changes.until(|resource| {
+        let complete = condition(resource, "Complete");
+        resource["metadata"]["name"] == slow.name.as_str()
+            && complete.is_ok_and(|complete| complete["reason"] == "Investigating")
+    })?;
+    assert_eq!(condition(&resource, "Complete")?["status"], "False");
     assert_eq!(condition(&resource, "HolmesReachable")?["status"], "Unknown");
     assert_eq!(resource["status"]["phase"], "Investigating");
     assert_whole(&resource)?;

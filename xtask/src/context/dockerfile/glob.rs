@@ -4,17 +4,14 @@
 //! `x`. Names that begin with a dot are nothing special. The tail of a pattern may be malformed
 //! without harm as long as nothing reaches it; here any malformed pattern is refused, and the caller widens.
 
+use super::wildcard::{self, Token};
+
 /// A parsed component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::context) struct Glob(Vec<Token>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    Text,
-    One,
-    Char(char),
-    Class { negated: bool, ranges: Vec<(char, char)> },
-}
+/// Between components; in none of them.
+const SEPARATOR: char = '/';
 
 /// Whether a path component (or a whole path) holds a wildcard, as BuildKit tells it.
 pub(super) fn has_wildcard(component: &str) -> bool {
@@ -43,7 +40,7 @@ impl Glob {
                 '[' => {
                     let class = class(&mut chars)?;
                     let inside = !tokens.is_empty() && chars.peek().is_some();
-                    if inside && class.takes('/') {
+                    if inside && class.takes(SEPARATOR, SEPARATOR) {
                         return None;
                     }
                     class
@@ -57,41 +54,7 @@ impl Glob {
 
     /// Whether `name` matches; a byte that is not UTF-8 counts as one character.
     pub(in crate::context) fn matches(&self, name: &[u8]) -> bool {
-        let chars: Vec<char> = characters(name);
-        let (mut token, mut at) = (0, 0);
-        let mut back: Option<(usize, usize)> = None;
-        loop {
-            let fits = match (self.0.get(token), chars.get(at)) {
-                (None, None) => return true,
-                (Some(Token::Text), _) => {
-                    back = Some((token, at));
-                    token += 1;
-                    continue;
-                }
-                (Some(token), Some(ch)) => token.takes(*ch),
-                _ => false,
-            };
-            if fits {
-                (token, at) = (token + 1, at + 1);
-            } else if let Some((star, start)) = back.filter(|(_, start)| *start < chars.len()) {
-                back = Some((star, start + 1));
-                (token, at) = (star + 1, start + 1);
-            } else {
-                return false;
-            }
-        }
-    }
-}
-
-impl Token {
-    fn takes(&self, ch: char) -> bool {
-        match self {
-            Token::Text | Token::One => true,
-            Token::Char(wanted) => *wanted == ch,
-            Token::Class { negated, ranges } => {
-                ranges.iter().any(|(low, high)| (*low..=*high).contains(&ch)) != *negated
-            }
-        }
+        wildcard::matches(&self.0, &characters(name), SEPARATOR)
     }
 }
 

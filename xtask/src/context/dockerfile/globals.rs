@@ -104,7 +104,7 @@ impl Globals {
         given: &BTreeMap<String, String>,
     ) -> BTreeMap<String, String> {
         let mut values = BTreeMap::new();
-        for name in names.iter().filter(|name| !is_proxy(name)) {
+        for name in names {
             let counts = given.contains_key(name) || self.words(&[name.clone()].into()).count() > 0;
             if let Some(value) = self.values.get(name).filter(|_| counts) {
                 values.insert(name.clone(), value.clone());
@@ -112,12 +112,6 @@ impl Globals {
         }
         values
     }
-}
-
-/// Proxy settings reach a build without changing what it makes.
-pub(super) fn is_proxy(name: &str) -> bool {
-    let proxies = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
-    proxies.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
 }
 
 fn platform_args(stage: &str, request: &Request<'_>) -> BTreeMap<String, String> {

@@ -64,6 +64,12 @@ pub(super) struct Run {
     pub(super) unclear: Option<String>,
 }
 
+impl Run {
+    pub(super) fn may_mount(&self) -> bool {
+        !self.mounts.is_empty() || self.unclear.is_some()
+    }
+}
+
 /// Keyword and the flags it knows; `None`: BuildKit does not look at its flags.
 const KEYWORDS: [(&str, Option<&[&str]>); 18] = [
     ("ADD", Some(&["chown", "chmod", "link", "keep-git-dir", "checksum", "unpack", "exclude"])),

@@ -19,6 +19,10 @@
 //! a mount that is no plain list, windows paths. A base nobody knows is taken to have no ONBUILD; its
 //! id is part of the key.
 //!
+//! Of a known base ENV and ONBUILD count and nothing else can. Its WORKDIR moves what is copied to, never what
+//! is copied: sources of COPY, ADD and of bind mounts begin at the context's root, and no variable holds it (seen
+//! with podman, read in BuildKit's source). USER, SHELL and the rest concern what runs.
+//!
 //! | file | from → to |
 //! | --- | --- |
 //! | `parse` | text → lines, directives, heredocs |
@@ -29,6 +33,7 @@
 //! | `sources`, `mount`, `environment` | stages reached → what they read |
 //! | `text` | stages reached → bytes for the key |
 //! | `select`, `glob` | sources and a tree → chosen entries |
+//! | `wildcard` | `*`, `?` and sets against text, for `pattern` and `glob` |
 
 mod environment;
 mod expand;
@@ -44,6 +49,7 @@ mod stages;
 #[cfg(test)]
 mod tests;
 mod text;
+mod wildcard;
 
 use std::collections::BTreeMap;
 
@@ -86,13 +92,15 @@ pub struct Reading {
     pub sources: Sources,
     /// The external images it uses, in order, each once.
     pub bases: Vec<Base>,
-    /// Declared build args with the value used, defaults included; those without a value and proxy
-    /// settings are left out.
+    /// Declared build args with the value used, defaults included, and those that switch the engine
+    /// undeclared; those without a value are left out, and proxy settings nobody declares.
     pub args: BTreeMap<String, String>,
     /// Names of the stages reached, numbers for those without.
     pub stages: Vec<String>,
     /// The text as far as the target uses it, in a form of its own, for the key.
     pub text: Vec<u8>,
+    /// Some RUN with a mount is an ONBUILD of its base, so that the text does not show it.
+    pub mounts_in_triggers: bool,
     /// Ids of the secrets mounted.
     pub secrets: Vec<String>,
     /// Ids of the SSH agents mounted.
@@ -200,6 +208,7 @@ pub fn read(text: &[u8], request: &Request<'_>) -> Result<Reading, Vec<Fault>> {
         reading.text = text.to_vec();
     }
     if let Some((name, line)) = frontend {
+        reading.text = text::under_frontend(&name, &reading.text);
         reading.bases.insert(0, Base { name, platform: None, line, role: Role::Frontend });
     }
     Ok(reading)
@@ -218,6 +227,7 @@ fn understand(text: &str, request: &Request<'_>) -> Result<Reading, Vec<Fault>> 
         args,
         stages: graph.reached.iter().map(|index| graph.stages[*index].label(*index)).collect(),
         text: text::serialise(&graph, &globals, &used),
+        mounts_in_triggers: found.mounts_in_triggers,
         secrets: found.secrets,
         ssh: found.ssh,
         warnings: graph.warnings.into_iter().chain(found.warnings).collect(),
@@ -231,6 +241,7 @@ fn opaque() -> Reading {
         args: BTreeMap::new(),
         stages: Vec::new(),
         text: Vec::new(),
+        mounts_in_triggers: false,
         secrets: Vec::new(),
         ssh: Vec::new(),
         warnings: Vec::new(),

@@ -1,15 +1,10 @@
 //! The shell patterns of `${x#p}`, `${x%p}` and `${x/p/r}`: `*` any text, `?` one character, a
 //! backslash takes `*`, `?` and itself literally. Brackets are plain characters (unlike in a shell).
 
+use super::wildcard::{self, Token};
+
 /// A parsed pattern.
 pub(super) struct Pattern(Vec<Token>);
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Token {
-    Text,
-    One,
-    Char(char),
-}
 
 impl Pattern {
     /// Fails on an escape BuildKit does not know either.
@@ -77,32 +72,7 @@ impl Pattern {
 
     /// Whether all of `chars` matches; like Go's `.`, wildcards do not match a newline.
     fn matches(&self, chars: &[char]) -> bool {
-        let (mut token, mut at) = (0, 0);
-        let mut back: Option<(usize, usize)> = None;
-        loop {
-            let fits = match (self.0.get(token), chars.get(at)) {
-                (None, None) => return true,
-                (Some(Token::Text), _) => {
-                    back = Some((token, at));
-                    token += 1;
-                    continue;
-                }
-                (Some(Token::One), Some(ch)) => *ch != '\n',
-                (Some(Token::Char(wanted)), Some(ch)) => wanted == ch,
-                _ => false,
-            };
-            if fits {
-                (token, at) = (token + 1, at + 1);
-                continue;
-            }
-            match back {
-                Some((star, start)) if chars.get(start).is_some_and(|ch| *ch != '\n') => {
-                    back = Some((star, start + 1));
-                    (token, at) = (star + 1, start + 1);
-                }
-                _ => return false,
-            }
-        }
+        wildcard::matches(&self.0, chars, '\n')
     }
 }
 

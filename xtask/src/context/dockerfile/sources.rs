@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::environment::Environment;
 use super::expand::Expanded;
-use super::globals::{Globals, is_proxy};
+use super::globals::Globals;
 use super::instruction::{Assignment, Body, Copy, Instruction, Run};
 use super::mount::{self, Trouble};
 use super::stages::{Graph, Stage, Target};
@@ -17,6 +17,7 @@ pub(super) struct Found {
     pub(super) bases: Vec<Base>,
     pub(super) args: BTreeMap<String, String>,
     pub(super) globals_used: BTreeSet<String>,
+    pub(super) mounts_in_triggers: bool,
     pub(super) secrets: Vec<String>,
     pub(super) ssh: Vec<String>,
     pub(super) warnings: Vec<(usize, String)>,
@@ -25,6 +26,8 @@ pub(super) struct Found {
 /// Args that switch the engine itself; BuildKit does not hand them to instructions.
 const SCAN_CONTEXT: &str = "BUILDKIT_SBOM_SCAN_CONTEXT";
 const SCAN_STAGE: &str = "BUILDKIT_SBOM_SCAN_STAGE";
+/// What the names of all args begin with that switch BuildKit although nothing declares them.
+const SWITCHES: &str = "BUILDKIT_";
 /// Changes time stamps in the image although nothing declares it.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
@@ -67,6 +70,7 @@ impl<'a> Walk<'a> {
             bases: Vec::new(),
             args: BTreeMap::new(),
             globals_used: BTreeSet::new(),
+            mounts_in_triggers: false,
             secrets: Vec::new(),
             ssh: Vec::new(),
             warnings: Vec::new(),
@@ -78,11 +82,9 @@ impl<'a> Walk<'a> {
         if !self.faults.is_empty() {
             return Err(self.faults);
         }
-        for name in [EPOCH, SCAN_CONTEXT] {
-            if let Some(value) = self.request.args.get(name) {
-                self.found.args.insert(name.to_owned(), value.clone());
-            }
-        }
+        let undeclared = |name: &str| name == EPOCH || name.starts_with(SWITCHES);
+        let given = self.request.args.iter().filter(|(name, _)| undeclared(name));
+        self.found.args.extend(given.map(|(name, value)| (name.clone(), value.clone())));
         let scan = self.found.args.get(SCAN_CONTEXT).or_else(|| self.globals.value(SCAN_CONTEXT));
         if scan.is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false")) {
             self.widen(1, format!("`{SCAN_CONTEXT}` lets the engine read all of it"));
@@ -126,6 +128,8 @@ impl<'a> Walk<'a> {
     }
 
     fn stage(&mut self, stage: &Stage, mut environment: Environment) -> Environment {
+        let mounts = |step: &Instruction| matches!(&step.body, Body::Run(run) if run.may_mount());
+        self.found.mounts_in_triggers |= stage.triggers.iter().any(mounts);
         for step in stage.steps() {
             match &step.body {
                 Body::Env(pairs) => self.env(step, pairs, &mut environment),
@@ -177,7 +181,7 @@ impl<'a> Walk<'a> {
             }
         };
         let Some(value) = value else { return };
-        if value.unknown.is_none() && !is_proxy(&word.name) {
+        if value.unknown.is_none() {
             self.found.args.insert(word.name.clone(), value.text.clone());
         }
         if matches!(word.name.as_str(), SCAN_CONTEXT | SCAN_STAGE) {

@@ -1,6 +1,6 @@
 //! The text of a Dockerfile as far as a target uses it, for the key.
 //!
-//! In it: the escape character if it is not the usual one, the frontend named, the global ARGs used, and for each
+//! In it: the frontend named, the escape character if it is not the usual one, the global ARGs used, and for each
 //! stage reached its FROM, its instructions (continuation lines joined, keywords in capitals) and the
 //! bodies of heredocs. Not in it: comments, blank lines, other stages. Where an instruction names a
 //! stage by number, the number counts unreached stages; so each name is followed by the place, among the stages
@@ -28,6 +28,14 @@ pub(super) fn serialise(graph: &Graph, globals: &Globals, used: &BTreeSet<String
     for index in &graph.reached {
         stage(&mut out, graph, &graph.stages[*index]);
     }
+    out
+}
+
+/// A text as the frontend of that name reads it.
+pub(super) fn under_frontend(name: &str, text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    record(&mut out, "frontend", name);
+    out.extend_from_slice(text);
     out
 }
 

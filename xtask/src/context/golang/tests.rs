@@ -4,6 +4,7 @@ use std::path::Path;
 use super::super::tree::Tree;
 use super::super::walk::walk;
 use super::*;
+use crate::fixture;
 use crate::process::Tool;
 
 const MAIN: &str = r#"package main
@@ -57,12 +58,7 @@ const SAMPLE: [(&str, &str); 24] = [
 ];
 
 fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Tree) {
-    let folder = tempfile::tempdir().unwrap();
-    for (path, text) in files {
-        let file = folder.path().join(path);
-        fs_err::create_dir_all(file.parent().unwrap()).unwrap();
-        fs_err::write(file, text).unwrap();
-    }
+    let folder = fixture::folder(files);
     let tree = walk(&fs_err::canonicalize(folder.path()).unwrap(), &[&Vec::new()]).unwrap();
     (folder, tree)
 }

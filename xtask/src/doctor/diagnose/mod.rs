@@ -1,32 +1,31 @@
 //! Deciding: from facts to findings. Pure; one function a check.
+//!
+//! A fault keeps a run from its end, or may. What only a person's own commands would trip over, or what
+//! only costs, is a note.
+
+mod around;
+mod room;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use bytesize::ByteSize;
 
 use super::containers_conf::Trouble;
 use super::images::{self, canonical};
 use super::machine::{EngineKind, Machine, Os, Proof, Version};
 use super::mend::{Fetch, Mend, Order, Step, install, install_steps};
 use super::packages::{PODMAN, RECIPES};
+use super::versions::OLD_CRUN;
 use super::{Finding, Needs, State};
 use crate::process::Tool;
 
 /// Podman before 4.0 has no netavark and another way with networks.
-const PODMAN_VERSION: Version = (4, 0);
+const PODMAN_VERSION: Version = (4, 0, 0);
 /// kind before 0.30 does not know podman's networks well enough, nor Kubernetes 1.34.
-const KIND: Version = (0, 30);
+const KIND: Version = (0, 30, 0);
 /// The kind that is installed.
 const KIND_MODULE: &str = "sigs.k8s.io/kind@v0.33.0";
 const HELM_MODULE: &str = "helm.sh/helm/v3/cmd/helm@v3.22.0";
-/// Less free disk than this and an image or a cluster node fills it up.
-const DISK: u64 = 5 << 30;
-/// Less memory than this and not one build fits beside a cluster.
-const MEMORY: u64 = 2 << 30;
-/// Below this, a cluster's second or third node runs out of them (kind, "known issues").
-const INOTIFY_INSTANCES: u64 = 128;
-
 /// The longest a registry may take to say anything.
 const REGISTRY_ANSWERS: Duration = Duration::from_secs(20);
 const PULL: Duration = Duration::from_mins(20);
@@ -37,6 +36,7 @@ const RECIPE: Duration = Duration::from_hours(1);
 pub(super) fn diagnose(machine: &Machine, needs: &Needs) -> Vec<Finding> {
     let mut findings = vec![engine(machine)];
     findings.extend(packages(machine));
+    findings.extend(versions::versions(machine));
     findings.extend(containers(machine));
     if needs.kind {
         findings.extend([kind(machine), kubectl(machine, needs), lib_modules(machine)]);
@@ -44,11 +44,8 @@ pub(super) fn diagnose(machine: &Machine, needs: &Needs) -> Vec<Finding> {
     findings.extend(needs.helm.then(|| helm(machine)));
     findings.extend(needs.bases.iter().map(|name| image("base-image", machine, name)));
     findings.extend(needs.node_images.iter().map(|name| image("node-image", machine, name)));
-    findings.extend(memory(machine));
-    findings.extend(machine.disks.iter().map(|(place, free)| disk(place, *free)));
-    findings.extend(needs.ports.iter().map(|number| port(*number, machine, needs)));
-    findings.extend(clusters(machine, needs));
-    findings.extend(notes(machine));
+    findings.extend(room::room(machine, needs));
+    findings.extend(around::around(machine, needs));
     findings
 }
 
@@ -69,7 +66,12 @@ fn cannot(what: impl Into<String>, why: &str, how: impl Into<String>) -> State {
 }
 
 fn note(what: impl Into<String>, why: &str) -> State {
-    State::Note { what: what.into(), why: why.to_owned() }
+    State::Note { what: what.into(), why: why.to_owned(), how: None }
+}
+
+/// A note with what a person could do about it.
+fn advice(what: impl Into<String>, why: &str, how: impl Into<String>) -> State {
+    State::Note { what: what.into(), why: why.to_owned(), how: Some(how.into()) }
 }
 
 fn engine(machine: &Machine) -> Finding {
@@ -170,7 +172,8 @@ fn containers(machine: &Machine) -> Option<Finding> {
     if machine.os != Os::Linux || !podman(machine) {
         return None;
     }
-    let troubles = machine.conf.troubles(machine.limits, machine.cgroup);
+    let old_crun = OLD_CRUN.is_here(|name| machine.version(name));
+    let troubles = machine.conf.troubles(machine.limits, machine.cgroup, old_crun);
     let cure = machine.conf.cure(&troubles, machine.limits);
     let words = match &machine.proof {
         Proof::Works => return Some(finding("containers", fine("one was started"))),
@@ -202,6 +205,7 @@ impl Trouble {
                 machine.limits.open_files, machine.limits.processes
             ),
             Trouble::Runtime => "crun refuses the hybrid cgroups of this machine".to_owned(),
+            Trouble::OldRuntime => "crun is too old for this podman".to_owned(),
         }
     }
 }
@@ -357,119 +361,8 @@ fn fetch(machine: &Machine, os: Os, name: &str) -> Mend {
     Mend { command, steps: vec![Step::Fetch(Box::new(fetch))], order }
 }
 
-fn memory(machine: &Machine) -> Option<Finding> {
-    const WHY: &str =
-        "a build and a cluster node need about 2 GiB together; short of it, builds are killed";
-    let (bytes, how) = match (machine.memory.engine, machine.engine.kind) {
-        (Some(bytes), EngineKind::Podman) => (
-            bytes,
-            "podman machine stop && podman machine set --memory 8192 && podman machine start",
-        ),
-        (Some(bytes), EngineKind::Docker) => (bytes, "Docker Desktop: Settings, Resources, Memory"),
-        (None, _) => {
-            (machine.memory.available?, "end what takes the memory: ps aux --sort=-rss | head")
-        }
-    };
-    let state = if bytes < MEMORY {
-        cannot(format!("{} of memory", ByteSize(bytes).display().iec()), WHY, how)
-    } else {
-        fine(ByteSize(bytes).display().iec().to_string())
-    };
-    Some(finding("memory", state))
-}
-
-fn disk(place: &Path, free: u64) -> Finding {
-    let what = format!("{} free at {}", ByteSize(free).display().iec(), place.display());
-    if free >= DISK {
-        return finding("disk", fine(what));
-    }
-    let why = "a full disk fails builds and evicts pods, late and with other words";
-    finding(
-        "disk",
-        cannot(what, why, "cargo clean, or what `podman system df` shows as reclaimable"),
-    )
-}
-
-fn port(number: u16, machine: &Machine, needs: &Needs) -> Finding {
-    let holder = machine.clusters.iter().find(|cluster| cluster.ports.contains(&number));
-    let ours = holder.filter(|cluster| needs.clusters.contains(&cluster.name));
-    let why = "the suite's services are reached there";
-    let state = match (machine.ports_taken.contains(&number), ours, holder) {
-        (false, ..) => fine(format!("{number} is free")),
-        (true, Some(cluster), _) => {
-            fine(format!("{number} is held by our cluster `{}`", cluster.name))
-        }
-        (true, None, Some(cluster)) => cannot(
-            format!("port {number} is held by the kind cluster `{}`", cluster.name),
-            why,
-            format!("kind delete cluster --name {}", cluster.name),
-        ),
-        (true, None, None) => cannot(
-            format!("port {number} is in use"),
-            why,
-            format!("end what listens there: ss -ltnp 'sport = :{number}'"),
-        ),
-    };
-    finding("port", state)
-}
-
-fn clusters(machine: &Machine, needs: &Needs) -> Vec<Finding> {
-    let told = machine.clusters.iter().filter_map(|cluster| {
-        let ours = needs.clusters.contains(&cluster.name);
-        match (ours, cluster.running) {
-            (true, true) => None,
-            (true, false) => Some(note(
-                format!("our cluster `{}` is stopped", cluster.name),
-                "the next run of its suite starts it again, or makes it anew",
-            )),
-            (false, true) => Some(note(
-                format!("another kind cluster runs: `{}`", cluster.name),
-                "it takes about a gigabyte of the memory builds could have",
-            )),
-            (false, false) => Some(note(
-                format!("another kind cluster is stopped: `{}`", cluster.name),
-                "it keeps its disk",
-            )),
-        }
-    });
-    told.map(|state| finding("cluster", state)).collect()
-}
-
-fn notes(machine: &Machine) -> Vec<Finding> {
-    let mut notes = Vec::new();
-    if machine.engine.other {
-        let used = machine.engine.kind.name();
-        notes.push((
-            "engines",
-            note(
-                format!("podman and docker are both here; {used} is used"),
-                "images built by the one are not seen by the other",
-            ),
-        ));
-    }
-    if let Some(file) = &machine.kubeconfig {
-        notes.push((
-            "kubeconfig",
-            note(
-                format!("KUBECONFIG is `{file}`"),
-                "runs neither read nor change it: each cluster has a kubeconfig of its own",
-            ),
-        ));
-    }
-    if let Some(instances) = machine.inotify_instances.filter(|count| *count < INOTIFY_INSTANCES) {
-        notes.push((
-            "inotify",
-            note(
-                format!("fs.inotify.max_user_instances is {instances}"),
-                "a cluster with several nodes may run out: sudo sysctl fs.inotify.max_user_instances=512",
-            ),
-        ));
-    }
-    notes.into_iter().map(|(check, state)| finding(check, state)).collect()
-}
-
-fn shown((major, minor): Version) -> String {
-    format!("{major}.{minor}")
+fn shown((major, minor, patch): Version) -> String {
+    format!("{major}.{minor}.{patch}")
 }
 
 #[cfg(test)]

@@ -16,6 +16,12 @@ use crate::engine::Engine;
 /// How long an engine may take to hand out everything: 6 GB at 10 MB/s.
 const SAVE: Duration = Duration::from_mins(10);
 
+/// How the name of a bundle begins while it is being written.
+const UNFINISHED: &str = ".xtask-bundle-";
+
+/// A file this young may be about to be locked.
+const STARTING: Duration = Duration::from_mins(1);
+
 /// Bytes read or written at once.
 const BLOCK: usize = 1 << 20;
 
@@ -27,11 +33,14 @@ impl Engine {
             _ => Path::new("."),
         };
         let failed = || format!("failed to write the bundle `{}`", file.display());
+        clear_abandoned(folder);
         let fresh = tempfile::Builder::new()
-            .prefix(".xtask-bundle-")
+            .prefix(UNFINISHED)
             .permissions(PermissionsExt::from_mode(0o666))
             .tempfile_in(folder)
             .with_context(failed)?;
+        // For as long as it is being written, it is known to be.
+        fresh.as_file().lock().with_context(failed)?;
         let tags: Vec<String> = list.images.iter().map(|image| image.tag.clone()).collect();
         let saved = self.save(&tags).limit(SAVE);
         saved.read_by(|from| write(list, from, fresh.as_file())).with_context(failed)?;
@@ -42,6 +51,24 @@ impl Engine {
         fs_err::File::open(folder)?.sync_all()?;
         file.clone_into(&mut bundle.path);
         Ok(bundle)
+    }
+}
+
+/// Removes what a run that was killed has left in this folder. What cannot be removed harms nobody.
+fn clear_abandoned(folder: &Path) {
+    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    let unfinished = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(UNFINISHED))
+        .map(|entry| entry.path());
+    for file in unfinished {
+        let open = std::fs::File::open(&file);
+        let old = |file: &std::fs::File| {
+            let changed = file.metadata().and_then(|meta| meta.modified());
+            changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > STARTING))
+        };
+        if open.is_ok_and(|open| old(&open) && open.try_lock().is_ok()) {
+            fs_err::remove_file(&file).ok();
+        }
     }
 }
 
@@ -126,4 +153,30 @@ fn followed(name: &str, target: &str) -> String {
         }
     }
     path.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_run_left_goes_and_what_is_being_written_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let long_ago = std::time::SystemTime::now() - 2 * STARTING;
+        let file = |name: &str, changed| {
+            let file = fs_err::File::create(folder.path().join(name)).unwrap();
+            file.set_modified(changed).unwrap();
+            file
+        };
+        file(".xtask-bundle-abandoned", long_ago);
+        let written = file(".xtask-bundle-written", long_ago);
+        written.file().lock().unwrap();
+        file(".xtask-bundle-young", std::time::SystemTime::now());
+        file("images.tar", long_ago);
+        clear_abandoned(folder.path());
+        let entries = fs_err::read_dir(folder.path()).unwrap();
+        let mut left: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".xtask-bundle-written", ".xtask-bundle-young", "images.tar"]);
+    }
 }

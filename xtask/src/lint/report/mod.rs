@@ -9,11 +9,11 @@
 
 mod sarif;
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 
 use super::{Finding, Severity};
+use crate::event::Place;
+use crate::ui::annotation;
 use crate::ui::text::{BOLD, DIM, OFF, RED, YELLOW};
 
 pub use sarif::sarif;
@@ -50,34 +50,17 @@ pub fn json(findings: &[Finding]) -> serde_json::Result<Vec<u8>> {
 
 /// Workflow commands, one a line.
 pub fn github(findings: &[Finding]) -> String {
-    let mut text = String::new();
-    for finding in findings {
-        let command = match finding.severity() {
+    let line = |finding: &Finding| {
+        let Finding { rule, file, line, reason, mend } = finding;
+        let kind = match finding.severity() {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        // Writing to a string does not fail.
-        writeln!(
-            text,
-            "::{command} file={},line={},title={}::{}",
-            property(&finding.file),
-            finding.line,
-            finding.rule,
-            data(&format!("{}\nmend: {}", finding.reason, finding.mend))
-        )
-        .ok();
-    }
-    text
-}
-
-/// As `@actions/core` escapes a message.
-fn data(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
-}
-
-/// As `@actions/core` escapes a property.
-fn property(text: &str) -> String {
-    data(text).replace(':', "%3A").replace(',', "%2C")
+        let place = Place { file: file.clone(), line: Some(*line) };
+        let message = format!("{reason}\nmend: {mend}");
+        annotation(kind, Some(&place), &rule.to_string(), &message) + "\n"
+    };
+    findings.iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ fn graph() -> impl Strategy<Value = Graph> {
 
 /// At one place.
 fn home(graph: &Graph, memory: u64, jobs: usize) -> Order<'_> {
-    Order::new(graph, &[Place { limits: Limits { memory, jobs }, capacity: memory }])
+    Order::new(graph, &[Place::new(Limits { memory, jobs }, memory)])
 }
 
 impl Order<'_> {

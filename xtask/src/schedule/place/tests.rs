@@ -13,7 +13,7 @@ struct Loss {
 }
 
 fn place(memory: u64, jobs: usize) -> Place {
-    Place { limits: Limits { memory, jobs }, capacity: memory + 2 }
+    Place::new(Limits { memory, jobs }, memory + 2)
 }
 
 fn build(memory: u64, seconds: f64, bases: Vec<usize>) -> Node {
@@ -88,7 +88,7 @@ fn check(
     running: &[(f64, NodeId, PlaceId)],
     started: NodeId,
 ) {
-    for (at, Place { limits, capacity }) in places.iter().enumerate() {
+    for (at, Place { limits, capacity, .. }) in places.iter().enumerate() {
         let here = || running.iter().filter(|(_, _, place)| *place == at).map(|(_, node, _)| *node);
         let heavy = here().filter(|node| order.weight(*node) > 0).count();
         let held: u64 = here().map(|node| order.weight(node)).sum();
@@ -193,9 +193,9 @@ fn a_slow_builder_is_left_out_where_a_fast_one_is_free_sooner() {
     assert_eq!(late, 1, "only what taught us so: {:?}", timeline.ends);
 }
 
-/// 1,000 images on 12 bases; 50 builders of 4 to 64 GiB and 2 to 16 jobs, half to twice as fast as thought.
-#[test]
-fn a_thousand_images_on_fifty_builders_take_at_most_1_3_times_the_least() {
+/// Plays 1,000 images on 12 bases over 50 builders of 4 to 64 GiB and 2 to 16 jobs, half to twice as fast as the
+/// average; gives back the makespan by the lower bound, of three such fleets.
+fn ratios(known: impl Fn(f64) -> f64) -> Vec<f64> {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let image = (0usize..12, 300u64..3600, 20u32..240);
     let images = prop::collection::vec(image, 1000);
@@ -205,19 +205,46 @@ fn a_thousand_images_on_fifty_builders_take_at_most_1_3_times_the_least() {
         let tree = (images.clone(), fleet.clone());
         tree.new_tree(&mut runner).unwrap().current()
     };
-    for (images, fleet) in (0..3).map(&mut draw) {
+    let ratio = |(images, fleet): (Vec<_>, Vec<(u64, usize, u32)>)| {
         let mut graph = Graph::default();
         for (base, memory, seconds) in images {
             graph.add(build(memory, f64::from(seconds), vec![base]));
         }
-        let places =
-            fleet.iter().map(|(memory, jobs, _)| place(4096u64 << *memory, 2usize << *jobs));
-        let places: Vec<Place> = places.collect();
         let speeds: Vec<f64> = fleet.iter().map(|one| f64::from(one.2) / 10.0).collect();
+        let places = fleet.iter().zip(&speeds).map(|((memory, jobs, _), speed)| Place {
+            pace: known(*speed),
+            ..place(4096u64 << *memory, 2usize << *jobs)
+        });
+        let places: Vec<Place> = places.collect();
         let seconds = |node: NodeId, at: PlaceId| graph.nodes[node].seconds / speeds[at];
         let timeline = simulate_over(&graph, &places, seconds);
-        let ratio = timeline.makespan() / lower_bound_over(&graph, &places, &speeds);
-        println!("{ratio:.3} times the lower bound");
-        assert!((0.999..=1.3).contains(&ratio), "{ratio}");
+        timeline.makespan() / lower_bound_over(&graph, &places, &speeds)
+    };
+    (0..3).map(&mut draw).map(ratio).collect()
+}
+
+#[test]
+fn a_thousand_images_on_fifty_builders_take_at_most_1_3_times_the_least() {
+    for (what, most, ratios) in [
+        ("as known", 1.3, ratios(|speed| 1.0 / speed)),
+        ("known roughly", 1.3, ratios(|speed| (1.0 / speed).clamp(0.8, 1.25))),
+        // The longest builds are begun first, some of them at a place that turns out slow.
+        ("unknown", 1.5, ratios(|_| 1.0)),
+    ] {
+        println!("paces {what}: {ratios:.3?} times the lower bound");
+        assert!(ratios.iter().all(|ratio| (0.999..=most).contains(ratio)), "{what}: {ratios:?}");
+    }
+}
+
+#[test]
+fn a_pace_is_believed_beside_the_others_and_a_slow_day_is_nobodys() {
+    let mut rooms = [1.0, 1.0, 2.0].map(|pace| Room::new(Place { pace, ..place(9, 9) }));
+    for (at, took) in [(1, 1200.0), (2, 2400.0)] {
+        rooms[at].learn(at, 600.0 - BRING_HOME, took);
+    }
+    let today = believe(&mut rooms);
+    assert!((1.9..2.0).contains(&today), "{today}");
+    for (room, pace) in rooms.iter().zip([1.0, 1.0, 2.0]) {
+        assert!((room.pace / today - pace).abs() < 0.05, "{} is not {pace}", room.pace / today);
     }
 }

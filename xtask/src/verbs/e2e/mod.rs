@@ -15,13 +15,13 @@ use super::builds::{self, Common};
 use super::cache::Cache;
 use super::memory::Memory;
 use super::survey::{self, Survey};
-use super::{Session, opening};
+use super::{Session, opening, why};
 use crate::cli;
 use crate::config::{Config, Suite};
 use crate::event::{Event, Summary};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::Action;
-use crate::ui;
+use crate::process::stop;
 
 pub(super) fn run(session: &Session, args: &cli::E2e) -> Result<Exit> {
     if args.bootstrap {
@@ -36,6 +36,7 @@ pub(super) fn run(session: &Session, args: &cli::E2e) -> Result<Exit> {
 /// The run, and what it came to.
 pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary)> {
     let started = Instant::now();
+    let _scope = stop::scope();
     let workspace = session.workspace()?;
     let suite = suite(&workspace.config, &args.suite)?.clone();
     refuse_shard(&suite, args)?;
@@ -49,7 +50,7 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
     memory.call(&workspace, args.build.jobs, &survey);
     let cache = Cache::of(&workspace, args.build);
     if cache.is_none() {
-        memory.refuse_all(&survey)?;
+        memory.refuse_any(&survey)?;
     }
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
@@ -68,7 +69,7 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
 pub(super) fn suite<'a>(config: &'a Config, name: &str) -> Result<&'a Suite> {
     config.suites.get(name).ok_or_else(|| {
         let known: Vec<&str> = config.suites.keys().map(String::as_str).collect();
-        let message = format!("there is no suite `{name}` in `{}`", config.file.display());
+        let message = format!("failed to find suite `{name}` in `{}`", config.file.display());
         anyhow!("{message}\nhint: it has {}", known.join(", ")).exit(Exit::Usage)
     })
 }
@@ -79,19 +80,17 @@ fn refuse_shard(suite: &Suite, args: &cli::E2e) -> Result<()> {
     if args.shard.is_none() || can {
         return Ok(());
     }
-    let what = format!("suite `{}` does not say how its tests are sharded", suite.name);
+    let what = format!("failed to shard suite `{}`: it does not say how", suite.name);
     let hint = "its `test` needs a `shard`, like [\"--partition\", \"count:{index}/{total}\"]";
     Err(anyhow!("{what}\nhint: {hint}")).exit(Exit::Usage)
 }
 
 fn require_prebuilt(survey: &Survey) -> Result<()> {
     let stale = survey.images.iter().filter(|one| one.planned.action == Action::Build);
-    let lines: Vec<String> = stale
-        .map(|one| format!("  {}: {}", one.planned.name, ui::text::some(&one.planned.reasons, 20)))
-        .collect();
+    let lines: Vec<String> = stale.flat_map(|one| why::decision(&one.planned)).collect();
     if lines.is_empty() {
         return Ok(());
     }
-    let what = format!("failed to find every image prebuilt; to be built:\n{}", lines.join("\n"));
+    let what = format!("failed to find every image prebuilt\n{}", lines.join("\n"));
     Err(anyhow!("{what}\nhint: cargo xtask images --prebuild")).exit(Exit::Failed)
 }

@@ -110,11 +110,12 @@ impl<'a> E2e<'a> {
         let habit = Habit { fail_fast, stopped: &stop::requested, take: &take };
         let work = |node, permit: &Permit| self.do_one(node, permit);
         let waiting = memory::tell_waiting(self.run, &self.layout.graph);
-        let places = self.memory.places();
+        let places = self.memory.places(self.workspace);
         let ended = schedule::run(&self.layout.graph, &places, &habit, work, waiting)?;
+        self.memory.learn(self.workspace, self.run, &ended.paces);
         let ok = ended.states.iter().all(|state| *state == State::Done);
         for one in self.layout.stranded(&ended.states, self.survey) {
-            ui::error(&self.memory.stranded(one));
+            ui::error(&memory::stranded(one));
             self.count(|tally| {
                 tally.exit.get_or_insert(Exit::Environment);
             });
@@ -164,11 +165,13 @@ impl<'a> E2e<'a> {
             },
             Work::Push(at) => self.push(*at),
             Work::Cluster => self.step_events(name, || self.cluster()),
-            Work::Load(images) => self.load(images),
+            Work::Load(images) => self.load(images).map_err(|error| self.explained(error, &[])),
             Work::Step(at) => {
-                self.step_events(name, || self.step(*at).map_err(|error| self.explained(error)))
+                let images = self.rendered[*at].as_ref().map_or(&[][..], |step| &step.images);
+                let step = || self.step(*at).map_err(|error| self.explained(error, images));
+                self.step_events(name, step)
             }
-            Work::Test => self.test(),
+            Work::Test => self.test().map_err(|error| self.explained(error, &[])),
         };
         match result {
             Ok(()) => Outcome::Done,
@@ -197,8 +200,8 @@ impl<'a> E2e<'a> {
     }
 
     /// The error, after what is wrong with the cluster itself: nobody seeks a stopped node behind a
-    /// refused connection.
-    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+    /// refused connection, or an image that was removed behind a registry that does not answer.
+    fn explained(&self, error: anyhow::Error, images: &[String]) -> anyhow::Error {
         let Some(Up { cluster, .. }) = self.up.get().filter(|_| !is_echo(&error)) else {
             return error;
         };
@@ -207,10 +210,9 @@ impl<'a> E2e<'a> {
         if !ailments.is_empty() {
             return error.context(ailments.join("; ")).exit(Exit::Environment);
         }
-        let text = format!("{error:#}");
-        let images = self.survey.images.iter().filter_map(|one| {
-            let Ready { tag, id, .. } = self.shelf.get(&one.image.name).ok()?;
-            text.contains(&tag).then_some(cluster::Image { tag, id })
+        let images = images.iter().filter_map(|name| {
+            let Ready { tag, id, .. } = self.shelf.get(name).ok()?;
+            Some(cluster::Image { tag, id })
         });
         let lost = cluster::lost(cluster, &images.collect::<Vec<_>>(), &engine.tool());
         if lost.is_empty() { error } else { error.context(lost.join("; ")) }

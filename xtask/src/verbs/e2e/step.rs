@@ -55,7 +55,7 @@ impl E2e<'_> {
             self.apply_now(step, &rendered, rerun_jobs, &before)?;
         }
         self.wait(step, &rendered, unchanged)?;
-        Ok(if unchanged { forecast::UNCHANGED } else { forecast::APPLY })
+        Ok(if unchanged { forecast::UNCHANGED } else { step.action.key() })
     }
 
     fn apply_now(
@@ -133,7 +133,7 @@ impl E2e<'_> {
             suite::hook(&step.name, command, environment, step.timeout, &log)
         })?;
         self.wait(step, &Rendered::nothing(&step.name), false)?;
-        Ok(forecast::RUN)
+        Ok(step.action.key())
     }
 
     /// What tests and hooks are told of the run.

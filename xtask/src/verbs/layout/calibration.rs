@@ -140,6 +140,19 @@ fn the_ai_analysis_suite_is_as_short_as_its_critical_path() {
 }
 
 #[test]
+fn images_that_no_step_names_are_loaded_before_the_tests() {
+    let needs_of_tests = |rows: &[Row]| {
+        let layout = laid_out(rows, &GATEWAY, Ends(2.6, 0.5));
+        layout.told().pop().unwrap().needs
+    };
+    assert_eq!(needs_of_tests(&[]), ["load datastorage", "load gateway", "cluster"]);
+    assert_eq!(
+        needs_of_tests(&GATEWAY_STEPS[..3]),
+        ["datastorage", "postgresql", "redis", "load gateway", "cluster"]
+    );
+}
+
+#[test]
 fn with_memory_for_one_build_the_long_one_goes_first() {
     let layout = laid_out(&AI_STEPS, &ai(8.7), Ends(2.6, 2.4));
     let one = simulate(&layout.graph, Limits { memory: gib(PYTHON), jobs: 4 });

@@ -335,7 +335,18 @@ fn args_are_those_declared() {
     let case = case.base("a:1", &[], &[]);
     let args = case.read(text).args;
     let shown: Vec<String> = args.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    assert_eq!(shown, ["SOURCE_DATE_EPOCH=0", "TARGETOS=linux", "own=-3", "v=1"]);
+    assert_eq!(shown, ["HTTP_PROXY=p", "SOURCE_DATE_EPOCH=0", "TARGETOS=linux", "own=-3", "v=1"]);
+}
+
+#[test]
+fn mounts_that_the_text_does_not_show_are_told() {
+    let mounting = "RUN --mount=source=a,target=/a x";
+    let on_image = case().base("a", &[], &[mounting]);
+    assert!(on_image.read("FROM a\nCOPY b /").mounts_in_triggers);
+    let on_stage = format!("FROM a AS b\nONBUILD {mounting}\nFROM b");
+    assert!(case().read(&on_stage).mounts_in_triggers);
+    let shown = format!("FROM a AS b\nONBUILD RUN x\nFROM b\n{mounting}");
+    assert!(!case().read(&shown).mounts_in_triggers);
 }
 
 #[test]

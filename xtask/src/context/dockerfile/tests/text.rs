@@ -50,6 +50,8 @@ fn what_the_target_uses_counts() {
     let edits = [
         ("a reached stage", "  b\n", "  c\n"),
         ("its base", "FROM base", "FROM case"),
+        ("the frontend", "dockerfile:1", "dockerfile:1.7"),
+        ("no frontend", "# syntax=docker/dockerfile:1\n", ""),
         ("a used global", "version=1", "version=2"),
         ("a heredoc's body", "body", "bodies"),
         ("a heredoc's quotes", "<<EOF", "<<'EOF'"),
@@ -93,5 +95,5 @@ fn a_text_that_cannot_be_relied_on_counts_whole() {
     let text = b"FROM a\n# \xff\n";
     assert_eq!(case().bytes(text).unwrap().text, text);
     let foreign = "# syntax=x/y\nFROM a\n# comment";
-    assert_eq!(text_of(foreign), foreign.as_bytes());
+    assert!(text_of(foreign).ends_with(foreign.as_bytes()));
 }
