@@ -5,6 +5,7 @@
 //! namespace is one that is not there, so that an object that names no namespace is refused instead of
 //! landing in somebody's.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,7 +36,8 @@ pub(super) fn reach(
     let kubeconfig = copy(name, existing, paths).with_context(what).exit(Exit::Environment)?;
     ready::reached(&kubectl(&kubeconfig), events).with_context(what).exit(Exit::Environment)?;
     let (name, digest) = (name.to_owned(), record::sha256(fs_err::read(&kubeconfig)?));
-    Ok(Cluster { name, kubeconfig, nodes: Vec::new(), made: false, shared: true, digest })
+    let (nodes, seen) = (Vec::new(), BTreeMap::new());
+    Ok(Cluster { name, kubeconfig, nodes, made: false, shared: true, digest, seen })
 }
 
 fn copy(name: &str, existing: &Existing, paths: &Paths) -> anyhow::Result<PathBuf> {

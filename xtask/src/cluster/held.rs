@@ -30,7 +30,7 @@ pub struct Image {
 }
 
 /// Names on a node, and the manifests they lead to.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held(BTreeMap<String, String>);
 
 impl Held {
@@ -73,9 +73,18 @@ pub(super) fn missing<'a>(
     node: &str,
     images: &'a [Image],
 ) -> anyhow::Result<Vec<&'a Image>> {
-    let held = Held::on(engine, node)?;
+    Ok(lacking(&Held::on(engine, node)?, engine, node, images))
+}
+
+/// The same of a node that `held` was seen on.
+pub(super) fn lacking<'a>(
+    held: &Held,
+    engine: &Tool,
+    node: &str,
+    images: &'a [Image],
+) -> Vec<&'a Image> {
     let lacks = |image: &&Image| !held.has(image, |manifest| config(engine, node, manifest));
-    Ok(images.iter().filter(lacks).collect())
+    images.iter().filter(lacks).collect()
 }
 
 /// The digest of the config that a manifest names.

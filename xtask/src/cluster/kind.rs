@@ -5,6 +5,7 @@
 //! second time only for faults known to pass (`PASSING`); anything else would fail again, half a
 //! minute later.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -136,15 +137,14 @@ impl<'a> Site<'a> {
             made,
             shared: false,
             digest: record::sha256(fs_err::read(self.kubeconfig()).unwrap_or_default()),
+            seen: BTreeMap::new(),
         }
     }
 
     /// Takes a running cluster as it is, once its API has answered. `started`: when its nodes were
     /// started again, if they were.
     fn reuse(&self, started: Option<SystemTime>, events: &Events) -> anyhow::Result<Cluster> {
-        let kept = self.record.as_ref().and_then(|record| record.made.as_ref());
-        let text = fs_err::read(self.kubeconfig()).unwrap_or_default();
-        if kept.is_none_or(|made| made.kubeconfig != record::sha256(text)) {
+        if !self.has_kubeconfig() {
             self.export_kubeconfig()?;
             self.write_record()?;
         }
@@ -154,6 +154,19 @@ impl<'a> Site<'a> {
             Some(started) => ready::again(&cluster.kubectl(), started, START, events)?,
         }
         Ok(cluster)
+    }
+
+    /// Whether the kubeconfig is the one that was written for it.
+    fn has_kubeconfig(&self) -> bool {
+        let kept = self.record.as_ref().and_then(|record| record.made.as_ref());
+        let text = fs_err::read(self.kubeconfig()).unwrap_or_default();
+        kept.is_some_and(|made| made.kubeconfig == record::sha256(text))
+    }
+
+    /// The cluster, if nothing has to be done to it; whether it answers was not asked.
+    pub(super) fn standing(&self) -> Option<Cluster> {
+        let stands = self.decision() == Decision::Reuse && self.has_kubeconfig();
+        stands.then(|| self.cluster(false))
     }
 
     fn start(&mut self, events: &Events) -> anyhow::Result<Cluster> {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 
 use super::Cluster;
-use super::held::{Image, ctr, missing};
+use super::held::{Image, ctr, lacking, missing};
 use crate::event::{Event, Events, seconds};
 use crate::process::Tool;
 
@@ -40,15 +40,17 @@ pub fn load(
 ) -> anyhow::Result<Loaded> {
     let begun = Instant::now();
     let names: Vec<String> = images.iter().map(|image| image.tag.clone()).collect();
+    let load_one = |node: &str| {
+        let lacked = match cluster.seen.get(node) {
+            Some(held) => lacking(held, engine, node, images),
+            None => missing(engine, node, images)?,
+        };
+        load_node(node, &lacked, engine, &save, log, events)
+    };
     let results = thread::scope(|scope| {
-        let threads: Vec<_> = cluster
-            .nodes
-            .iter()
-            .map(|node| {
-                let save = &save;
-                scope.spawn(move || load_node(node, images, engine, save, log, events))
-            })
-            .collect();
+        let load_one = &load_one;
+        let nodes = cluster.nodes.iter();
+        let threads: Vec<_> = nodes.map(|node| scope.spawn(move || load_one(node))).collect();
         let nodes = cluster.nodes.iter().zip(threads);
         nodes.map(|(node, thread)| (node, thread.join())).collect::<Vec<_>>()
     });
@@ -72,25 +74,25 @@ pub fn load(
     }
 }
 
-/// Gives back the tags that had to be sent.
+/// Sends a node what it lacks, and gives back the tags.
 fn load_node(
     node: &str,
-    images: &[Image],
+    lacked: &[&Image],
     engine: &Tool,
     save: &(impl Fn(&[String]) -> Tool + Sync),
     log: &std::path::Path,
     events: &Events,
 ) -> anyhow::Result<Vec<String>> {
-    let lacking = missing(engine, node, images)?;
-    if lacking.is_empty() {
+    if lacked.is_empty() {
         return Ok(Vec::new());
     }
-    let tags: Vec<String> = lacking.iter().map(|image| image.tag.clone()).collect();
+    let tags: Vec<String> = lacked.iter().map(|image| image.tag.clone()).collect();
     let nodes = vec![node.to_owned()];
     events.emit(Event::LoadStarted { images: tags.clone(), nodes, bytes: None });
     let import = ctr(engine, node).args(["images", "import", "-"]).log(log).limit(STREAM);
     save(&tags).limit(STREAM).pipe_into(&import).context("failed to send the images")?;
-    let lacking = missing(engine, node, images)?;
+    let images: Vec<Image> = lacked.iter().copied().cloned().collect();
+    let lacking = missing(engine, node, &images)?;
     if !lacking.is_empty() {
         let lacking: Vec<&str> = lacking.iter().map(|image| image.tag.as_str()).collect();
         bail!("the import ended well, but the node lacks {}", lacking.join(", "));

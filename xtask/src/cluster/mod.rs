@@ -33,6 +33,7 @@ mod ready;
 mod record;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::config;
@@ -42,10 +43,11 @@ use crate::process::Tool;
 
 pub use ailing::{ailments, lost};
 pub use garbage::{free, garbage, is_kept, nodes_of};
+use held::Held;
 pub use held::Image;
 pub use load::{Loaded, load};
 pub use makers::makers;
-pub use record::{Lease, hold};
+pub use record::{Lease, hold, try_hold};
 
 /// A cluster that answers.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub struct Cluster {
     pub shared: bool,
     /// SHA-256 of the kubeconfig.
     digest: String,
+    /// What nodes held when they were looked at beforehand.
+    seen: BTreeMap<String, Held>,
 }
 
 /// What is there under a cluster's name.
@@ -79,6 +83,18 @@ pub enum Status {
 }
 
 impl Cluster {
+    /// Whether its API says just now that it is ready.
+    pub fn answers(&self) -> bool {
+        ready::is_ready(&self.kubectl())
+    }
+
+    /// Asks its nodes what they hold, for a load that follows at once. A node that does not answer is
+    /// asked again by the load, whose failure it is then.
+    pub fn look_at_nodes(&mut self, engine: &Tool) {
+        let look = |node: &String| Some((node.clone(), Held::on(engine, node).ok()?));
+        self.seen = self.nodes.iter().filter_map(look).collect();
+    }
+
     /// kubectl for this cluster, with a discovery cache of its own.
     pub fn kubectl(&self) -> Tool {
         kubectl(&self.kubeconfig)
@@ -115,6 +131,21 @@ pub fn reached(wanted: &config::Cluster, paths: &Paths) -> Option<Tool> {
     let kubeconfig = paths.kubeconfig(&wanted.name);
     let used = wanted.existing.is_some() && kubeconfig.is_file();
     used.then(|| kubectl(&kubeconfig).despite_stop())
+}
+
+/// The cluster as it is, if `up` would have nothing to do but ask whether it answers. Starts, makes
+/// and mends nothing; whatever cannot be asked is left to `up`, which says why.
+pub fn standing(
+    wanted: &config::Cluster,
+    ports: &[&config::Port],
+    provider: &str,
+    paths: &Paths,
+) -> Option<Cluster> {
+    if wanted.existing.is_some() || record::read(paths, &wanted.name)?.made.is_none() {
+        return None;
+    }
+    let log = paths.cluster(&wanted.name).join("status.log");
+    kind::Site::of(wanted, ports, provider, paths, &log).ok()?.standing()
 }
 
 /// Takes the cluster down, if we made it; a cluster that is not there is down already, and one that

@@ -159,22 +159,29 @@ pub struct Lease(#[expect(dead_code, reason = "the lock lives as long as its fil
 
 /// Waits until no other run uses the cluster.
 pub fn hold(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease> {
+    loop {
+        if let Some(lease) = try_hold(name, paths)? {
+            return Ok(lease);
+        }
+        events.waiting("cluster", format!("another run that uses `{name}`"));
+        stop::pause(Duration::from_millis(500))?;
+    }
+}
+
+/// The same without waiting; none while another run uses the cluster.
+pub fn try_hold(name: &str, paths: &Paths) -> anyhow::Result<Option<Lease>> {
     fs_err::create_dir_all(paths.cluster(name))?;
     let file = File::create(paths.cluster_lock(name))
         .with_context(|| format!("failed to open the lock of cluster `{name}`"))?;
-    while let Err(error) = file.try_lock() {
-        match error {
-            std::fs::TryLockError::WouldBlock => {
-                events.waiting("cluster", format!("another run that uses `{name}`"));
-                stop::pause(Duration::from_millis(500))?;
-            }
-            std::fs::TryLockError::Error(error) => {
-                return Err(error).with_context(|| format!("failed to lock cluster `{name}`"));
-            }
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("failed to lock cluster `{name}`"));
         }
     }
     end_proxies(&paths.kubeconfig(name));
-    Ok(Lease(file))
+    Ok(Some(Lease(file)))
 }
 
 /// Whoever has the lease has no `kubectl proxy` yet: those there are, a killed run has left.

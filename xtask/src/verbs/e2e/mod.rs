@@ -1,15 +1,19 @@
 //! `cargo xtask e2e SUITE`: the whole run as one graph.
 //!
-//! The graph is in [`super::layout`]; [`run`] does it, [`step`] applies and waits.
+//! The graph is in [`super::layout`]; [`run`] does it, [`step`] applies and waits. [`ahead`] looks at a kept cluster
+//! while the plan is made.
 
+mod ahead;
 pub(super) mod render;
 mod run;
 mod step;
 
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
+use self::ahead::Ahead;
 use self::run::E2e;
 use super::builds::{self, Common};
 use super::cache::Cache;
@@ -41,11 +45,15 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
     let suite = suite(&workspace.config, &args.suite)?.clone();
     refuse_shard(&suite, args)?;
     let again = || survey::survey(&workspace, &suite.images, args.build.force);
-    let survey = again()?;
+    let wanted = workspace.config.clusters.get(&suite.cluster);
+    let (survey, ahead) = thread::scope(|threads| {
+        let ahead = threads.spawn(|| Ahead::look(&workspace, &suite, wanted));
+        (again(), ahead.join().unwrap_or_default())
+    });
+    let survey = survey?;
     if args.require_prebuilt {
         require_prebuilt(&survey)?;
     }
-    let wanted = workspace.config.clusters.get(&suite.cluster);
     let mut memory = Memory::look(&workspace, args.build.jobs, wanted)?;
     memory.call(&workspace, args.build.jobs, &survey);
     let cache = Cache::of(&workspace, args.build);
@@ -58,7 +66,7 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
     let cache = cache.as_ref();
     let (workspace, run, survey, memory) = (&workspace, &run, &survey, &memory);
     let common = Common { workspace, run, survey, memory, cache };
-    let e2e = E2e::new(common, &suite, args)?;
+    let e2e = E2e::new(common, &suite, args, ahead)?;
     let summary = e2e.run(started)?;
     let exit = if summary.ok { Exit::Done } else { e2e.exit() };
     run.events.emit(Event::Summary(summary.clone()));

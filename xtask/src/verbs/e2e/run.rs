@@ -3,11 +3,13 @@
 //! A failed step ends the run at once, with diagnostics written before anything is taken down.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::ahead::Ahead;
 use super::render::{self, render_all};
 use crate::cli;
 use crate::cluster::{self, Cluster};
@@ -43,6 +45,7 @@ pub(super) struct E2e<'a> {
     /// By step, with the planned tags.
     pub(super) rendered: Vec<Option<Rendered>>,
     pub(super) shelf: Shelf,
+    ahead: Mutex<Ahead>,
     up: OnceLock<Up>,
     pub(super) tally: Mutex<Tally>,
 }
@@ -67,7 +70,12 @@ pub(super) struct Tally {
 }
 
 impl<'a> E2e<'a> {
-    pub(super) fn new(common: Common<'a>, suite: &'a Suite, args: &'a cli::E2e) -> Result<Self> {
+    pub(super) fn new(
+        common: Common<'a>,
+        suite: &'a Suite,
+        args: &'a cli::E2e,
+        ahead: Ahead,
+    ) -> Result<Self> {
         let Common { workspace, run, survey, memory, cache } = common;
         let wanted = workspace.config.clusters.get(&suite.cluster);
         let wanted = wanted.with_context(|| format!("there is no cluster `{}`", suite.cluster))?;
@@ -96,6 +104,7 @@ impl<'a> E2e<'a> {
             layout,
             rendered,
             shelf,
+            ahead: Mutex::new(ahead),
             up: OnceLock::new(),
             tally: Mutex::default(),
         })
@@ -103,7 +112,11 @@ impl<'a> E2e<'a> {
 
     pub(super) fn run(&self, started: Instant) -> Result<Summary> {
         self.announce();
-        let _lease = cluster::hold(&self.wanted.name, &self.workspace.paths, &self.run.events)?;
+        let lease = self.ahead().lease.take();
+        let _lease = match lease {
+            Some(lease) => lease,
+            None => cluster::hold(&self.wanted.name, &self.workspace.paths, &self.run.events)?,
+        };
         self.memory.begin(self.workspace, self.run, self.survey);
         let take = |place, name: &str, bytes| self.memory.take(place, name, bytes);
         let fail_fast = self.args.build.fail_fast;
@@ -265,14 +278,10 @@ impl<'a> E2e<'a> {
     }
 
     fn cluster(&self) -> Result<&'static str> {
-        let ports = self.workspace.config.suite_ports(self.suite);
         let log = self.run.paths.log("cluster");
-        let provider = self.workspace.engine.name();
-        let paths = &self.workspace.paths;
-        let cluster = cluster::up(self.wanted, &ports, provider, paths, &log, &self.run.events)?;
-        let mut kept = Kept::open(&paths.applied(&self.wanted.name));
+        let standing = self.ahead().standing.take();
+        let (cluster, kept) = standing.map_or_else(|| self.bring_up(&log), Ok)?;
         if !cluster.made {
-            kept.look(&cluster.kubectl());
             let rendered: Vec<&Rendered> = self.rendered.iter().flatten().collect();
             kept.reset(&rendered, &cluster.kubectl(), &log)?;
         }
@@ -281,6 +290,22 @@ impl<'a> E2e<'a> {
         // Only this node sets it, once.
         let set = self.up.set(Up { cluster, kept, looks });
         set.map(|()| how).map_err(|_| anyhow!("the cluster came up twice"))
+    }
+
+    fn bring_up(&self, log: &Path) -> Result<(Cluster, Kept)> {
+        let Workspace { config, paths, engine } = self.workspace;
+        let ports = config.suite_ports(self.suite);
+        let events = &self.run.events;
+        let cluster = cluster::up(self.wanted, &ports, engine.name(), paths, log, events)?;
+        let mut kept = Kept::open(&paths.applied(&self.wanted.name));
+        if !cluster.made {
+            kept.look(&cluster.kubectl());
+        }
+        Ok((cluster, kept))
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn up(&self) -> Result<&Up> {
