@@ -1,58 +1,88 @@
-//! Several builders with real parts: two more podman services, each with a store and a memory group of its own.
+//! Several builders with real parts: two more podman services and docker's `BuildKit`, each with a store and a memory group
+//! of its own.
 //!
-//! Needs root, podman and `docker.io/library/debian:bookworm-slim`. `XTASK_UNIT_ONLY=1` leaves these tests out, and so
+//! Needs root, podman and `docker.io/library/debian:bookworm-slim`. docker comes out of Debian's packages ([`Docker`]);
+//! where they cannot be had it is left out, and the test says so. `XTASK_UNIT_ONLY=1` leaves these tests out, and so
 //! does `XTASK_ENGINE=docker`.
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
-#![expect(clippy::disallowed_methods, reason = "a test's own children, not ones of the tool's")]
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::Case;
+use support::docker::Docker;
 use support::machine::{BASE, Group, MIB, engine, unit_only};
 use xtask::process::{Child, Tool};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const IMAGES: usize = 12;
 
-/// A podman that serves from a store of its own, and all it runs inside a group of its own.
+/// An engine that builds in a store of its own, and all it runs inside a group of its own.
 struct Service {
     name: &'static str,
     group: Group,
     folder: tempfile::TempDir,
-    _child: Child,
+    /// How the configuration says where it is.
+    at: String,
+    /// Bytes its builds may hold.
+    memory: u64,
+    _runs: Runs,
+}
+
+#[expect(dead_code, reason = "held for their drop")]
+enum Runs {
+    Podman(Child),
+    Docker(Docker),
 }
 
 impl Service {
-    fn start(name: &'static str, limit: u64) -> Self {
+    fn podman(name: &'static str, limit: u64, memory: u64) -> Self {
         let group = Group::named(name, limit);
         let folder = tempfile::tempdir().unwrap();
         let at = |part: &str| folder.path().join(part);
         let service = group.tool("podman").arg("--root").arg(at("root")).arg("--runroot");
         let service = service.arg(at("run")).args(["system", "service", "--time=0"]);
         let child = service.arg(format!("unix://{}", at("socket").display())).start().unwrap();
-        let started = Instant::now();
-        while !at("socket").exists() {
-            assert!(started.elapsed() < PATIENCE, "the service does not come up");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { name, group, folder, _child: child }
+        assert!(comes_up(&at("socket")), "podman's service does not come up");
+        let at = format!("podman = \"unix://{}\"", at("socket").display());
+        Self { name, group, folder, at, memory, _runs: Runs::Podman(child) }
     }
 
-    fn config(&self, memory: u64) -> String {
-        let (name, socket) = (self.name, self.folder.path().join("socket"));
-        let socket = socket.display();
+    /// docker with its `BuildKit`, as a context that `case` knows; none where it cannot be had.
+    fn docker(case: &Case, limit: u64, memory: u64) -> Option<Self> {
+        let name = "docker";
+        let group = Group::named(name, limit);
+        let folder = tempfile::tempdir().unwrap();
+        let docker = Docker::start(folder.path(), &group).inspect_err(|error| {
+            eprintln!("docker is left out: {error:#}");
+        });
+        let docker = docker.ok()?;
+        let socket = docker.socket();
+        assert!(comes_up(&socket), "docker's daemon does not come up");
+        case.tell_engine(name, &docker.client());
+        let client = case.engine(name);
+        fs_err::set_permissions(&client, PermissionsExt::from_mode(0o755)).unwrap();
+        let host = format!("host=unix://{}", socket.display());
+        let context = Tool::new(client).args(["context", "create", "far", "--docker", &host]);
+        context.run().unwrap();
+        let at = "docker = \"far\"".to_owned();
+        Some(Self { name, group, folder, at, memory, _runs: Runs::Docker(docker) })
+    }
+
+    fn config(&self) -> String {
+        let Self { name, at, memory, .. } = self;
         format!(
-            "[[builders]]\nname = \"{name}\"\npodman = \"unix://{socket}\"\njobs = 4\n\
-             memory = \"{} MiB\"\n",
+            "[[builders]]\nname = \"{name}\"\n{at}\njobs = 3\nmemory = \"{} MiB\"\n",
             memory / MIB
         )
     }
@@ -72,39 +102,56 @@ impl Drop for Service {
             self.kill();
             std::thread::sleep(Duration::from_millis(20));
         }
-        // podman mounts its store onto itself.
-        let store: PathBuf = self.folder.path().join("root/overlay");
-        Command::new("umount").arg("--lazy").arg(store).stderr(Stdio::null()).status().unwrap();
+        // Engines mount their store onto itself, and what they were killed over.
+        let mounts = fs_err::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        let own = points.filter(|point| Path::new(point).starts_with(self.folder.path()));
+        for point in own.collect::<Vec<_>>().into_iter().rev() {
+            Tool::new("umount").args(["--lazy", point]).run().ok();
+        }
     }
 }
 
-/// Twelve images and two services beside the machine's own podman.
+/// Waits until something listens there.
+fn comes_up(socket: &Path) -> bool {
+    let until = Instant::now() + PATIENCE;
+    while UnixStream::connect(socket).is_err() {
+        if Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// Twelve images and the services beside the machine's own podman.
 struct Bench {
     case: Case,
-    small: Service,
-    large: Service,
+    /// small, large and, if it is wanted and can be had, docker
+    services: Vec<Service>,
     names: Vec<String>,
     _one_at_a_time: MutexGuard<'static, ()>,
 }
 
 impl Bench {
     /// None where the environment leaves these tests out. Each build takes `memory` bytes.
-    fn new(what: &str, memory: u64) -> Option<Self> {
+    fn new(what: &str, memory: u64, with_docker: bool) -> Option<Self> {
         static TURN: Mutex<()> = Mutex::new(());
         if unit_only() || engine() != "podman" {
             return None;
         }
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let small = Service::start("small", 1536 * MIB);
-        let large = Service::start("large", 4096 * MIB);
+        let mut case = Case::with_real_engine();
+        let small = Service::podman("small", 1536 * MIB, 1280 * MIB);
+        let large = Service::podman("large", 4096 * MIB, 3584 * MIB);
+        let docker = with_docker.then(|| Service::docker(&case, 2048 * MIB, 1536 * MIB));
+        let services: Vec<Service> = [small, large].into_iter().chain(docker.flatten()).collect();
         let (own, fill) =
             (std::process::id(), format!("head -c {memory} /dev/zero | tail | wc -c"));
         let names: Vec<String> =
             (0..IMAGES).map(|at| format!("xtask-far-{what}-{at}-{own}")).collect();
         let mut config = "[engine]\nname = \"podman\"\njobs = 2\nreserve = \"64 MiB\"\n".to_owned();
-        config += &small.config(1280 * MIB);
-        config += &large.config(3584 * MIB);
-        let mut case = Case::with_real_engine();
+        config.extend(services.iter().map(Service::config));
         for name in &names {
             config.extend([
                 format!("[images.{name}]\ncontext = \"{name}\"\n"),
@@ -115,7 +162,7 @@ impl Bench {
                 &format!("FROM {BASE}\nCOPY turn /\nRUN {fill}\n"),
             );
         }
-        Some(Self { case: case.config(&config), small, large, names, _one_at_a_time: turn })
+        Some(Self { case: case.config(&config), services, names, _one_at_a_time: turn })
     }
 
     /// Runs `images` to its end; `hear` gets every event as it comes. Gives back the events and the exit code.
@@ -170,27 +217,35 @@ fn begun(events: &[Value]) -> BTreeMap<&str, usize> {
 }
 
 #[test]
-fn twelve_images_are_built_over_three_builders_without_a_kill() {
-    let Some(bench) = Bench::new("all", 250 * MIB) else { return };
+fn twelve_images_are_built_over_all_builders_without_a_kill() {
+    let Some(bench) = Bench::new("all", 250 * MIB, true) else { return };
     let (events, code) = bench.build(|_| {});
     let summary = events.last().unwrap();
     assert_eq!((code, &summary["built"]), (Some(0), &Value::from(IMAGES)), "{summary}");
     let begun = begun(&events);
     println!("builds by builder: {begun:?}, {} s", summary["seconds"]);
-    assert_eq!(begun.keys().copied().collect::<Vec<_>>(), ["large", "local", "small"]);
+    let builders: BTreeSet<&str> =
+        bench.services.iter().map(|one| one.name).chain(["local"]).collect();
+    assert_eq!(begun.keys().copied().collect::<BTreeSet<_>>(), builders);
     assert_eq!(begun.values().sum::<usize>(), IMAGES, "each was built once");
-    assert_eq!((bench.small.group.kills(), bench.large.group.kills()), (0, 0));
+    for service in &bench.services {
+        assert_eq!(service.group.kills(), 0, "{}", service.name);
+    }
     assert_eq!(of_kind(&events, "warning"), [&Value::Null; 0]);
     bench.hold_images();
     let why = bench.case.ok(&["why", &bench.names[0]]).stdout;
     assert!(why.contains("built on "), "{why}");
     let doctor = bench.case.run(&["doctor"]);
     assert!(doctor.stderr.contains("large: podman"), "{doctor:#?}");
+    // Had there been one, it would have been counted.
+    let small = &bench.services[0].group;
+    small.tool("sh").args(["-c", "head -c 2G /dev/zero | tail"]).run().ok();
+    assert_eq!(small.kills(), 1);
 }
 
 #[test]
 fn what_a_builder_that_goes_away_was_building_is_built_by_the_others() {
-    let Some(bench) = Bench::new("lost", 20 * MIB) else { return };
+    let Some(bench) = Bench::new("lost", 20 * MIB, false) else { return };
     let mut on_large = Vec::new();
     let mut killed = false;
     let (events, code) = bench.build(|event| {
@@ -200,7 +255,7 @@ fn what_a_builder_that_goes_away_was_building_is_built_by_the_others() {
             // Its RUN is under way: the base is there, and so is the context.
             "build-line" if !killed && on_large.contains(&image) => {
                 killed = true;
-                bench.large.kill();
+                bench.services[1].kill();
             }
             _ => {}
         }

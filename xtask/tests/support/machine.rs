@@ -114,19 +114,21 @@ impl Group {
 impl Group {
     /// What runs inside and in groups below, by number.
     pub(crate) fn processes(&self) -> Vec<i32> {
-        let below = children(&self.leaf).into_iter().filter(|path| path.is_dir());
-        let lists = below.chain([self.leaf.clone()]).map(|group| group.join("cgroup.procs"));
+        let lists = tree(&self.folder).into_iter().map(|group| group.join("cgroup.procs"));
         let text: String = lists.flat_map(fs_err::read_to_string).collect();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Kernel kills for memory inside; in version 1 the kernel must be 4.13 or later.
-    pub(crate) fn kills(&self) -> u64 {
-        let files = ["memory.oom_control", "memory.events"];
-        let texts = files.map(|file| fs_err::read_to_string(self.folder.join(file)));
-        let texts = texts.into_iter().flatten().collect::<String>();
-        let line = texts.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        line.unwrap().trim().parse().unwrap()
+    /// Kernel kills for memory inside and below. Version 1 counts each in the group it was in, which is gone with its
+    /// build; the kernel's log names that one.
+    pub(crate) fn kills(&self) -> usize {
+        if let Ok(text) = fs_err::read_to_string(self.folder.join("memory.events")) {
+            let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+            return count.unwrap().parse().unwrap();
+        }
+        let log = Tool::new("dmesg").read().unwrap();
+        let name = self.path.rsplit('/').next().unwrap();
+        log.lines().filter(|line| line.contains("oom-kill:") && line.contains(name)).count()
     }
 }
 
@@ -136,12 +138,16 @@ impl Drop for Group {
             fs_err::write(file, old.trim()).ok();
         }
         // Of an engine that was killed groups of its own are left.
-        let below = children(&self.leaf).into_iter().filter(|path| path.is_dir());
-        let own = [self.folder.join("run"), self.leaf.clone(), self.folder.clone()];
-        for folder in below.chain(own) {
-            fs_err::remove_dir(folder).ok();
+        for group in tree(&self.folder) {
+            fs_err::remove_dir(group).ok();
         }
     }
+}
+
+/// A group and all below it, those that are deepest first.
+fn tree(group: &Path) -> Vec<PathBuf> {
+    let below = children(group).into_iter().filter(|path| path.is_dir());
+    below.flat_map(|group| tree(&group)).chain([group.to_owned()]).collect()
 }
 
 pub(crate) fn children(folder: &Path) -> Vec<PathBuf> {
