@@ -95,7 +95,7 @@ pub enum Verb {
   cargo xtask e2e gateway                      the whole run
   cargo xtask e2e gateway --keep               keep the cluster; the next run uses it again
   cargo xtask e2e gateway --keep-on-failure    the same, but only of a run that fails
-  cargo xtask e2e gateway --shard 1/3          a third of the tests
+  cargo xtask e2e nightly --shard 1/3          a third of the tests of a suite that has a `shard`
   cargo xtask e2e gateway --bootstrap          install what is missing first
   cargo xtask e2e gateway -- --nocapture cors  arguments for the test command")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]

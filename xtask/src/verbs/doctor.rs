@@ -16,10 +16,23 @@ use crate::ui;
 use crate::ui::text::{DIM, GREEN, OFF, RED, YELLOW};
 
 pub(super) fn run(session: &Session, fix: bool) -> Result<Exit> {
+    examined(session, fix, |needs| needs)
+}
+
+/// Mends what is needed, and brings what the project's own tests want besides: one renders a chart.
+pub(super) fn mend_for_tests(session: &Session) -> Result<Exit> {
+    examined(session, true, |needs| Needs { helm: true, ..needs })
+}
+
+fn examined(
+    session: &Session,
+    fix: bool,
+    besides: impl FnOnce(Needs<'_>) -> Needs<'_>,
+) -> Result<Exit> {
     let config = session.config()?;
     let paths = Paths::of(&config.root);
     let wants = Wants::of(config)?;
-    let needs = wants.needs(session, config, &paths);
+    let needs = besides(wants.needs(session, config, &paths));
     let look = |strange: &[String]| look(needs.engine, config, strange);
     let mut findings =
         if fix { mended(session, &needs, &look, &paths)? } else { doctor::examine(&needs, &look) };

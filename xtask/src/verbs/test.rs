@@ -5,7 +5,7 @@
 //! | `cargo fmt --check` | as one |
 //! | `cargo clippy`, warnings are errors | as one |
 //! | `cargo test`, all but the suites | every test |
-//! | the tests that want a real cluster of their own: `cluster`, `faults` | every test |
+//! | the tests that want a real cluster of their own: `cluster`, `faults`, `steps` | every test |
 //! | `lint` of this repository | as one |
 //! | the justfile: each recipe is a command we understand, and one is run | every recipe |
 //! | the workflows: each command is a recipe, with arguments it takes | every command |
@@ -49,13 +49,15 @@ const PYTHON_TESTS: &str = "images/holmesgpt-api/tests";
 /// A whole workspace compiled twice on two slow cores.
 const LIMIT: Duration = Duration::from_hours(1);
 
-/// What the tests of the shared cache talk to.
-const REGISTRY: &str = "docker-registry";
+/// What tests call: the shared cache is a registry, the certificates of a webhook are made while they run. Each is
+/// a package of that name.
+const CALLED: [&str; 2] = ["docker-registry", "openssl"];
 
 pub(super) fn run(session: &Session, args: &cli::Test) -> Result<Exit> {
     let root = session.config()?.root.clone();
     let paths = Paths::of(&root);
-    let mended = if args.bootstrap { super::doctor::run(session, true) } else { Ok(Exit::Done) };
+    let mended =
+        if args.bootstrap { super::doctor::mend_for_tests(session) } else { Ok(Exit::Done) };
     let mut counts = own_tests(session, &root, &paths, args.bootstrap)?;
     let mended = mended.and_then(|exit| {
         ensure!(exit == Exit::Done, "failed to make this machine ready for the suites");
@@ -82,9 +84,11 @@ fn suites(session: &Session, counts: &mut Counts) -> Result<()> {
 fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> Result<Counts> {
     let run = session.begin(paths)?;
     let mut counts = Counts::default();
-    if bootstrap && process::find(REGISTRY).is_none() {
-        // Without it its tests fail and say so.
-        doctor::install_packages(&[REGISTRY], &run.paths.log(REGISTRY)).ok();
+    let lacking: Vec<&str> =
+        CALLED.into_iter().filter(|called| process::find(called).is_none()).collect();
+    if bootstrap && !lacking.is_empty() {
+        // Without them their tests fail and say so.
+        doctor::install_packages(&lacking, &run.paths.log("packages")).ok();
     }
     for (name, tool) in commands() {
         stop::check()?;
@@ -97,7 +101,7 @@ fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> 
     Ok(counts)
 }
 
-fn commands() -> [(&'static str, Tool); 5] {
+fn commands() -> [(&'static str, Tool); 6] {
     let cargo = |args: &[&str]| Tool::new("cargo").args(args.iter().copied());
     let on_a_cluster = |test| cargo(&TESTS).args(["--test", test, "--", "--ignored"]);
     [
@@ -106,6 +110,7 @@ fn commands() -> [(&'static str, Tool); 5] {
         ("tests", cargo(&TESTS).arg("--no-fail-fast")),
         ("cluster", on_a_cluster("cluster")),
         ("faults", on_a_cluster("faults")),
+        ("steps", on_a_cluster("steps")),
     ]
 }
 
