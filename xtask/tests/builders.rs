@@ -64,7 +64,7 @@ impl Service {
         let group = Group::named(name, limit);
         let folder = tempfile::tempdir().unwrap();
         let docker = Docker::start(folder.path(), &group).inspect_err(|error| {
-            eprintln!("docker is left out: {error:#}");
+            println!("docker is left out: {error:#}");
         });
         let docker = docker.ok()?;
         let socket = docker.socket();
