@@ -58,15 +58,12 @@ impl Service {
         Self { name, group, folder, at, memory, _runs: Runs::Podman(child) }
     }
 
-    /// docker with its `BuildKit`, as a context that `case` knows; none where it cannot be had.
-    fn docker(case: &Case, limit: u64, memory: u64) -> Option<Self> {
+    /// docker with its `BuildKit`, as a context that `case` knows; an error says why it cannot be had here.
+    fn docker(case: &Case, limit: u64, memory: u64) -> anyhow::Result<Self> {
         let name = "docker";
         let group = Group::named(name, limit);
         let folder = tempfile::tempdir().unwrap();
-        let docker = Docker::start(folder.path(), &group).inspect_err(|error| {
-            println!("docker is left out: {error:#}");
-        });
-        let docker = docker.ok()?;
+        let docker = Docker::start(folder.path(), &group)?;
         let socket = docker.socket();
         assert!(comes_up(&socket), "docker's daemon does not come up");
         case.tell_engine(name, &docker.client());
@@ -76,7 +73,7 @@ impl Service {
         let context = Tool::new(client).args(["context", "create", "far", "--docker", &host]);
         context.run().unwrap();
         let at = "docker = \"far\"".to_owned();
-        Some(Self { name, group, folder, at, memory, _runs: Runs::Docker(docker) })
+        Ok(Self { name, group, folder, at, memory, _runs: Runs::Docker(docker) })
     }
 
     fn config(&self) -> String {
@@ -127,8 +124,10 @@ fn comes_up(socket: &Path) -> bool {
 /// Twelve images and the services beside the machine's own podman.
 struct Bench {
     case: Case,
-    /// small, large and, if it is wanted and can be had, docker
+    /// small, large and, if it is wanted and can be had, docker.
     services: Vec<Service>,
+    /// Why docker is left out.
+    without: Option<anyhow::Error>,
     names: Vec<String>,
     _one_at_a_time: MutexGuard<'static, ()>,
 }
@@ -145,7 +144,11 @@ impl Bench {
         let small = Service::podman("small", 1536 * MIB, 1280 * MIB);
         let large = Service::podman("large", 4096 * MIB, 3584 * MIB);
         let docker = with_docker.then(|| Service::docker(&case, 2048 * MIB, 1536 * MIB));
-        let services: Vec<Service> = [small, large].into_iter().chain(docker.flatten()).collect();
+        let (docker, without) = match docker.transpose() {
+            Ok(docker) => (docker, None),
+            Err(error) => (None, Some(error)),
+        };
+        let services: Vec<Service> = [small, large].into_iter().chain(docker).collect();
         let (own, fill) =
             (std::process::id(), format!("head -c {memory} /dev/zero | tail | wc -c"));
         let names: Vec<String> =
@@ -162,7 +165,7 @@ impl Bench {
                 &format!("FROM {BASE}\nCOPY turn /\nRUN {fill}\n"),
             );
         }
-        Some(Self { case: case.config(&config), services, names, _one_at_a_time: turn })
+        Some(Self { case: case.config(&config), services, without, names, _one_at_a_time: turn })
     }
 
     /// Runs `images` to its end; `hear` gets every event as it comes. Gives back the events and the exit code.
@@ -224,6 +227,9 @@ fn twelve_images_are_built_over_all_builders_without_a_kill() {
     assert_eq!((code, &summary["built"]), (Some(0), &Value::from(IMAGES)), "{summary}");
     let begun = begun(&events);
     println!("builds by builder: {begun:?}, {} s", summary["seconds"]);
+    if let Some(why) = &bench.without {
+        println!("docker is left out: {why:#}");
+    }
     let builders: BTreeSet<&str> =
         bench.services.iter().map(|one| one.name).chain(["local"]).collect();
     assert_eq!(begun.keys().copied().collect::<BTreeSet<_>>(), builders);
