@@ -17,7 +17,15 @@ pub enum Event {
     /// What the run is going to do, before any of it is begun.
     Plan(PlannedRun),
     /// A build has its memory and its child has been started.
-    BuildStarted { image: String, tag: String, reasons: Vec<String>, memory: u64 },
+    BuildStarted {
+        image: String,
+        tag: String,
+        reasons: Vec<String>,
+        memory: u64,
+        /// Where, if the configuration has builders: its name there, or `local`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        builder: Option<String>,
+    },
     /// What a running build holds just now, in bytes of anonymous memory; every [`MEMORY_PACE`].
     BuildMemory { image: String, bytes: u64 },
     /// One line of a build's output.

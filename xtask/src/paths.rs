@@ -6,6 +6,7 @@
 //!     index/          stat indices: what was hashed, and when
 //!     records/IMAGE   what an image was last built from
 //!     memory.json     learned peaks of builds
+//!     paces.json      how fast builders are beside each other
 //!     engine.json     facts of the engine that are slow to ask for
 //!   stage/RUN/IMAGE/  the exact files a running build is given
 //!   runs/RUN/         one folder a run: events.jsonl, logs/, artifacts/
@@ -49,6 +50,10 @@ impl Paths {
 
     pub fn memory(&self) -> PathBuf {
         self.state().join("memory.json")
+    }
+
+    pub fn paces(&self) -> PathBuf {
+        self.state().join("paces.json")
     }
 
     pub fn engine_facts(&self) -> PathBuf {

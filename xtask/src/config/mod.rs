@@ -5,6 +5,7 @@
 //! suggestion ([`Faults`]), and the process ends with exit code 2 before anything was touched.
 
 mod action;
+mod builder;
 mod check;
 mod cluster;
 mod defaults;
@@ -68,6 +69,8 @@ pub struct Config {
     pub clusters: BTreeMap<String, Cluster>,
     pub ports: Vec<Port>,
     pub suites: BTreeMap<String, Suite>,
+    /// `[[builders]]`: engines elsewhere that build, too.
+    pub builders: Vec<Builder>,
     /// None: images are built here or not at all.
     pub cache: Option<Cache>,
     /// Where traces of runs are sent; none: nowhere.
@@ -117,6 +120,30 @@ pub struct Engine {
     pub trust_host_ca: bool,
     /// At most so many builds at once, whatever the memory allows.
     pub jobs: Option<usize>,
+    /// It builds. Not without builders elsewhere.
+    pub builds: bool,
+}
+
+/// `[[builders]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Builder {
+    pub name: String,
+    pub at: BuilderAt,
+    /// Bytes its builds may hold together; none: what it says it has, less the reserve.
+    pub memory: Option<u64>,
+    /// At most so many builds at once.
+    pub jobs: Option<usize>,
+}
+
+/// How a builder is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuilderAt {
+    /// `unix:///…`, `ssh://…`, `tcp://…`
+    PodmanUrl(String),
+    /// As `podman system connection list` names it.
+    PodmanConnection(String),
+    /// As `docker context ls` names it.
+    DockerContext(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

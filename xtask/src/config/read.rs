@@ -7,13 +7,14 @@ use super::document::Document;
 use super::fault::Faults;
 use super::table::Table;
 use super::{Config, Engine, EngineName, Policy};
-use super::{cluster, defaults, image, lint, port, remote, shared, suite};
+use super::{builder, cluster, defaults, image, lint, port, remote, shared, suite};
 
 /// Reads and checks a whole text; `file` names it in messages, and its folder is where paths start.
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
     let document = Document::parse(text, file)?;
     let mut outermost = Table::outermost(&document);
-    let engine = engine(&mut outermost);
+    let builders = builder::builders(&mut outermost);
+    let engine = engine(&mut outermost, builders.is_empty());
     let images = image::images(&mut outermost);
     let policy = policy(&mut outermost);
     let allow = lint::allow(&mut outermost);
@@ -46,6 +47,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
         clusters,
         ports,
         suites,
+        builders,
         cache,
         telemetry,
     })
@@ -55,7 +57,7 @@ fn keys<V>(map: &BTreeMap<String, V>) -> Vec<&str> {
     map.keys().map(String::as_str).collect()
 }
 
-fn engine(outermost: &mut Table<'_>) -> Engine {
+fn engine(outermost: &mut Table<'_>, is_only_one: bool) -> Engine {
     let default = defaults::ENGINE;
     let Some(mut table) = outermost.table("engine", "engine".to_owned()) else { return default };
     let names = [
@@ -68,7 +70,11 @@ fn engine(outermost: &mut Table<'_>) -> Engine {
         reserve: table.size("reserve").unwrap_or(default.reserve),
         trust_host_ca: table.boolean("trust-host-ca").unwrap_or(default.trust_host_ca),
         jobs: table.number("jobs", 1..=1024).map(|jobs| jobs.value),
+        builds: table.boolean("builds").unwrap_or(default.builds),
     };
+    if is_only_one && !engine.builds {
+        table.missing("builds nothing, and there are no [[builders]]", None);
+    }
     table.end();
     engine
 }

@@ -731,7 +731,8 @@ fn defaults_toml_shows_the_defaults() {
         "[images.example]\n[clusters.example]\n[ports]\nweb = { host = 30080, node = 30080 }\n\
          [suites.example]\ncluster = \"example\"\ntest = { run = [\"cargo\", \"test\"] }\n\
          [[suites.example.steps]]\nname = \"web\"\napply = \"k8s\"\n\
-         wait = { http = \"{web}/healthz\" }",
+         wait = { http = \"{web}/healthz\" }\n\
+         [[builders]]\nname = \"large\"\npodman = \"unix:///run/podman/podman.sock\"",
     );
     let told = |config: &Config| {
         let text = format!("{config:#?}");
@@ -860,4 +861,42 @@ mod properties {
             every_fault_is_in_the_file(&text);
         }
     }
+}
+
+#[test]
+fn a_builder_is_reached_in_one_way_and_has_a_name_of_its_own() {
+    let config = read(
+        "[images.gateway]\n[engine]\nbuilds = false\n\
+         [[builders]]\nname = 'a'\npodman = 'ssh://ci@build-1/run/podman.sock'\nmemory = '4 GiB'\n\
+         [[builders]]\nname = 'b'\npodman = 'lab'\njobs = 3\n\
+         [[builders]]\nname = 'c'\ndocker = 'remote'",
+    )
+    .unwrap();
+    let told: Vec<_> = config.builders.iter().map(|one| (&*one.name, &one.at)).collect();
+    let url = BuilderAt::PodmanUrl("ssh://ci@build-1/run/podman.sock".to_owned());
+    let connection = BuilderAt::PodmanConnection("lab".to_owned());
+    let context = BuilderAt::DockerContext("remote".to_owned());
+    assert_eq!(told, [("a", &url), ("b", &connection), ("c", &context)]);
+    assert_eq!((config.builders[0].memory, config.builders[1].jobs), (Some(4 << 30), Some(3)));
+    let Faults(faults) = read(
+        "[images.gateway]\n\
+         [[builders]]\nname = 'a'\n\
+         [[builders]]\nname = 'a'\npodman = 'x'\ndocker = 'y'\n\
+         [[builders]]\nname = 'local'\npodman = 'ssh://me:secret@host/s'",
+    )
+    .unwrap_err();
+    let told: Vec<String> =
+        faults.iter().map(|fault| format!("{} {}", fault.line, fault.message)).collect();
+    assert_eq!(
+        told,
+        [
+            "2 builder 1: does not say where it is",
+            "5 builder 2: the name `a` is taken",
+            "7 builder 2: `docker` and `podman` are both given",
+            "9 builder 3: the name `local` is taken",
+            "10 builder 3: `podman` holds a password",
+        ]
+    );
+    let alone = read("[images.gateway]\n[engine]\nbuilds = false").unwrap_err();
+    assert!(alone.to_string().contains("builds nothing"), "{alone}");
 }

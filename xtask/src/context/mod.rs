@@ -171,6 +171,7 @@ impl Context {
             parts: staged.parts,
             ignore: self.rules.to_string(),
             seconds: Some(seconds),
+            builder: None,
             files: staged.files,
         }
     }
@@ -182,6 +183,7 @@ impl Context {
             parts: parts.clone(),
             ignore: self.ignore(),
             seconds: last,
+            builder: None,
             files: self.files(),
         }
     }

@@ -20,6 +20,9 @@ pub struct Record {
     pub ignore: String,
     /// How long the build took; none if it was never built here.
     pub seconds: Option<f64>,
+    /// Where it was built; none: here, where nothing else builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builder: Option<String>,
     /// By path: kind and digest or link target, as in the key.
     pub files: BTreeMap<String, String>,
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::exit::{Exit, WithExit as _};
 
+use super::away::SIGN_OF_LIFE;
 use super::{ANSWER, Engine, Kind};
 
 /// What an engine says of itself and of the machine it builds on.
@@ -99,8 +100,8 @@ impl Engine {
         self.ask()
     }
 
-    /// As [`Engine::facts`], for builds that were started without them.
-    pub(super) fn known_facts(&self) -> anyhow::Result<&Facts> {
+    /// As [`Engine::facts`], asked if they were not: of an engine elsewhere, for builds that were started without them.
+    pub fn known_facts(&self) -> anyhow::Result<&Facts> {
         if let Some(facts) = self.facts.get() {
             return Ok(facts);
         }
@@ -116,7 +117,7 @@ impl Engine {
         let answer = self
             .tool()
             .args(["info", "--format", format])
-            .limit(ANSWER)
+            .limit(if self.is_away() { SIGN_OF_LIFE } else { ANSWER })
             .run()
             .with_context(|| {
                 format!(
@@ -133,9 +134,11 @@ impl Engine {
             Kind::Podman => podman(&info, &kernel),
             Kind::Docker => docker(&info, &kernel),
         };
-        facts
+        let facts = facts
             .with_context(|| format!("failed to understand the answer of `{} info`", self.name()))
-            .exit(Exit::Environment)
+            .exit(Exit::Environment)?;
+        // On this machine or not: its store and its control groups are no affair of ours.
+        Ok(Facts { remote: facts.remote || self.is_away(), ..facts })
     }
 
     /// One line for everything that could change the answer.

@@ -20,6 +20,7 @@ use crate::config::{self, EngineName};
 use crate::exit::{Exit, WithExit as _};
 use crate::process::{self, Tool};
 
+mod away;
 mod build;
 mod bundle;
 mod cgroup;
@@ -37,6 +38,7 @@ mod leftovers;
 pub mod machine;
 pub mod mend;
 pub mod oom;
+pub mod pace;
 mod publish;
 pub mod registry;
 mod store;
@@ -66,6 +68,8 @@ pub enum Kind {
 pub struct Engine {
     pub kind: Kind,
     program: PathBuf,
+    /// What comes first on every command line of one that is elsewhere.
+    address: Vec<String>,
     facts: Arc<OnceLock<Facts>>,
 }
 
@@ -108,7 +112,7 @@ impl Kind {
 
 impl Engine {
     fn at(kind: Kind, program: PathBuf) -> Self {
-        Self { kind, program, facts: Arc::default() }
+        Self { kind, program, address: Vec::new(), facts: Arc::default() }
     }
 
     /// This engine, if its daemon answers.
@@ -133,7 +137,7 @@ impl Engine {
 
     /// The engine's program, ready for a command.
     pub fn tool(&self) -> Tool {
-        Tool::new(self.name())
+        Tool::new(self.name()).args(&self.address)
     }
 
     /// Writes all of `tags` as one docker-archive to standard output: layers in common are in it once.

@@ -96,7 +96,7 @@ impl Engine {
     }
 
     /// Gives the image its tag if it is what was asked for.
-    fn prove(&self, name: &str, wanted: &Wanted) -> anyhow::Result<Fetched> {
+    pub(super) fn prove(&self, name: &str, wanted: &Wanted) -> anyhow::Result<Fetched> {
         let facts = self.known_facts()?;
         let held = self.look_up(Some(facts), &[name.to_owned()], &[])?.tags.remove(name);
         let held = held.with_context(|| format!("`{name}` was fetched and is not there"))?;

@@ -52,6 +52,9 @@ pub struct Planned {
     /// What a build of it is expected to take, from past ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// Where the image of this key was built, if the configuration had builders then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub builder: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -101,6 +104,8 @@ pub fn decide(known: &Known) -> Planned {
     } else {
         causes(known)
     };
+    let elsewhere = known.record.filter(|record| record.builder.is_some());
+    let same = elsewhere.filter(|record| record.key == known.key.to_string());
     let action = if reasons == [Reason::UpToDate] { Action::Skip } else { Action::Build };
     Planned {
         name: known.name.to_owned(),
@@ -112,6 +117,7 @@ pub fn decide(known: &Known) -> Planned {
         memory_configured: known.memory_configured,
         memory_learned: known.memory_learned,
         seconds: known.record.and_then(|record| record.seconds),
+        builder: same.and_then(|record| record.builder.clone()),
     }
 }
 
@@ -228,6 +234,7 @@ mod tests {
             memory_configured: 7,
             memory_learned: Some(5),
             seconds: None,
+            builder: None,
         };
         let json = serde_json::to_value(Plan::new(vec![planned], Vec::new())).unwrap();
         assert_eq!(json["version"], 1);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::place::Roams;
+
 /// A node's place in its graph.
 pub type NodeId = usize;
 
@@ -23,8 +25,12 @@ pub struct Node {
     /// Bytes of a beginning that is no job and may make the rest needless (a look into a cache); none: there is
     /// no such beginning.
     pub prelude: Option<u64>,
+    /// Where it may be done besides home; none: nowhere.
+    pub roams: Option<Roams>,
     /// How long it is expected to take, in seconds.
     pub seconds: f64,
+    /// It never ran, and any other figure would do as well.
+    pub is_guess: bool,
 }
 
 impl Graph {

@@ -3,12 +3,14 @@
 pub mod budget; // how many bytes there are, and why so many
 mod graph; //      what needs what, what it weighs, how long it takes
 mod order; //      what may start, given what has ended: the pure core
+mod place; //      where it is done, if there is more than one place
 mod rank; //       who goes first among those that may start
 mod run; //        one coordinator, many workers
 mod simulate; //   the order played through on paper
 
 pub use graph::{Graph, Node, NodeId};
 pub use order::{Limits, Order, State};
+pub use place::{HOME, Place, PlaceId, Roams, lower_bound_over};
 pub use rank::lower_bound;
 pub use run::{Ended, Habit, Outcome, Permit, Share, run};
-pub use simulate::{Timeline, simulate};
+pub use simulate::{Timeline, simulate, simulate_over};

@@ -12,19 +12,31 @@
 //! A node with a prelude runs that first, with little memory and no job slot; what comes of it says whether the
 //! node itself is still to be run ([`Order::go_on`]) and then waits for its room like any other.
 //!
-//! Pure: time is whatever the caller says has ended.
+//! With several places rules 2 to 4 hold at each of them, and [`super::place`] says who goes where. What ran at a
+//! place that is lost waits again; what no place is left for is given up ([`State::Stranded`]).
+//!
+//! Pure: time is whatever the caller says it is, and of no account where there is one place.
 
 use super::graph::{Graph, NodeId};
+use super::place::{HOME, Paper, Piece, Place, PlaceId, Room, believe};
 use super::rank::Ranking;
 
 /// How many lighter nodes may start ahead of one that waits for memory.
 const PATIENCE: usize = 8;
 
+/// How many nodes are laid out on paper at most: the rest is far from its turn.
+const AHEAD: usize = 100;
+
+/// What a node waits for where there are several places.
+pub(super) const ON_A_BUILDER: &str = "room on a builder";
+
 /// What runs, what waits, what is over.
 #[derive(Debug)]
 pub struct Order<'a> {
     graph: &'a Graph,
-    limits: Limits,
+    /// Where nodes run is to be chosen.
+    is_spread: bool,
+    rooms: Vec<Room>,
     ranking: Ranking,
     states: Vec<State>,
     passed: Vec<usize>,
@@ -34,8 +46,8 @@ pub struct Order<'a> {
     lone: Vec<bool>,
     /// Whether what is run next of it is its prelude.
     preludes: Vec<bool>,
-    held: u64,
-    jobs: usize,
+    /// Where each node that runs does so, and since when.
+    places: Vec<(PlaceId, f64)>,
 }
 
 /// Caps on what runs at once.
@@ -55,34 +67,45 @@ pub enum State {
     Failed,
     /// Will never start: something it needs failed, or the run gave up.
     Skipped,
+    /// Will never start: there is no place that has room for it, or none any more.
+    Stranded,
 }
 
 impl<'a> Order<'a> {
-    pub fn new(graph: &'a Graph, limits: Limits) -> Self {
-        let mut order = Self::ranked(graph, limits, Ranking::of(graph, limits));
+    /// An order over `places`, the first of which is [`HOME`].
+    pub fn new(graph: &'a Graph, places: &[Place]) -> Self {
+        let mut order = match places {
+            [home] => Self::over(graph, places, Ranking::of(graph, home.limits)),
+            _ => Self::over(graph, places, Ranking::longest_path_first(graph)),
+        };
         for (id, node) in graph.nodes.iter().enumerate() {
             if let Some(memory) = node.prelude {
                 order.weights[id] = memory;
                 order.preludes[id] = true;
             }
         }
+        order.strand();
         order
     }
 
-    /// An order that expects every node to be run whole.
+    /// An order at one place that expects every node to be run whole.
     pub(super) fn ranked(graph: &'a Graph, limits: Limits, ranking: Ranking) -> Self {
+        Self::over(graph, &[Place::new(limits, u64::MAX)], ranking)
+    }
+
+    fn over(graph: &'a Graph, places: &[Place], ranking: Ranking) -> Self {
         let count = graph.nodes.len();
         Self {
             graph,
-            limits,
+            is_spread: graph.nodes.iter().any(|node| node.roams.is_some()),
+            rooms: places.iter().copied().map(Room::new).collect(),
             ranking,
             states: vec![State::Waiting; count],
             passed: vec![0; count],
             weights: graph.nodes.iter().map(|node| node.memory).collect(),
             lone: vec![false; count],
             preludes: vec![false; count],
-            held: 0,
-            jobs: 0,
+            places: vec![(HOME, 0.0); count],
         }
     }
 
@@ -90,14 +113,14 @@ impl<'a> Order<'a> {
         self.states[node]
     }
 
-    /// Bytes held by what runs.
-    pub fn held(&self) -> u64 {
-        self.held
+    /// Bytes held by what runs at a place.
+    pub fn held(&self, place: PlaceId) -> u64 {
+        self.rooms[place].held
     }
 
-    /// Nodes that compute and run.
-    pub fn jobs(&self) -> usize {
-        self.jobs
+    /// Nodes that compute and run at a place.
+    pub fn jobs(&self, place: PlaceId) -> usize {
+        self.rooms[place].jobs
     }
 
     /// Bytes `node` holds while it runs.
@@ -115,17 +138,37 @@ impl<'a> Order<'a> {
         self.preludes[node]
     }
 
-    /// Whether nothing that weighs anything may run beside `node`.
-    pub fn is_alone(&self, node: NodeId) -> bool {
-        self.lone[node] || self.weights[node] > self.limits.memory
+    /// How long each place takes beside the others, as it is believed now.
+    pub fn paces(&self) -> Vec<f64> {
+        let mut rooms = self.rooms.clone();
+        let today = believe(&mut rooms);
+        rooms.iter().map(|room| room.pace / today).collect()
+    }
+
+    /// Whether something waits that might be done sooner than was expected.
+    pub fn is_choosy(&self) -> bool {
+        self.is_spread && (0..self.states.len()).any(|node| self.is_ready(node))
+    }
+
+    /// Whether nothing that weighs anything may run beside `node` at that place.
+    pub fn is_alone(&self, node: NodeId, place: PlaceId) -> bool {
+        self.lone[node] || self.weights[node] > self.rooms[place].place.limits.memory
     }
 
     pub fn is_over(&self) -> bool {
         self.states.iter().all(|state| !matches!(state, State::Waiting | State::Running))
     }
 
-    /// The node to [`begin`](Self::begin) next, if one may; not `weighing`: of those that hold no memory.
-    pub fn next(&self, weighing: bool) -> Option<NodeId> {
+    /// The node to [`begin`](Self::begin) next and where, if one may at `now`, in seconds. Where it is `refused`, only
+    /// one that holds no memory.
+    pub fn next(&self, now: f64, refused: &[bool]) -> Option<(NodeId, PlaceId)> {
+        if self.is_spread {
+            return self.next_anywhere(now, refused);
+        }
+        self.next_at_home(!refused[HOME]).map(|node| (node, HOME))
+    }
+
+    fn next_at_home(&self, weighing: bool) -> Option<NodeId> {
         let ready = self.ready();
         let impatient = |node: &NodeId| self.passed[*node] >= PATIENCE && !self.fits(*node);
         let light_only = !weighing || ready.iter().any(impatient);
@@ -133,31 +176,93 @@ impl<'a> Order<'a> {
         ready.into_iter().find(may)
     }
 
-    /// `node`, which [`next`](Self::next) gave, runs.
-    pub fn begin(&mut self, node: NodeId) {
+    fn next_anywhere(&self, now: f64, refused: &[bool]) -> Option<(NodeId, PlaceId)> {
+        let ready = self.ready();
+        let free = |node: &NodeId| self.weights[*node] == 0 && !self.is_job(*node);
+        if let Some(node) = ready.iter().copied().find(free) {
+            return Some((node, HOME));
+        }
+        let mut papers = self.papers(now, refused);
+        if !papers.iter().any(Paper::is_open) {
+            return None;
+        }
+        for node in ready.into_iter().take(AHEAD) {
+            let piece = self.piece(node);
+            let first = papers.iter().fold(None, |best, paper| paper.sooner(&piece, best).or(best));
+            match first {
+                Some(slot) if slot.start <= now => return Some((node, slot.at)),
+                Some(slot) => papers[slot.at].put(&piece, slot),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// What runs now, by place.
+    fn papers(&self, now: f64, refused: &[bool]) -> Vec<Paper<'_>> {
+        let rooms = self.rooms.iter().zip(refused).enumerate();
+        let papers = rooms.map(|(at, (room, refused))| Paper::new(at, room, now, *refused));
+        let mut papers: Vec<Paper> = papers.collect();
+        for node in (0..self.states.len()).filter(|node| self.states[*node] == State::Running) {
+            let (place, since) = self.places[node];
+            papers[place].runs(&self.piece(node), since);
+        }
+        papers
+    }
+
+    fn piece(&self, node: NodeId) -> Piece<'a> {
+        let whole = !self.preludes[node];
+        let of = &self.graph.nodes[node];
+        Piece {
+            roams: of.roams.as_ref().filter(|_| whole),
+            weight: self.weights[node],
+            is_job: self.is_job(node),
+            lone: self.lone[node],
+            seconds: if whole { of.seconds } else { 0.0 },
+        }
+    }
+
+    /// `node`, which [`next`](Self::next) gave with its place, runs from `now` on.
+    pub fn begin(&mut self, node: NodeId, place: PlaceId, now: f64) {
         for waiting in self.ready().into_iter().take_while(|other| *other != node) {
             self.passed[waiting] += 1;
         }
         self.states[node] = State::Running;
-        self.held += self.weights[node];
-        self.jobs += usize::from(self.is_job(node));
+        self.places[node] = (place, now);
+        let piece = self.piece(node);
+        self.rooms[place].take(&piece);
     }
 
     /// A running node has ended. Whatever needs it is skipped if it failed.
-    pub fn end(&mut self, node: NodeId, ok: bool) {
-        self.free(node);
+    pub fn end(&mut self, node: NodeId, ok: bool, now: f64) {
+        let (place, since) = self.free(node);
+        let of = &self.graph.nodes[node];
+        if ok && of.roams.is_some() && !of.is_guess && !self.preludes[node] {
+            self.rooms[place].learn(place, of.seconds, now - since);
+            believe(&mut self.rooms);
+        }
         self.states[node] = if ok { State::Done } else { State::Failed };
         if !ok {
             self.skip_dependents();
         }
     }
 
-    /// A running node has ended and is to be run once more: with `memory` bytes, and alone.
+    /// A running node has ended and is to be run once more: with `memory` bytes (all there are, if that is less),
+    /// and alone.
     pub fn again(&mut self, node: NodeId, memory: u64) {
         self.free(node);
         self.states[node] = State::Waiting;
-        self.weights[node] = memory;
+        self.weights[node] = memory.min(self.largest_place(node));
         self.lone[node] = true;
+        self.strand();
+    }
+
+    /// Bytes that the node may have anywhere, if where it runs is to be chosen.
+    fn largest_place(&self, node: NodeId) -> u64 {
+        let piece = Piece { weight: 0, ..self.piece(node) };
+        let places = self.rooms.iter().enumerate().filter(|(at, room)| room.may(*at, &piece));
+        let most = places.map(|(_, room)| room.place.capacity).max();
+        most.filter(|_| self.is_spread).unwrap_or(u64::MAX)
     }
 
     /// A node's prelude has ended and the rest is needed after all.
@@ -166,6 +271,30 @@ impl<'a> Order<'a> {
         self.states[node] = State::Waiting;
         self.weights[node] = self.graph.nodes[node].memory;
         self.preludes[node] = false;
+        self.strand();
+    }
+
+    /// The place at which `node` ran is lost: that is to be run elsewhere, and nothing more is run there.
+    pub fn lose(&mut self, node: NodeId) {
+        let (place, _) = self.free(node);
+        self.states[node] = State::Waiting;
+        self.rooms[place].is_lost |= place != HOME;
+        self.strand();
+    }
+
+    /// Gives up on what no place is left for.
+    fn strand(&mut self) {
+        if !self.is_spread {
+            return;
+        }
+        for node in 0..self.states.len() {
+            let piece = self.piece(node);
+            let nowhere = || !self.rooms.iter().enumerate().any(|(at, room)| room.may(at, &piece));
+            if self.states[node] == State::Waiting && nowhere() {
+                self.states[node] = State::Stranded;
+            }
+        }
+        self.skip_dependents();
     }
 
     /// Gives up on everything that has not started.
@@ -181,6 +310,7 @@ impl<'a> Order<'a> {
     pub fn scarce(&self, node: NodeId) -> Option<&'static str> {
         match () {
             () if !self.is_ready(node) => None,
+            () if self.is_spread => Some(ON_A_BUILDER),
             () if !self.has_memory(node) => Some("memory"),
             () if !self.has_slot(node) => Some("a free job slot"),
             () => Some("its turn"),
@@ -208,26 +338,19 @@ impl<'a> Order<'a> {
     }
 
     fn has_memory(&self, node: NodeId) -> bool {
-        let weight = self.weights[node];
-        weight == 0
-            || self.held == 0
-            || (!self.lone[node]
-                && !self.is_taken_by_one()
-                && self.held.saturating_add(weight) <= self.limits.memory)
-    }
-
-    fn is_taken_by_one(&self) -> bool {
-        let mut states = self.states.iter().zip(&self.lone);
-        states.any(|(state, lone)| *lone && *state == State::Running)
+        self.rooms[HOME].has_memory(self.weights[node], self.lone[node])
     }
 
     fn has_slot(&self, node: NodeId) -> bool {
-        !self.is_job(node) || self.jobs < self.limits.jobs.max(1)
+        self.rooms[HOME].has_slot(self.is_job(node))
     }
 
-    fn free(&mut self, node: NodeId) {
-        self.held -= self.weights[node];
-        self.jobs -= usize::from(self.is_job(node));
+    /// Gives back where and since when the node ran.
+    fn free(&mut self, node: NodeId) -> (PlaceId, f64) {
+        let (place, since) = self.places[node];
+        let piece = self.piece(node);
+        self.rooms[place].free(&piece);
+        (place, since)
     }
 
     fn is_job(&self, node: NodeId) -> bool {
@@ -237,8 +360,9 @@ impl<'a> Order<'a> {
     fn skip_dependents(&mut self) {
         // Needs always stand before what needs them, so one pass reaches everything.
         for (id, node) in self.graph.nodes.iter().enumerate() {
-            let doomed =
-                |need: &NodeId| matches!(self.states[*need], State::Failed | State::Skipped);
+            let doomed = |need: &NodeId| {
+                matches!(self.states[*need], State::Failed | State::Skipped | State::Stranded)
+            };
             if self.states[id] == State::Waiting && node.needs.iter().any(doomed) {
                 self.states[id] = State::Skipped;
             }

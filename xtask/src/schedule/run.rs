@@ -5,15 +5,17 @@
 //! is owned by the call that owns the child, and a worker returns when its child is gone.
 //!
 //! Memory is shared with other runs of the machine. They free theirs without a word to us, so while a node
-//! waits for them alone the coordinator looks again every [`PACE`]; otherwise it sleeps until a worker ends.
+//! waits for them alone the coordinator looks again every [`PACE`]. Where a node waits for the better of several places
+//! it looks every [`LOOK`], since what was expected there may be late. Otherwise it sleeps until a worker ends.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use super::graph::{Graph, NodeId};
-use super::order::{Limits, Order, State};
+use super::order::{ON_A_BUILDER, Order, State};
+use super::place::{Place, PlaceId};
 
 /// Most workers at once; they wait far more than they compute.
 const WORKERS: usize = 64;
@@ -21,12 +23,17 @@ const WORKERS: usize = 64;
 /// Between two looks at what other runs hold: a look costs some 50 µs, and a build takes seconds.
 const PACE: Duration = Duration::from_millis(250);
 
+/// Between two looks at whether the place that is waited for is still the better one.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What became of each node, by its place in the graph.
 #[derive(Debug)]
 pub struct Ended<E> {
     pub states: Vec<State>,
     /// Errors in the order they came.
     pub errors: Vec<(NodeId, E)>,
+    /// How long each place took beside the others ([`Place::pace`]).
+    pub paces: Vec<f64>,
 }
 
 /// How a worker leaves its node.
@@ -38,6 +45,8 @@ pub enum Outcome<E> {
     Again(u64),
     /// The prelude is over, and the rest is to be run.
     GoOn,
+    /// The place it was run at is gone: it is to be run at another.
+    Lost,
 }
 
 /// Memory that other runs of this machine are told we hold; freed when dropped.
@@ -45,9 +54,10 @@ pub type Share = Box<dyn Send>;
 
 /// What a worker may use while it runs.
 pub struct Permit {
+    pub place: PlaceId,
     /// Bytes.
     pub memory: u64,
-    /// Nodes that compute at once with this one, itself among them.
+    /// Nodes that compute there at once with this one, itself among them.
     pub jobs: usize,
     /// It is run again.
     pub again: bool,
@@ -63,15 +73,15 @@ pub struct Habit<'a> {
     pub fail_fast: bool,
     /// Start nothing more once this says so.
     pub stopped: &'a (dyn Fn() -> bool + Sync),
-    /// Takes bytes of the whole machine for a node, or says who has them.
-    pub take: &'a dyn Fn(&str, u64) -> Result<Share, String>,
+    /// Takes bytes of a whole machine for a node, or says who has them.
+    pub take: &'a dyn Fn(PlaceId, &str, u64) -> Result<Share, String>,
 }
 
-/// Runs `work` for every node in the order the graph and the limits allow. `waiting` is told what a node
-/// that could run but for that waits for, whenever it is something else.
+/// Runs `work` for every node in the order the graph allows, where the places have room; the first of them is
+/// home. `waiting` is told what a node that could run but for that waits for, whenever it is something else.
 pub fn run<E: Send>(
     graph: &Graph,
-    limits: Limits,
+    places: &[Place],
     habit: &Habit,
     work: impl Fn(NodeId, &Permit) -> Outcome<E> + Sync,
     waiting: impl FnMut(NodeId, &str),
@@ -81,7 +91,9 @@ pub fn run<E: Send>(
         .thread_name(|at| format!("step-{at}"))
         .build()
         .context("failed to start the workers")?;
-    let mut order = Order::new(graph, limits);
+    let mut order = Order::new(graph, places);
+    let started = Instant::now();
+    let now = || started.elapsed().as_secs_f64();
     let mut errors = Vec::new();
     let mut told = Told { graph, waiting, last: vec![String::new(); graph.nodes.len()] };
     pool.in_place_scope(|scope| {
@@ -90,11 +102,11 @@ pub fn run<E: Send>(
             if (habit.stopped)() || (habit.fail_fast && !errors.is_empty()) {
                 order.give_up();
             }
-            let admitted = admit(graph, limits, &mut order, habit);
-            for (node, share) in admitted.nodes {
+            let admitted = admit(graph, places, &mut order, now(), habit);
+            for (node, place, share) in admitted.nodes {
                 let (memory, again) = (order.weight(node), order.is_again(node));
-                let prelude = order.is_prelude(node);
-                let permit = Permit { memory, jobs: order.jobs(), again, prelude, share };
+                let (jobs, prelude) = (order.jobs(place), order.is_prelude(node));
+                let permit = Permit { place, memory, jobs, again, prelude, share };
                 let (last, work) = (LastWord { node, outcome: None, to: send.clone() }, &work);
                 scope.spawn(move |_| last.of(work, permit));
             }
@@ -102,11 +114,12 @@ pub fn run<E: Send>(
             if order.is_over() {
                 break;
             }
-            match next_word(&words, admitted.refused.is_some()) {
-                Some((node, Some(outcome))) => end(&mut order, &mut errors, node, outcome),
+            let refused = admitted.refused.is_some().then_some(PACE);
+            match next_word(&words, refused.or(order.is_choosy().then_some(LOOK))) {
+                Some((node, Some(outcome))) => end(&mut order, &mut errors, node, outcome, now()),
                 // The worker panicked. The scope hands that on once the others have ended.
                 Some((node, None)) => {
-                    order.end(node, false);
+                    order.end(node, false, now());
                     order.give_up();
                 }
                 None => {}
@@ -114,44 +127,53 @@ pub fn run<E: Send>(
         }
     });
     let states = (0..graph.nodes.len()).map(|node| order.state(node)).collect();
-    Ok(Ended { states, errors })
+    Ok(Ended { states, errors, paces: order.paces() })
 }
 
 /// What may start now.
 struct Admitted {
-    nodes: Vec<(NodeId, Option<Share>)>,
+    nodes: Vec<(NodeId, PlaceId, Option<Share>)>,
     /// Who holds the memory that the next node wants.
     refused: Option<String>,
 }
 
-fn admit(graph: &Graph, limits: Limits, order: &mut Order, habit: &Habit) -> Admitted {
+fn admit(graph: &Graph, places: &[Place], order: &mut Order, now: f64, habit: &Habit) -> Admitted {
     let mut admitted = Admitted { nodes: Vec::new(), refused: None };
-    while let Some(node) = order.next(admitted.refused.is_none()) {
+    let mut refused = vec![false; places.len()];
+    while let Some((node, place)) = order.next(now, &refused) {
         // Others see a node that must be alone as one that takes everything.
-        let whole = if order.is_alone(node) { limits.memory } else { 0 };
+        let whole = if order.is_alone(node, place) { places[place].limits.memory } else { 0 };
         let share = match order.weight(node) {
             0 => None,
-            memory => match (habit.take)(&graph.nodes[node].name, memory.max(whole)) {
+            memory => match (habit.take)(place, &graph.nodes[node].name, memory.max(whole)) {
                 Ok(share) => Some(share),
                 Err(holder) => {
                     admitted.refused = Some(holder);
+                    refused[place] = true;
                     continue;
                 }
             },
         };
-        order.begin(node);
-        admitted.nodes.push((node, share));
+        order.begin(node, place, now);
+        admitted.nodes.push((node, place, share));
     }
     admitted
 }
 
-fn end<E>(order: &mut Order, errors: &mut Vec<(NodeId, E)>, node: NodeId, outcome: Outcome<E>) {
+fn end<E>(
+    order: &mut Order,
+    errors: &mut Vec<(NodeId, E)>,
+    node: NodeId,
+    outcome: Outcome<E>,
+    now: f64,
+) {
     match outcome {
-        Outcome::Done => order.end(node, true),
+        Outcome::Done => order.end(node, true, now),
         Outcome::Again(memory) => order.again(node, memory),
         Outcome::GoOn => order.go_on(node),
+        Outcome::Lost => order.lose(node),
         Outcome::Failed(error) => {
-            order.end(node, false);
+            order.end(node, false, now);
             errors.push((node, error));
         }
     }
@@ -159,9 +181,12 @@ fn end<E>(order: &mut Order, errors: &mut Vec<(NodeId, E)>, node: NodeId, outcom
 
 type Word<E> = (NodeId, Option<Outcome<E>>);
 
-/// What a worker says last; with `paced` no longer waited for than that.
-fn next_word<E>(words: &Receiver<Word<E>>, paced: bool) -> Option<Word<E>> {
-    if paced { words.recv_timeout(PACE).ok() } else { words.recv().ok() }
+/// What a worker says last, waited for no longer than `patience`.
+fn next_word<E>(words: &Receiver<Word<E>>, patience: Option<Duration>) -> Option<Word<E>> {
+    match patience {
+        Some(patience) => words.recv_timeout(patience).ok(),
+        None => words.recv().ok(),
+    }
 }
 
 /// A worker's word to the coordinator, which waits for it: sent even if the worker panics.
@@ -197,7 +222,7 @@ impl<W: FnMut(NodeId, &str)> Told<'_, W> {
     fn tell(&mut self, order: &Order, refused: Option<&str>) {
         for node in 0..self.graph.nodes.len() {
             let scarce = match (order.scarce(node), refused) {
-                (Some("its turn"), Some(holder)) if order.weight(node) > 0 => holder,
+                (Some("its turn" | ON_A_BUILDER), Some(holder)) if order.weight(node) > 0 => holder,
                 (Some(scarce), _) => scarce,
                 (None, _) => continue,
             };
@@ -216,8 +241,13 @@ mod tests {
 
     use super::*;
     use crate::schedule::graph::Node;
+    use crate::schedule::order::Limits;
 
-    const WIDE: Limits = Limits { memory: 100, jobs: 9 };
+    const WIDE: [Place; 1] = [place(100, 9)];
+
+    const fn place(memory: u64, jobs: usize) -> Place {
+        Place::new(Limits { memory, jobs }, memory)
+    }
 
     fn chain() -> Graph {
         let mut graph = Graph::default();
@@ -228,7 +258,7 @@ mod tests {
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "what a habit takes")]
-    fn alone(_: &str, _: u64) -> Result<Share, String> {
+    fn alone(_: PlaceId, _: &str, _: u64) -> Result<Share, String> {
         Ok(Box::new(()))
     }
 
@@ -251,7 +281,7 @@ mod tests {
             seen.lock().unwrap().push(node);
             Outcome::<()>::Done
         };
-        let ended = run(&chain(), WIDE, &habit(false), work, |_, _| {}).unwrap();
+        let ended = run(&chain(), &WIDE, &habit(false), work, |_, _| {}).unwrap();
         assert_eq!(*seen.lock().unwrap(), [0, 1, 2]);
         assert_eq!(ended.states, [State::Done; 3]);
     }
@@ -259,7 +289,7 @@ mod tests {
     #[test]
     fn a_failure_skips_what_needs_it() {
         let work = |node, _: &Permit| if node == 1 { Outcome::Failed("no") } else { Outcome::Done };
-        let ended = run(&chain(), WIDE, &habit(false), work, |_, _| {}).unwrap();
+        let ended = run(&chain(), &WIDE, &habit(false), work, |_, _| {}).unwrap();
         assert_eq!(ended.states, [State::Done, State::Failed, State::Skipped]);
         assert_eq!(ended.errors, [(1, "no")]);
     }
@@ -268,8 +298,8 @@ mod tests {
     fn what_does_not_need_the_failed_runs_all_the_same_unless_the_habit_is_another() {
         let work = |node, _: &Permit| if node == 0 { Outcome::Failed("no") } else { Outcome::Done };
         for (fail_fast, sibling) in [(false, State::Done), (true, State::Skipped)] {
-            let limits = Limits { jobs: 1, ..WIDE };
-            let ended = run(&pair(20), limits, &habit(fail_fast), work, |_, _| {}).unwrap();
+            let places = [place(100, 1)];
+            let ended = run(&pair(20), &places, &habit(fail_fast), work, |_, _| {}).unwrap();
             assert_eq!(ended.states, [State::Failed, sibling]);
         }
     }
@@ -285,7 +315,7 @@ mod tests {
             barrier.wait();
             Outcome::<()>::Done
         };
-        let ended = run(&graph, WIDE, &habit(false), work, |_, _| {}).unwrap();
+        let ended = run(&graph, &WIDE, &habit(false), work, |_, _| {}).unwrap();
         assert_eq!(ended.states, [State::Done; 2]);
     }
 
@@ -298,7 +328,7 @@ mod tests {
             stopped.store(true, std::sync::atomic::Ordering::SeqCst);
             Outcome::<()>::Done
         };
-        let ended = run(&chain(), WIDE, &habit, work, |_, _| {}).unwrap();
+        let ended = run(&chain(), &WIDE, &habit, work, |_, _| {}).unwrap();
         assert_eq!(ended.states, [State::Done, State::Skipped, State::Skipped]);
     }
 
@@ -309,7 +339,7 @@ mod tests {
             seen.lock().unwrap().push((node, permit.memory, permit.jobs, permit.again));
             if node == 0 && !permit.again { Outcome::Again(70) } else { Outcome::<()>::Done }
         };
-        let ended = run(&pair(20), WIDE, &habit(false), work, |_, _| {}).unwrap();
+        let ended = run(&pair(20), &WIDE, &habit(false), work, |_, _| {}).unwrap();
         assert_eq!(ended.states, [State::Done; 2]);
         let mut seen = seen.into_inner().unwrap();
         assert_eq!(seen.pop(), Some((0, 70, 1, true)));
@@ -330,8 +360,7 @@ mod tests {
             seen.lock().unwrap().push((node, permit.prelude, permit.memory));
             if permit.prelude && node == 1 { Outcome::GoOn } else { Outcome::<()>::Done }
         };
-        let limits = Limits { memory: 100, jobs: 1 };
-        let ended = run(&graph, limits, &habit(false), work, |_, _| {}).unwrap();
+        let ended = run(&graph, &[place(100, 1)], &habit(false), work, |_, _| {}).unwrap();
         assert_eq!(ended.states, [State::Done; 2]);
         let mut seen = seen.into_inner().unwrap();
         seen.sort_unstable();
@@ -347,7 +376,7 @@ mod tests {
             }
         }
         static HELD: AtomicU64 = AtomicU64::new(0);
-        let take = |_: &str, bytes| {
+        let take = |_, _: &str, bytes| {
             assert!(HELD.fetch_add(bytes, Ordering::SeqCst) == 0);
             Ok(Box::new(Held(&HELD, bytes)) as Share)
         };
@@ -355,7 +384,7 @@ mod tests {
             assert_eq!(HELD.load(Ordering::SeqCst), 60);
             Outcome::<()>::Done
         };
-        let ended = run(&pair(60), WIDE, &Habit { take: &take, ..habit(false) }, work, |_, _| {});
+        let ended = run(&pair(60), &WIDE, &Habit { take: &take, ..habit(false) }, work, |_, _| {});
         assert_eq!(ended.unwrap().states, [State::Done; 2]);
         assert_eq!(HELD.load(Ordering::SeqCst), 0);
     }
@@ -363,7 +392,7 @@ mod tests {
     #[test]
     fn a_node_waits_for_other_runs_and_says_for_whom() {
         let looks = AtomicU64::new(0);
-        let take = |_: &str, _| match looks.fetch_add(1, Ordering::SeqCst) {
+        let take = |_, _: &str, _| match looks.fetch_add(1, Ordering::SeqCst) {
             0 => Err("run 7".to_owned()),
             _ => Ok(Box::new(()) as Share),
         };
@@ -373,7 +402,7 @@ mod tests {
         let habit = Habit { take: &take, ..habit(false) };
         let work = |_, _: &Permit| Outcome::<()>::Done;
         let waiting = |node, what: &str| told.push((node, what.to_owned()));
-        let ended = run(&graph, WIDE, &habit, work, waiting).unwrap();
+        let ended = run(&graph, &WIDE, &habit, work, waiting).unwrap();
         assert_eq!(ended.states, [State::Done; 3]);
         assert_eq!(told[..2], [(0, "run 7".to_owned()), (1, "run 7".to_owned())]);
     }
@@ -381,7 +410,7 @@ mod tests {
     #[test]
     fn a_worker_that_panics_ends_the_run() {
         let work = |node, _: &Permit| if node == 0 { panic!("no") } else { Outcome::<()>::Done };
-        let run = || run(&chain(), WIDE, &habit(false), work, |_, _| {});
+        let run = || run(&chain(), &WIDE, &habit(false), work, |_, _| {});
         assert!(std::panic::catch_unwind(run).is_err());
     }
 }

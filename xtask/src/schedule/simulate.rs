@@ -2,6 +2,7 @@
 
 use super::graph::{Graph, NodeId};
 use super::order::{Limits, Order};
+use super::place::{Place, PlaceId};
 use super::rank::Ranking;
 
 /// When each node starts and ends, in seconds from the start of the run.
@@ -23,17 +24,36 @@ pub fn simulate(graph: &Graph, limits: Limits) -> Timeline {
     play(graph, Order::ranked(graph, limits, Ranking::of(graph, limits))).0
 }
 
-/// Plays `order` to its end; the second is whether every node came to run.
-pub(super) fn play(graph: &Graph, mut order: Order) -> (Timeline, bool) {
-    let zeros = vec![0.0; graph.nodes.len()];
+/// The run over several places, the first of which is home. `seconds` is what a node really takes at one.
+pub fn simulate_over(
+    graph: &Graph,
+    places: &[Place],
+    seconds: impl Fn(NodeId, PlaceId) -> f64,
+) -> Timeline {
+    play_with(Order::new(graph, places), graph.nodes.len(), places.len(), seconds).0
+}
+
+/// Plays an order at one place to its end; the second is whether every node came to run.
+pub(super) fn play(graph: &Graph, order: Order) -> (Timeline, bool) {
+    play_with(order, graph.nodes.len(), 1, |node, _| graph.nodes[node].seconds)
+}
+
+fn play_with(
+    mut order: Order,
+    nodes: usize,
+    places: usize,
+    seconds: impl Fn(NodeId, PlaceId) -> f64,
+) -> (Timeline, bool) {
+    let zeros = vec![0.0; nodes];
+    let refused = vec![false; places];
     let mut timeline = Timeline { starts: zeros.clone(), ends: zeros };
     let mut running: Vec<NodeId> = Vec::new();
     let mut now = 0.0;
     loop {
-        while let Some(node) = order.next(true) {
-            order.begin(node);
+        while let Some((node, place)) = order.next(now, &refused) {
+            order.begin(node, place, now);
             timeline.starts[node] = now;
-            timeline.ends[node] = now + graph.nodes[node].seconds;
+            timeline.ends[node] = now + seconds(node, place);
             running.push(node);
         }
         let ends = |at: &usize| timeline.ends[running[*at]];
@@ -41,7 +61,7 @@ pub(super) fn play(graph: &Graph, mut order: Order) -> (Timeline, bool) {
         let Some(at) = first else { return (timeline, order.is_over()) };
         let node = running.swap_remove(at);
         now = timeline.ends[node];
-        order.end(node, true);
+        order.end(node, true, now);
     }
 }
 
@@ -59,7 +79,7 @@ mod tests {
             memory,
             is_job: true,
             seconds,
-            prelude: None,
+            ..Node::default()
         };
         let long = graph.add(node("long", vec![], 6, 10.0));
         graph.add(node("short", vec![], 6, 4.0));

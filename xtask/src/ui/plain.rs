@@ -63,8 +63,9 @@ fn words(event: &Event) -> Option<String> {
             }
             text
         }
-        Event::BuildStarted { image, memory, .. } => {
-            format!("build {image} {DIM}started, {} reserved{OFF}", bytes(*memory))
+        Event::BuildStarted { image, memory, builder, .. } => {
+            let on = builder.as_ref().map(|builder| format!(" on {builder}")).unwrap_or_default();
+            format!("build {image} {DIM}started{on}, {} reserved{OFF}", bytes(*memory))
         }
         Event::BuildMemory { .. } => return None,
         Event::BuildLine { image, line } => format!("{DIM}{image} |{OFF} {line}"),

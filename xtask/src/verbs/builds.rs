@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::builders::Builder;
 use super::cache::Cache;
 use super::enough::enough;
 use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
 use super::{Run, Workspace, failing, missing, once};
-use crate::context::{self, Context, Key, Staged, record};
+use crate::context::record::{self, Record};
+use crate::context::{self, Context, Key, Staged};
 use crate::engine::learn::{self, Figured};
+use crate::engine::registry::Wanted;
 use crate::engine::{BuildError, Built, Order};
 use crate::event::{Event, Place, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
@@ -100,6 +103,8 @@ pub(super) enum Made {
     Again(u64),
     /// Not in the shared cache: to be built.
     Missed,
+    /// Its builder is gone: to be built by another.
+    Lost,
 }
 
 /// What all builds of a run share.
@@ -138,8 +143,9 @@ fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
         tag: one.planned.tag.clone(),
         reasons: one.planned.reasons.iter().map(ToString::to_string).collect(),
         memory: permit.memory,
+        builder: common.memory.name_of(permit.place),
     });
-    let built = staged_build(common, one, common.memory.cpus(permit));
+    let built = staged_build(common, one, permit);
     run.events.emit(Event::BuildFinished {
         image: one.image.name.clone(),
         action: one.planned.how(),
@@ -152,7 +158,12 @@ fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
         error: built.as_ref().err().map(first_line),
         at: built.is_err().then(|| stopped_at(common, one)),
     });
-    built.map(|(ready, _)| Made::Ready(ready)).or_else(|error| killed(common, one, permit, error))
+    let lost = || common.memory.builder(permit.place).is_some_and(|away| away.is_lost(run));
+    match built {
+        Ok((ready, _)) => Ok(Made::Ready(ready)),
+        Err(_) if lost() => Ok(Made::Lost),
+        Err(error) => killed(common, one, permit, error),
+    }
 }
 
 /// Where in its Dockerfile a failed build stopped.
@@ -213,9 +224,10 @@ fn kill(error: &anyhow::Error) -> Option<Kill<'_>> {
     })
 }
 
-fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(Ready, Built)> {
-    let Common { workspace, run, .. } = common;
+fn staged_build(common: Common, one: &Surveyed, permit: &Permit) -> Result<(Ready, Built)> {
+    let Common { workspace, run, memory, .. } = common;
     let name = &one.image.name;
+    let builder = memory.builder(permit.place);
     let stage = Stage(run.paths.stage(name));
     let (context, staged) = staged(common, one, &stage)?;
     let key = staged.parts.key();
@@ -245,14 +257,15 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
         trust_host_ca: one.image.trust_host_ca.unwrap_or(workspace.config.engine.trust_host_ca),
         timeout: one.image.timeout,
         silence: one.image.silence,
-        cpus,
+        cpus: memory.cpus(permit),
         log: &run.paths.log(&format!("build-{name}")),
         run: &run.paths.id,
     };
-    let built = workspace
-        .engine
-        .build(&order, &run.events)
-        .map_err(|error| named(&context, &stage.0, error))?;
+    let engine = builder.map_or(&workspace.engine, |builder| &builder.engine);
+    builder.map_or(Ok(()), |builder| supply(common, builder, &order))?;
+    let built =
+        engine.build(&order, &run.events).map_err(|error| named(&context, &stage.0, error))?;
+    builder.map_or(Ok(()), |builder| bring_home(common, builder, &order, &built.id))?;
     if built.repeated_without_cache {
         run.events
             .note(format!("{name}: the engine's cache served an older image; built without it"));
@@ -261,8 +274,31 @@ fn staged_build(common: Common, one: &Surveyed, cpus: Option<usize>) -> Result<(
         let subject = survey::subject(workspace, &one.image, &staged.parts);
         learn::record(&workspace.paths.memory(), &subject, peak, Figured::Well)?;
     }
-    record::write(&workspace.paths.record(name), &context.record(staged, built.seconds))?;
+    let record = context.record(staged, built.seconds);
+    let record = Record { builder: memory.name_of(permit.place), ..record };
+    record::write(&workspace.paths.record(name), &record)?;
     Ok((Ready { tag, id: built.id.clone(), origin: Origin::Built }, built))
+}
+
+/// Has a builder hold what an image is built on.
+fn supply(common: Common, builder: &Builder, order: &Order) -> Result<()> {
+    let home = &common.workspace.engine;
+    for (base, id) in order.bases {
+        if let Some(id) = id {
+            common.run.events.waiting(order.image, format!("`{base}` on {}", builder.name));
+            builder.supply(home, base, id, order.log).exit(Exit::Environment)?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings home what a builder has built.
+fn bring_home(common: Common, builder: &Builder, order: &Order, id: &str) -> Result<()> {
+    let Common { workspace, .. } = common;
+    let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
+    let platform = order.platform.unwrap_or(&facts.platform);
+    let wanted = Wanted { image: order.image, tag: order.tag, labels: order.labels, platform };
+    builder.bring(&workspace.engine, id, &wanted, order.log).exit(Exit::Environment)
 }
 
 /// The labels by which an image proves that it is the one of that key.

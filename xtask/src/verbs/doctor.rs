@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::builders::{self, Builder};
 use super::{Format, Run, Session};
 use crate::cli::KEPT_KEYS;
 use crate::cluster;
@@ -33,8 +34,9 @@ fn examined(
     let wants = Wants::of(config)?;
     let needs = besides(wants.needs(session, config, &paths));
     let look = |strange: &[String]| look(needs.engine, config, strange);
-    let findings =
+    let mut findings =
         if fix { mended(session, &needs, &look, &paths)? } else { doctor::examine(&needs, &look) };
+    findings.extend(config.builders.iter().map(|one| builder(one, config.engine.reserve)));
     match session.format {
         Format::Json => {
             let mut json = serde_json::to_vec(&findings)?;
@@ -88,6 +90,19 @@ fn old_images(engine: &Engine, config: &Config) -> Result<Vec<engine::Old>> {
     let (ids, newest) = (engine.in_use()?, KEPT_KEYS.into());
     let kept = engine::Kept { names, ids, newest, ..Default::default() };
     Ok(engine::garbage(engine.ours()?, &kept))
+}
+
+/// Whether a builder answers. Runs do without one that does not.
+fn builder(one: &config::Builder, reserve: u64) -> Finding {
+    let state = match Builder::ask(one, reserve, None) {
+        Ok(builder) => State::Fine { detail: builder.told() },
+        Err(error) => State::Note {
+            what: builders::left_out(&one.name, &error),
+            why: "its builds go to the others".to_owned(),
+            how: None,
+        },
+    };
+    Finding { check: "builder", state }
 }
 
 /// What the configuration asks of the machine, owned.

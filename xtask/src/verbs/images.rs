@@ -32,7 +32,8 @@ pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
     if args.check {
         return Ok(check(&survey));
     }
-    let memory = Memory::look(&workspace, args.build.jobs, None)?;
+    let mut memory = Memory::look(&workspace, args.build.jobs, None)?;
+    memory.call(&workspace, args.build.jobs, &survey);
     let cache = Cache::of(&workspace, args.build);
     if cache.is_none() {
         memory.refuse_all(&survey)?;
@@ -81,21 +82,29 @@ fn build_all(common: Common, habit: cli::Build, started: Instant) -> Result<(Sum
     memory.begin(common.workspace, run, survey);
     let images = survey.images.iter().map(|one| builds::told(&one.planned)).collect();
     let mut layout = Layout::of_builds(&layout::pieces(survey));
+    memory.join(&mut layout, common.workspace, survey);
     common.cache.inspect(|cache| cache.join(&mut layout, survey));
     Forecast::read(common.workspace, &memory.machine()).of_builds(&mut layout, survey);
     let nodes = layout.told();
     run.events.emit(Event::Plan(PlannedRun { images, nodes, ..memory.told() }));
     let shelf = Shelf::default();
-    let take = |name: &str, bytes| memory.take(name, bytes);
+    let take = |place, name: &str, bytes| memory.take(place, name, bytes);
     let habit = Habit { fail_fast: habit.fail_fast, stopped: &stop::requested, take: &take };
     let work = |node: NodeId, permit: &Permit| do_one(common, &layout.work[node], permit, &shelf);
     let waiting = memory::tell_waiting(run, &layout.graph);
-    let ended = schedule::run(&layout.graph, memory.limits, &habit, work, waiting)?;
+    let places = memory.places(common.workspace);
+    let ended = schedule::run(&layout.graph, &places, &habit, work, waiting)?;
+    memory.learn(common.workspace, run, &ended.paces);
     for (_, error) in &ended.errors {
         ui::error(error);
     }
+    let stranded = layout.stranded(&ended.states, survey);
+    for one in &stranded {
+        ui::error(&memory::stranded(one));
+    }
     let ok = ended.states.iter().all(|state| *state == State::Done);
-    let first = ended.errors.first().map_or(Exit::Failed, |(_, error)| exit::code(error));
+    let without = if stranded.is_empty() { Exit::Failed } else { Exit::Environment };
+    let first = ended.errors.first().map_or(without, |(_, error)| exit::code(error));
     let to_build = survey.images.iter().filter(|one| one.planned.action == Action::Build);
     let summary = Summary {
         ok,
@@ -116,6 +125,7 @@ fn do_one(common: Common, work: &Work, permit: &Permit, shelf: &Shelf) -> Outcom
             match builds::make(common, one, permit) {
                 Ok(Made::Again(memory)) => return Outcome::Again(memory),
                 Ok(Made::Missed) => return Outcome::GoOn,
+                Ok(Made::Lost) => return Outcome::Lost,
                 Ok(Made::Ready(ready)) => {
                     shelf.put(&one.image.name, ready);
                     Ok(())

@@ -17,7 +17,7 @@ use super::survey::{Survey, Surveyed};
 use crate::config::{Cluster, Step, Suite};
 use crate::event::{Kind, PlannedNode};
 use crate::plan::Action;
-use crate::schedule::{Graph, Node, NodeId};
+use crate::schedule::{Graph, Node, NodeId, Roams, State};
 
 /// Seconds a node is taken to need before one was seen.
 const BUILD_SECONDS: f64 = 60.0;
@@ -220,6 +220,15 @@ impl Layout {
         }
     }
 
+    /// Has builds be done at other places, too; `roams` says of an image where.
+    pub(super) fn let_roam(&mut self, roams: impl Fn(usize) -> Roams) {
+        for (node, work) in self.graph.nodes.iter_mut().zip(&self.work) {
+            if let Work::Build(at) = work {
+                node.roams = Some(roams(*at));
+            }
+        }
+    }
+
     /// Has every build followed by a push, if it is not: a job that weighs nothing beside builds, and that nothing
     /// needs.
     pub(super) fn push_builds(&mut self) {
@@ -234,12 +243,23 @@ impl Layout {
         }
     }
 
+    /// Images that no builder was left for.
+    pub(super) fn stranded<'s>(&self, states: &[State], survey: &'s Survey) -> Vec<&'s Surveyed> {
+        let nodes = states.iter().zip(&self.work);
+        let stranded = nodes.filter_map(|(state, work)| match work {
+            Work::Build(at) if *state == State::Stranded => Some(&survey.images[*at]),
+            _ => None,
+        });
+        stranded.collect()
+    }
+
     /// Notes what each node is expected to take, in seconds.
     pub(super) fn expect(&mut self, seconds: impl Fn(NodeId, &Work) -> Option<f64>) {
         for (id, work) in self.work.iter().enumerate() {
             self.expected[id] = seconds(id, work);
             let node = &mut self.graph.nodes[id];
             node.seconds = self.expected[id].unwrap_or(node.seconds);
+            node.is_guess = self.expected[id].is_none();
         }
     }
 

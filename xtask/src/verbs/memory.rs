@@ -6,21 +6,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::builders::{self, Builder, Builders};
+use super::layout::Layout;
 use super::survey::{Survey, Surveyed};
 use super::{Run, Workspace};
 use crate::config;
 use crate::engine::ledger::{self, Ledger};
-use crate::engine::{Engine, Facts, machine, mend};
+use crate::engine::{Engine, Facts, machine, mend, pace};
 use crate::event::{self, PlannedRun};
 use crate::exit::{Exit, WithExit as _};
 use crate::paths;
 use crate::plan::Action;
 use crate::schedule::budget::{Budget, Claims, Fit, Machine};
-use crate::schedule::{Graph, Limits, NodeId, Permit, Share};
+use crate::schedule::{Graph, HOME, Limits, NodeId, Permit, Place, PlaceId, Share};
 use crate::ui::text::bytes;
 
 /// Builds at once for each CPU, if not told otherwise: one compiles while another waits for network and disk.
-const JOBS_PER_CPU: usize = 2;
+pub(super) const JOBS_PER_CPU: usize = 2;
 
 /// What builds of a run may hold, and who else holds some.
 pub(super) struct Memory {
@@ -29,6 +31,7 @@ pub(super) struct Memory {
     read: Machine,
     engine: Engine,
     facts: Facts,
+    builders: Builders,
     /// Other runs held what a build of ours wants when we last looked.
     waited: AtomicBool,
     /// Opened once something is to be built.
@@ -54,9 +57,65 @@ impl Memory {
             read: machine,
             engine: workspace.engine.clone(),
             facts,
+            builders: Builders::default(),
             waited: AtomicBool::new(false),
             ledger: OnceLock::new(),
         })
+    }
+
+    /// Asks the builders of the configuration, if there is something for them to build.
+    pub(super) fn call(&mut self, workspace: &Workspace, jobs: Option<u16>, survey: &Survey) {
+        if !workspace.config.builders.is_empty() && to_build(survey).next().is_some() {
+            self.builders = Builders::ask(workspace, jobs);
+        }
+    }
+
+    /// Where builds may run: this machine, then the builders.
+    pub(super) fn places(&self, workspace: &Workspace) -> Vec<Place> {
+        let mut places = vec![Place::new(self.limits, self.budget.capacity)];
+        places.extend(self.builders.places());
+        let paces = self.is_joined().then(|| pace::known(&workspace.paths.paces()));
+        for (at, place) in places.iter_mut().enumerate() {
+            let known = self.name_of(at).and_then(|name| paces.as_ref()?.get(&name).copied());
+            place.pace = known.unwrap_or(place.pace);
+        }
+        places
+    }
+
+    /// Keeps for the next run how fast the places were beside each other.
+    pub(super) fn learn(&self, workspace: &Workspace, run: &Run, paces: &[f64]) {
+        let named = paces.iter().enumerate();
+        let named = named.filter_map(|(at, pace)| Some((self.name_of(at)?, *pace)));
+        if self.is_joined()
+            && let Err(error) = pace::keep(&workspace.paths.paces(), named.collect())
+        {
+            run.events.warn(format!("failed to note how fast builders are: {error:#}"), None);
+        }
+    }
+
+    /// Whether there are other builders than this machine.
+    fn is_joined(&self) -> bool {
+        !self.builders.is_empty()
+    }
+
+    /// The builder that is a place of the schedule; none: this machine.
+    pub(super) fn builder(&self, place: PlaceId) -> Option<&Builder> {
+        self.builders.at(place)
+    }
+
+    /// What a place is called; none where the configuration has no builders.
+    pub(super) fn name_of(&self, place: PlaceId) -> Option<String> {
+        let builder = self.builder(place).map_or("local", |builder| &builder.name);
+        self.is_joined().then(|| builder.to_owned())
+    }
+
+    /// Has builds go to other builders, where there are some.
+    pub(super) fn join(&self, layout: &mut Layout, workspace: &Workspace, survey: &Survey) {
+        if !self.is_joined() {
+            return;
+        }
+        let roaming = builders::roaming(survey);
+        layout.let_roam(|at| self.builders.roams(workspace, &self.facts, &roaming[at]));
     }
 
     /// Refuses a run of which not even the smallest build can fit.
@@ -73,7 +132,9 @@ impl Memory {
     /// Refuses a build that cannot fit.
     pub(super) fn refuse(&self, one: &Surveyed) -> Result<()> {
         let memory = one.planned.memory;
-        if self.budget.fit(memory) != Fit::Never {
+        if self.budget.fit(memory) != Fit::Never
+            || self.builders.places().any(|place| memory <= place.capacity)
+        {
             return Ok(());
         }
         let (name, need) = (&one.image.name, bytes(memory));
@@ -86,8 +147,9 @@ impl Memory {
         if to_build(survey).next().is_none() {
             return;
         }
-        let alone = |one: &&Surveyed| self.budget.fit(one.planned.memory) == Fit::Alone;
-        for one in to_build(survey).filter(alone) {
+        let most = self.builders.places().map(|place| place.limits.memory).max();
+        let most = most.unwrap_or(0).max(self.limits.memory);
+        for one in to_build(survey).filter(|one| one.planned.memory > most) {
             let (name, need) = (&one.image.name, bytes(one.planned.memory));
             let text = format!("`{name}` needs {need} and builds alone: {}", self.budget);
             run.events.warn(text, self.mend(one.planned.memory));
@@ -97,10 +159,14 @@ impl Memory {
             Ok(ledger) => drop(self.ledger.set(ledger)),
             Err(error) => run.events.warn(format!("{error:#}; other runs are not counted"), None),
         }
+        self.builders.begin(run, &who);
     }
 
-    /// Takes bytes of the whole machine for a node, or says who has them.
-    pub(super) fn take(&self, name: &str, bytes: u64) -> Result<Share, String> {
+    /// Takes bytes of a whole machine for a node, or says who has them.
+    pub(super) fn take(&self, place: PlaceId, name: &str, bytes: u64) -> Result<Share, String> {
+        if let Some(builder) = self.builder(place) {
+            return builder.take(name, bytes);
+        }
         let Some(ledger) = self.ledger.get() else { return Ok(Box::new(())) };
         let share = ledger.take(name, bytes);
         if self.waited.swap(share.is_err(), Ordering::Relaxed) && share.is_ok() {
@@ -112,7 +178,9 @@ impl Memory {
 
     /// The CPUs a build gets; none: all.
     pub(super) fn cpus(&self, permit: &Permit) -> Option<usize> {
-        part(self.facts.cpus, permit.jobs, permit.again)
+        // Of a builder's CPUs its engine disposes.
+        let part = part(self.facts.cpus, permit.jobs, permit.again);
+        part.filter(|_| permit.place == HOME)
     }
 
     /// What the plan event says of it.
@@ -148,6 +216,13 @@ impl Memory {
             "{mend}\nhint: or build with less at once (`--jobs 1`), or have it prebuilt: {elsewhere}"
         )
     }
+}
+
+/// Why a build has no place left.
+pub(super) fn stranded(one: &Surveyed) -> anyhow::Error {
+    let (name, need) = (&one.image.name, bytes(one.planned.memory));
+    let text = format!("failed to build image `{name}`: no builder is left that has {need}");
+    anyhow!("{text}\nhint: cargo xtask doctor")
 }
 
 /// Says what a node waits for; for other runs so that everybody sees it.

@@ -1,5 +1,6 @@
 //! One short file a verb: the only code that knows more than one stage.
 
+mod builders;
 mod builds;
 mod bundle;
 mod cache;

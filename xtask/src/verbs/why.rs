@@ -48,6 +48,7 @@ fn human(one: &survey::Surveyed) -> String {
     let mut lines = decision(planned);
     lines.push(format!("{DIM}key   {}", planned.key));
     lines.push(format!("tag   {}", planned.tag));
+    lines.extend(planned.builder.as_ref().map(|builder| format!("built on {builder}")));
     lines.push(format!("sent  {}, {}", plural(files, "file"), bytes(size)));
     if let Some((reason, line)) = one.context.whole() {
         lines.push(format!("      the whole context: {reason} (line {line} of the Dockerfile)"));

@@ -30,7 +30,7 @@ pub(crate) fn engine_tool() -> Tool {
 
 pub(crate) fn engine_settings() -> config::Engine {
     let name = if engine() == "docker" { EngineName::Docker } else { EngineName::Podman };
-    config::Engine { name, reserve: 0, trust_host_ca: false, jobs: None }
+    config::Engine { name, reserve: 0, trust_host_ca: false, jobs: None, builds: true }
 }
 
 /// Which trials of a test that makes many to make: `usual` of them, or what `XTASK_TRIALS` says (`150`, or `50..100`
@@ -70,8 +70,13 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn new(limit: u64) -> Self {
+        Self::named("limit", limit)
+    }
+
+    /// One of several.
+    pub(crate) fn named(name: &str, limit: u64) -> Self {
         let own = fs_err::read_to_string("/proc/self/cgroup").unwrap();
-        let name = format!("xtask-limit-{}", std::process::id());
+        let name = format!("xtask-{name}-{}", std::process::id());
         let one = own.lines().find_map(|line| line.split_once(":memory:"));
         let (mount, home, file) = if let Some((_, own)) = one {
             (Path::new(MOUNT).join("memory"), own.to_owned(), "memory.limit_in_bytes")
@@ -106,15 +111,43 @@ impl Group {
     }
 }
 
+impl Group {
+    /// What runs inside and in groups below, by number.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let lists = tree(&self.folder).into_iter().map(|group| group.join("cgroup.procs"));
+        let text: String = lists.flat_map(fs_err::read_to_string).collect();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Kernel kills for memory inside and below. Version 1 counts each in the group it was in, which is gone with its
+    /// build; the kernel's log names that one.
+    pub(crate) fn kills(&self) -> usize {
+        if let Ok(text) = fs_err::read_to_string(self.folder.join("memory.events")) {
+            let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+            return count.unwrap().parse().unwrap();
+        }
+        let log = Tool::new("dmesg").read().unwrap();
+        let name = self.path.rsplit('/').next().unwrap();
+        log.lines().filter(|line| line.contains("oom-kill:") && line.contains(name)).count()
+    }
+}
+
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some((file, old)) = &self.dockers {
             fs_err::write(file, old.trim()).ok();
         }
-        for folder in [self.folder.join("run"), self.leaf.clone(), self.folder.clone()] {
-            fs_err::remove_dir(folder).ok();
+        // Of an engine that was killed groups of its own are left.
+        for group in tree(&self.folder) {
+            fs_err::remove_dir(group).ok();
         }
     }
+}
+
+/// A group and all below it, those that are deepest first.
+fn tree(group: &Path) -> Vec<PathBuf> {
+    let below = children(group).into_iter().filter(|path| path.is_dir());
+    below.flat_map(|group| tree(&group)).chain([group.to_owned()]).collect()
 }
 
 pub(crate) fn children(folder: &Path) -> Vec<PathBuf> {

@@ -19,16 +19,21 @@ fn graph() -> impl Strategy<Value = Graph> {
                 if at == 0 { Vec::new() } else { needs.iter().map(|n| n.index(at)).collect() };
             let name = format!("n{at}");
             let seconds = f64::from(seconds);
-            graph.add(Node { name, needs, memory, is_job, seconds, prelude: None });
+            graph.add(Node { name, needs, memory, is_job, seconds, ..Node::default() });
         }
         graph
     })
 }
 
+/// At one place.
+fn home(graph: &Graph, memory: u64, jobs: usize) -> Order<'_> {
+    Order::new(graph, &[Place::new(Limits { memory, jobs }, memory)])
+}
+
 impl Order<'_> {
     fn start(&mut self) -> Option<NodeId> {
-        let node = self.next(true)?;
-        self.begin(node);
+        let (node, place) = self.next(0.0, &[false])?;
+        self.begin(node, place, 0.0);
         Some(node)
     }
 }
@@ -43,7 +48,7 @@ enum End {
 
 /// Runs a graph in simulated time; checks every rule at every moment; returns the makespan.
 fn simulate(mut order: Order, ends: impl Fn(NodeId) -> End) -> f64 {
-    let (graph, limits) = (order.graph, order.limits);
+    let (graph, limits) = (order.graph, order.rooms[HOME].place.limits);
     let mut running: Vec<(f64, NodeId)> = Vec::new();
     let mut now = 0.0;
     while !order.is_over() {
@@ -57,11 +62,11 @@ fn simulate(mut order: Order, ends: impl Fn(NodeId) -> End) -> f64 {
         now = end;
         match ends(node) {
             End::Killed(memory) if !order.is_again(node) => order.again(node, memory),
-            End::Badly => order.end(node, false),
-            _ => order.end(node, true),
+            End::Badly => order.end(node, false, 0.0),
+            _ => order.end(node, true, 0.0),
         }
     }
-    assert_eq!(order.held(), 0);
+    assert_eq!(order.held(HOME), 0);
     now
 }
 
@@ -69,7 +74,7 @@ fn check(graph: &Graph, limits: Limits, order: &Order, running: &[(f64, NodeId)]
     let weigh = |(_, node): &(f64, NodeId)| order.weight(*node);
     let held: u64 = running.iter().map(weigh).sum();
     let heavy = running.iter().filter(|one| weigh(one) > 0).count();
-    assert_eq!(held, order.held());
+    assert_eq!(held, order.held(HOME));
     assert!(held <= limits.memory || heavy == 1, "{held} over {}", limits.memory);
     let lone = |(_, node): &(f64, NodeId)| order.is_again(*node) && order.weight(*node) > 0;
     assert!(heavy == 1 || !running.iter().any(lone), "not alone");
@@ -110,12 +115,12 @@ fn the_longest_remaining_path_goes_first() {
         memory: 1,
         is_job: true,
         seconds,
-        prelude: None,
+        ..Node::default()
     };
     graph.add(node("short", vec![], 5.0));
     let first = graph.add(node("first", vec![], 4.0));
     graph.add(node("then", vec![first], 9.0));
-    assert_eq!(Order::new(&graph, Limits { memory: 1, jobs: 1 }).start(), Some(first));
+    assert_eq!(home(&graph, 1, 1).start(), Some(first));
     assert_eq!(graph.critical_path(), [1, 2]);
 }
 
@@ -126,9 +131,9 @@ fn what_needs_a_failed_node_is_skipped_and_the_rest_runs() {
     let after = graph.add(Node { name: "after".into(), needs: vec![bad], ..Node::default() });
     let last = graph.add(Node { name: "last".into(), needs: vec![after], ..Node::default() });
     let other = graph.add(Node { name: "other".into(), ..Node::default() });
-    let mut order = Order::new(&graph, Limits { memory: 1, jobs: 1 });
+    let mut order = home(&graph, 1, 1);
     while order.start().is_some() {}
-    order.end(bad, false);
+    order.end(bad, false, 0.0);
     assert_eq!(order.state(after), State::Skipped);
     assert_eq!(order.state(last), State::Skipped);
     assert_eq!(order.state(other), State::Running);
@@ -143,7 +148,7 @@ fn a_heavy_node_is_not_passed_for_ever() {
     for _ in 0..100 {
         graph.add(light.clone());
     }
-    let mut order = Order::new(&graph, Limits { memory: 10, jobs: 1 });
+    let mut order = home(&graph, 10, 1);
     let mut running = Vec::new();
     let mut before = 0;
     while order.state(heavy) == State::Waiting {
@@ -151,7 +156,7 @@ fn a_heavy_node_is_not_passed_for_ever() {
             running.push(node);
             before += 1;
         }
-        order.end(running.remove(0), true);
+        order.end(running.remove(0), true, 0.0);
     }
     assert!(before <= 10 + PATIENCE + 1, "{before} light nodes went first");
 }
@@ -162,14 +167,14 @@ fn a_node_that_is_run_again_waits_until_nothing_holds_memory_and_keeps_others_ou
     for (name, seconds) in [("killed", 9.0), ("beside", 5.0), ("later", 1.0)] {
         graph.add(Node { name: name.into(), memory: 4, seconds, ..Node::default() });
     }
-    let mut order = Order::new(&graph, Limits { memory: 10, jobs: 9 });
+    let mut order = home(&graph, 10, 9);
     assert_eq!([order.start(), order.start(), order.start()], [Some(0), Some(1), None]);
     order.again(0, 6);
     assert_eq!(order.start(), Some(2), "it does not fit beside others, the last one does");
-    order.end(1, true);
+    order.end(1, true, 0.0);
     assert_eq!((order.start(), order.scarce(0)), (None, Some("memory")));
-    order.end(2, true);
-    assert_eq!((order.start(), order.held()), (Some(0), 6));
+    order.end(2, true, 0.0);
+    assert_eq!((order.start(), order.held(HOME)), (Some(0), 6));
 }
 
 /// The shortest makespan there is: every order of nodes, each put as early as needs, bytes and slots allow.
@@ -232,7 +237,7 @@ fn the_makespan_is_near_the_best_there_is() {
         let mut graph = graph().new_tree(&mut runner).unwrap().current();
         graph.nodes.truncate(6);
         let limits = Limits { memory: 4 + u64::from(at) % 11, jobs: 1 + at as usize % 3 };
-        let ours = simulate(Order::new(&graph, limits), |_| End::Well);
+        let ours = simulate(home(&graph, limits.memory, limits.jobs), |_| End::Well);
         let ratio = ours / best(&graph, limits);
         assert!(ratio <= 1.25, "{ratio} {limits:?} {graph:?}");
         sum += ratio;

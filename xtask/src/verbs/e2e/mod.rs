@@ -55,7 +55,8 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
     if args.require_prebuilt {
         require_prebuilt(&survey)?;
     }
-    let memory = Memory::look(&workspace, args.build.jobs, wanted)?;
+    let mut memory = Memory::look(&workspace, args.build.jobs, wanted)?;
+    memory.call(&workspace, args.build.jobs, &survey);
     let cache = Cache::of(&workspace, args.build);
     if cache.is_none() {
         memory.refuse_any(&survey)?;

@@ -97,6 +97,7 @@ impl<'a> E2e<'a> {
         if args.phases {
             layout = layout.in_phases();
         }
+        memory.join(&mut layout, workspace, survey);
         cache.inspect(|cache| cache.join(&mut layout, survey));
         let (shard, rest) = (args.shard, &args.args);
         let coming = Coming { suite: &suite, survey, rendered: &rendered, shard, args: rest };
@@ -125,13 +126,21 @@ impl<'a> E2e<'a> {
         let lease = self.ahead().lease.take();
         let lease = lease.map_or_else(|| lease_of(self.wanted, self.workspace, self.run), Ok)?;
         self.memory.begin(self.workspace, self.run, self.survey);
-        let take = |name: &str, bytes| self.memory.take(name, bytes);
+        let take = |place, name: &str, bytes| self.memory.take(place, name, bytes);
         let fail_fast = self.args.build.fail_fast;
         let habit = Habit { fail_fast, stopped: &stop::requested, take: &take };
         let work = |node, permit: &Permit| self.do_one(node, permit);
         let waiting = memory::tell_waiting(self.run, &self.layout.graph);
-        let ended = schedule::run(&self.layout.graph, self.memory.limits, &habit, work, waiting)?;
+        let places = self.memory.places(self.workspace);
+        let ended = schedule::run(&self.layout.graph, &places, &habit, work, waiting)?;
+        self.memory.learn(self.workspace, self.run, &ended.paces);
         let ok = ended.states.iter().all(|state| *state == State::Done);
+        for one in self.layout.stranded(&ended.states, self.survey) {
+            ui::error(&memory::stranded(one));
+            self.count(|tally| {
+                tally.exit.get_or_insert(Exit::Environment);
+            });
+        }
         self.take_down(ok, &lease);
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let to_build = self.survey.images.iter().filter(|one| one.planned.action == Action::Build);
@@ -172,6 +181,7 @@ impl<'a> E2e<'a> {
             Work::Build(at) => match self.build(*at, permit) {
                 Ok(Made::Again(memory)) => return Outcome::Again(memory),
                 Ok(Made::Missed) => return Outcome::GoOn,
+                Ok(Made::Lost) => return Outcome::Lost,
                 made => made.map(drop),
             },
             Work::Push(at) => self.push(*at),

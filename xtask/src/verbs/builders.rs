@@ -1,0 +1,255 @@
+//! `[[builders]]` in a run: which of them answer, what each may hold, and what goes to and from them.
+//!
+//! Every builder has a budget, a page of the ledger and a list of what it was sent. A base goes to it once; what it
+//! has built comes home before the build counts as done, so whoever needs an image finds it where it
+//! always is. Images that are ready at the same time share a stream.
+//!
+//! A builder that does not answer after something went wrong there is lost for the rest of the run: a warning, and
+//! its work goes to the others. Without builders in the configuration none of this is asked.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+
+use anyhow::{Result, anyhow, ensure};
+use sha2::{Digest as _, Sha256};
+
+use super::memory::JOBS_PER_CPU;
+use super::survey::Survey;
+use super::{Run, Workspace};
+use crate::config::{self, Image};
+use crate::engine::ledger::Ledger;
+use crate::engine::registry::Wanted;
+use crate::engine::{Engine, Facts};
+use crate::paths;
+use crate::process::stop;
+use crate::schedule::budget::{Budget, Claims, Machine};
+use crate::schedule::{HOME, Limits, Place, PlaceId, Roams, Share};
+use crate::ui::text::bytes;
+
+/// The builders that answered when the run began, in the order of the configuration.
+#[derive(Default)]
+pub(super) struct Builders {
+    all: Vec<Builder>,
+    /// What is wrong with those that did not.
+    silent: Vec<String>,
+}
+
+/// An engine elsewhere.
+pub(super) struct Builder {
+    pub(super) name: String,
+    pub(super) engine: Engine,
+    facts: Facts,
+    place: Place,
+    ledger: OnceLock<Ledger>,
+    /// Ids of bases it was seen to hold under their names. Locked while one goes there.
+    supplied: Mutex<BTreeSet<String>>,
+    /// Ids of images that are to come home.
+    ready: Mutex<BTreeSet<String>>,
+    /// Held while a stream of them does.
+    stream: Mutex<()>,
+    lost: AtomicBool,
+}
+
+impl Builders {
+    /// Asks all of them at once.
+    pub(super) fn ask(workspace: &Workspace, jobs: Option<u16>) -> Self {
+        let config = &workspace.config;
+        let jobs = jobs.map(usize::from);
+        let asked: Vec<Result<Builder>> = thread::scope(|scope| {
+            let ask = |one| scope.spawn(move || Builder::ask(one, config.engine.reserve, jobs));
+            let asked: Vec<_> = config.builders.iter().map(ask).collect();
+            let answers = asked
+                .into_iter()
+                .map(|one| one.join().unwrap_or_else(|_| Err(anyhow!("its thread panicked"))));
+            answers.collect()
+        });
+        let mut builders = Self::default();
+        for (one, answer) in config.builders.iter().zip(asked) {
+            match answer {
+                Ok(builder) => builders.all.push(builder),
+                Err(error) => builders.silent.push(left_out(&one.name, &error)),
+            }
+        }
+        builders
+    }
+
+    /// Whether none were asked, because the configuration has none or nothing is to be built.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty() && self.silent.is_empty()
+    }
+
+    /// The one that is a place of the schedule; none: home.
+    pub(super) fn at(&self, place: PlaceId) -> Option<&Builder> {
+        self.all.get(place.checked_sub(HOME + 1)?)
+    }
+
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        self.all.iter().map(|builder| builder.place)
+    }
+
+    /// Warns of those that did not answer; opens a page of each one's ledger.
+    pub(super) fn begin(&self, run: &Run, who: &str) {
+        for silent in &self.silent {
+            run.events.warn(silent.clone(), None);
+        }
+        for builder in &self.all {
+            match Ledger::open(&builder.page(), who, builder.place.limits.memory) {
+                Ok(ledger) => drop(builder.ledger.set(ledger)),
+                Err(error) => {
+                    run.events.warn(format!("{error:#}; other runs are not counted"), None);
+                }
+            }
+        }
+    }
+
+    /// Where an image may be built, and on what.
+    pub(super) fn roams(&self, workspace: &Workspace, home: &Facts, one: &Roaming) -> Roams {
+        let platform = one.image.platform.as_ref().unwrap_or(&home.platform);
+        let others = self.all.iter().enumerate().filter(|(_, one)| one.facts.platform != *platform);
+        let mut barred: Vec<PlaceId> = others.map(|(at, _)| at + HOME + 1).collect();
+        if !workspace.config.engine.builds {
+            barred.push(HOME);
+        }
+        Roams { bases: one.bases.clone(), barred }
+    }
+}
+
+/// An image whose builder is to be chosen.
+pub(super) struct Roaming<'a> {
+    pub(super) image: &'a Image,
+    /// Its bases by number.
+    pub(super) bases: Vec<usize>,
+}
+
+/// Numbers the bases of a survey's images.
+pub(super) fn roaming(survey: &Survey) -> Vec<Roaming<'_>> {
+    let names: Vec<&String> = survey.bases.keys().collect();
+    let number = |base: &str| names.iter().position(|name| *name == base);
+    let images = survey.images.iter();
+    let roaming = images.map(|one| Roaming {
+        image: &one.image,
+        bases: one.context.bases().filter_map(number).collect(),
+    });
+    roaming.collect()
+}
+
+/// What is said of one that does not answer.
+pub(super) fn left_out(name: &str, error: &anyhow::Error) -> String {
+    let why = format!("{error:#}");
+    let last = why.lines().rfind(|line| !line.starts_with("hint:")).unwrap_or_default();
+    format!("builder `{name}` is left out: {}", last.trim_start_matches("  | "))
+}
+
+impl Builder {
+    /// Asks one for its facts. `reserve` in bytes; `jobs` where the configuration does not say.
+    pub(super) fn ask(one: &config::Builder, reserve: u64, jobs: Option<usize>) -> Result<Self> {
+        let engine = Engine::away(&one.at)?;
+        let facts = engine.known_facts()?.clone();
+        let total = facts.memory_total;
+        let (budget, capacity) = if let Some(memory) = one.memory {
+            (memory.min(total), memory.min(total))
+        } else {
+            let machine = Machine { total, remote: true, ..Machine::default() };
+            let budget = Budget::of(&machine, &Claims { reserve, ..Claims::default() });
+            (budget.bytes, budget.capacity)
+        };
+        let jobs = one.jobs.or(jobs).unwrap_or(facts.cpus.saturating_mul(JOBS_PER_CPU));
+        let place = Place::new(Limits { memory: budget, jobs }, capacity);
+        Ok(Self {
+            name: one.name.clone(),
+            engine,
+            facts,
+            place,
+            ledger: OnceLock::new(),
+            supplied: Mutex::default(),
+            ready: Mutex::default(),
+            stream: Mutex::default(),
+            lost: AtomicBool::new(false),
+        })
+    }
+
+    /// What it is, in a line.
+    pub(super) fn told(&self) -> String {
+        let Facts { version, platform, cpus, .. } = &self.facts;
+        let (engine, held) = (self.engine.name(), bytes(self.place.limits.memory));
+        format!("{}: {engine} {version}, {platform}, {cpus} CPUs, {held} for builds", self.name)
+    }
+
+    /// Where runs of this machine note what they hold there.
+    fn page(&self) -> PathBuf {
+        let digest = hex::encode(Sha256::digest(self.engine.tool().to_string()));
+        paths::ledger().join(format!("builder-{}", &digest[..16]))
+    }
+
+    /// Takes bytes of it for a node, or says which other run has them.
+    pub(super) fn take(&self, name: &str, bytes: u64) -> Result<Share, String> {
+        match self.ledger.get() {
+            Some(ledger) => Ok(Box::new(ledger.take(name, bytes)?)),
+            None => Ok(Box::new(())),
+        }
+    }
+
+    /// Has it hold a base as `home` does.
+    pub(super) fn supply(&self, home: &Engine, base: &str, id: &str, log: &Path) -> Result<()> {
+        let mut supplied = lock(&self.supplied);
+        if supplied.contains(id) {
+            return Ok(());
+        }
+        let names = [base.to_owned()];
+        let holds = || -> Result<bool> {
+            let there = self.engine.look_up(None, &[], &names)?;
+            Ok(there.bases.get(base).is_some_and(|held| held.id == id))
+        };
+        if !holds()? {
+            home.send(&names, &self.engine, log)?;
+            ensure!(holds()?, "builder `{}` does not hold `{base}` it was sent", self.name);
+        }
+        supplied.insert(id.to_owned());
+        Ok(())
+    }
+
+    /// Brings an image home, where it proves itself; with it come all others that are ready.
+    pub(super) fn bring(&self, home: &Engine, id: &str, wanted: &Wanted, log: &Path) -> Result<()> {
+        lock(&self.ready).insert(id.to_owned());
+        {
+            let _stream = lock(&self.stream);
+            let ready = std::mem::take(&mut *lock(&self.ready));
+            if ready.contains(id) {
+                let ids: Vec<String> = ready.into_iter().collect();
+                self.engine.send(&ids, home, log)?;
+            }
+        }
+        // The stream it was in may have been another's, and may have failed.
+        if home.accept(id, wanted).is_err() {
+            self.engine.send(&[id.to_owned()], home, log)?;
+            home.accept(id, wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what went wrong went wrong because it is gone. That is said once.
+    pub(super) fn is_lost(&self, run: &Run) -> bool {
+        if stop::requested() {
+            return false;
+        }
+        if self.lost.load(Ordering::Relaxed) {
+            return true;
+        }
+        let Err(error) = self.engine.answers() else { return false };
+        if !self.lost.swap(true, Ordering::Relaxed) {
+            let why = error.root_cause().to_string();
+            let why = why.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+            let text =
+                format!("builder `{}` is lost: {}", self.name, why.trim_start_matches("  | "));
+            run.events.warn(format!("{text}; what it was building is built elsewhere"), None);
+        }
+        true
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
