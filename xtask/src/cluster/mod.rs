@@ -48,7 +48,7 @@ use held::Held;
 pub use held::Image;
 pub use load::{Loaded, load};
 pub use makers::makers;
-pub use record::{Lease, hold, share, try_hold};
+pub use record::{Lease, hold, is_held, is_made, share, try_hold};
 
 /// A cluster that answers.
 #[derive(Clone, Debug)]

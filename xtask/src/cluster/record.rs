@@ -86,6 +86,11 @@ pub(super) fn read(paths: &Paths, cluster: &str) -> Option<Record> {
     serde_json::from_slice(&fs_err::read(paths.cluster_record(cluster)).ok()?).ok()
 }
 
+/// Whether we made the cluster, wholly.
+pub fn is_made(name: &str, paths: &Paths) -> bool {
+    read(paths, name).is_some_and(|record| record.made.is_some())
+}
+
 pub(super) fn write(paths: &Paths, cluster: &str, record: &Record) -> anyhow::Result<()> {
     let file = paths.cluster_record(cluster);
     fs_err::create_dir_all(paths.cluster(cluster))?;
@@ -219,6 +224,12 @@ fn wait(name: &str, events: &Events) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether a run has the cluster just now.
+pub fn is_held(name: &str, paths: &Paths) -> bool {
+    let lock = File::open(paths.cluster_lock(name));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
 /// Whoever has the lease has no `kubectl proxy` yet: those there are, a killed run has left.
 fn end_proxies(kubeconfig: &Path) {
     let kubeconfig = kubeconfig.to_string_lossy();
@@ -226,4 +237,21 @@ fn end_proxies(kubeconfig: &Path) {
         let named = |word: &str| words.contains(&word);
         named(&kubeconfig) && named("proxy") && named("--unix-socket")
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_held_as_long_as_its_lease_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::of(folder.path());
+        assert!(!is_held("a", &paths));
+        let lease = try_hold("a", &paths).unwrap();
+        assert!(lease.is_some() && is_held("a", &paths) && !is_held("b", &paths));
+        assert!(try_hold("a", &paths).unwrap().is_none());
+        drop(lease);
+        assert!(!is_held("a", &paths) && try_hold("a", &paths).unwrap().is_some());
+    }
 }
