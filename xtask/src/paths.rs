@@ -123,6 +123,11 @@ impl RunPaths {
         self.folder.join("logs").join(format!("{name}.log"))
     }
 
+    /// What the run applied to a cluster that others run.
+    pub fn applied(&self) -> PathBuf {
+        self.folder.join("applied.json")
+    }
+
     pub fn artifacts(&self) -> PathBuf {
         self.folder.join("artifacts")
     }

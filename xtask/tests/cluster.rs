@@ -105,7 +105,7 @@ impl World {
     }
 
     fn apply(&self, cluster: &Cluster, rendered: &Rendered) -> Vec<serde_json::Value> {
-        let how = How { rerun_jobs: false, shared: false, limit: Duration::from_mins(1) };
+        let how = How { rerun_jobs: false, own: None, limit: Duration::from_mins(1) };
         deploy::apply(rendered, how, &cluster.kubectl(), &self.log()).unwrap()
     }
 

@@ -1,102 +1,24 @@
 //! The shared cache with real parts: Debian's `docker-registry` on a free port of the loopback, and podman. Fails
 //! where either is missing, so that a CI that lost them is noticed. `XTASK_UNIT_ONLY=1` leaves these tests out.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "all of this is a test")]
+#![expect(clippy::unwrap_used, reason = "all of this is a test")]
 #![expect(clippy::disallowed_methods, reason = "a test's own children, not ones of the tool's")]
 
 mod support;
 
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 use support::Case;
 use support::machine::remove_images;
+use support::registry::{PATIENCE, Registry, free_port};
 
-/// How long something may take until it must have happened.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// `someone`, `open-sesame`: as htpasswd writes it, and as a login does.
-const HTPASSWD: &str = "someone:$2y$05$UpBbAgo8RQvwRc1Q1K7Sv.dQ.xLCKW6iapj7Z1w9mMMxzfS.033jG\n";
+/// `someone`, `open-sesame`, as a login writes them.
 const LOGIN: &str = "c29tZW9uZTpvcGVuLXNlc2FtZQ==";
-
-/// A registry of our own; ended when dropped.
-struct Registry {
-    child: Child,
-    port: u16,
-    folder: tempfile::TempDir,
-}
-
-impl Registry {
-    fn start(with_login: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let place = folder.path().display();
-        let auth = if with_login {
-            fs_err::write(folder.path().join("htpasswd"), HTPASSWD).unwrap();
-            format!("auth: {{htpasswd: {{realm: test, path: {place}/htpasswd}}}}\n")
-        } else {
-            String::new()
-        };
-        let settings = format!(
-            "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n\
-             storage: {{filesystem: {{rootdirectory: {place}/data}}}}\n{auth}"
-        );
-        fs_err::write(folder.path().join("config.yml"), settings).unwrap();
-        let log = fs_err::File::create(folder.path().join("log")).unwrap().into_parts().0;
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(folder.path().join("config.yml"))
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("these tests need `docker-registry`: apt-get install docker-registry");
-        let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < PATIENCE, "the registry does not come up");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { child, port, folder }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data/docker/registry/v2")
-    }
-
-    /// Repositories that something was put into.
-    fn repositories(&self) -> usize {
-        fs_err::read_dir(self.data().join("repositories/team")).map_or(0, Iterator::count)
-    }
-
-    /// Files of layers, which are compressed.
-    fn layers(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        for first in children(&self.data().join("blobs/sha256")) {
-            found.extend(children(&first).into_iter().map(|blob| blob.join("data")));
-        }
-        found.retain(|file| fs_err::read(file).is_ok_and(|bytes| bytes.starts_with(&[0x1f, 0x8b])));
-        found
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-fn children(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).collect()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
 
 /// Images of names of their own, and checkouts that build them; the images are removed when dropped.
 struct Team {

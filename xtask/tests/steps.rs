@@ -1,5 +1,5 @@
 //! What steps can be, for real: hooks, files, charts, a webhook with a certificate of its own; several
-//! nodes; a cluster that others run; a database that was emptied.
+//! nodes; a database that was emptied.
 //!
 //! All share one kind cluster of two nodes. They need podman, kind, kubectl, openssl, helm, a node image
 //! and `debian:bookworm-slim`: `cargo test -p xtask --test steps -- --ignored`.
@@ -31,10 +31,6 @@ trust-host-ca = false
 name = "steps-dev"
 nodes = 2
 memory = "1.5 GiB"
-
-[clusters.lab]
-kubeconfig = "lab.kubeconfig"
-context = "kind-steps-dev"
 
 [ports]
 web = { host = 30051, node = 30051 }
@@ -99,21 +95,6 @@ name = "migrations"
 apply = "k8s/migrations.yaml"
 needs = ["database"]
 wait = { job = "migrate", timeout = "1m" }
-
-[suites.lab]
-cluster = "lab"
-test = { run = ["sh", "-c", "kubectl get namespace guest"] }
-
-[[suites.lab.steps]]
-name = "guest"
-apply = "k8s/guest.yaml"
-
-[suites.theirs]
-cluster = "lab"
-
-[[suites.theirs.steps]]
-name = "intruder"
-apply = "k8s/intruder.yaml"
 "#;
 
 /// Makes a CA and a certificate, once; the key is worth keeping to oneself.
@@ -224,7 +205,6 @@ fn steps_of_every_kind_on_a_cluster_of_two_nodes() {
     a_webhook_gets_its_certificate_from_a_hook(&world);
     a_secret_is_noticed_when_it_changes_and_written_nowhere(&world);
     a_job_runs_again_when_its_database_was_emptied(&world);
-    a_cluster_that_others_run_is_left_as_it_was(&world);
 }
 
 struct World(Case);
@@ -236,7 +216,6 @@ impl World {
         let namespace = |name: &str| {
             format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}\n")
         };
-        let intruder = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: theirs}}";
         let case = Case::with_real_engine()
             .config(CONFIG)
             .file("worker/Dockerfile", dockerfile)
@@ -251,10 +230,7 @@ impl World {
             .file("k8s/namespace.yaml", &namespace("hook"))
             .file("k8s/server.yaml", SERVER_YAML)
             .file("k8s/database.yaml", DATABASE)
-            .file("k8s/migrations.yaml", MIGRATIONS)
-            .file("k8s/guest.yaml", &namespace("guest"))
-            .file("k8s/intruder.yaml", intruder)
-            .file("lab.kubeconfig", "");
+            .file("k8s/migrations.yaml", MIGRATIONS);
         Self(case)
     }
 
@@ -346,16 +322,4 @@ fn a_job_runs_again_when_its_database_was_emptied(world: &World) {
     let emptied = world.ok("database", &["--keep"]);
     assert_eq!(action(&emptied, "database"), "unchanged");
     assert_eq!(action(&emptied, "migrations"), "apply");
-}
-
-fn a_cluster_that_others_run_is_left_as_it_was(world: &World) {
-    let kubeconfig = world.0.path("target/xtask/clusters/steps-dev/kubeconfig");
-    fs_err::copy(kubeconfig, world.0.path("lab.kubeconfig")).unwrap();
-    assert!(world.kubectl(&["create", "namespace", "theirs"]));
-    world.ok("lab", &[]);
-    assert!(world.kubectl(&["wait", "--for=delete", "--timeout=60s", "namespace/guest"]));
-    let refused = world.e2e("theirs", &[]);
-    assert_eq!(refused.code, Some(3));
-    assert!(refused.stderr.contains("somebody else made `namespace/theirs`"), "{}", refused.stderr);
-    assert!(world.kubectl(&["get", "namespace", "theirs", "database"]));
 }

@@ -42,12 +42,13 @@ use crate::paths::Paths;
 use crate::process::Tool;
 
 pub use ailing::{ailments, lost};
+pub use existing::reach;
 pub use garbage::{free, garbage, is_kept, nodes_of};
 use held::Held;
 pub use held::Image;
 pub use load::{Loaded, load};
 pub use makers::makers;
-pub use record::{Lease, hold, try_hold};
+pub use record::{Lease, hold, is_held, is_made, share, try_hold};
 
 /// A cluster that answers.
 #[derive(Clone, Debug)]
@@ -83,6 +84,11 @@ pub enum Status {
 }
 
 impl Cluster {
+    /// Whether nothing of an earlier run is there under the names of this one.
+    pub fn is_fresh(&self) -> bool {
+        self.made || self.shared
+    }
+
     /// Whether its API says just now that it is ready.
     pub fn answers(&self) -> bool {
         ready::is_ready(&self.kubectl())
@@ -121,16 +127,9 @@ pub fn up(
     events: &Events,
 ) -> anyhow::Result<Cluster> {
     match &wanted.existing {
-        Some(existing) => existing::reach(&wanted.name, existing, paths, events),
+        Some(existing) => reach(&wanted.name, existing, paths, events),
         None => kind::Site::of(wanted, ports, provider, paths, log)?.up(events),
     }
-}
-
-/// kubectl for a cluster that others run, if a run has used it; it works while a run is stopped.
-pub fn reached(wanted: &config::Cluster, paths: &Paths) -> Option<Tool> {
-    let kubeconfig = paths.kubeconfig(&wanted.name);
-    let used = wanted.existing.is_some() && kubeconfig.is_file();
-    used.then(|| kubectl(&kubeconfig).despite_stop())
 }
 
 /// The cluster as it is, if `up` would have nothing to do but ask whether it answers. Starts, makes
@@ -157,9 +156,14 @@ pub fn down(
     log: &Path,
 ) -> anyhow::Result<()> {
     match wanted.existing {
-        Some(_) => record::forget(paths, &wanted.name),
+        Some(_) => forget(wanted, paths),
         None => kind::down(&wanted.name, provider, paths, log),
     }
+}
+
+/// Takes away what is kept of a cluster here, its kubeconfig with it.
+pub fn forget(wanted: &config::Cluster, paths: &Paths) -> anyhow::Result<()> {
+    record::forget(paths, &wanted.name)
 }
 
 /// What `up` would find.
@@ -170,7 +174,7 @@ pub fn status(
     paths: &Paths,
 ) -> anyhow::Result<Status> {
     if let Some(existing) = &wanted.existing {
-        existing::reach(&wanted.name, existing, paths, &Events::silent())?;
+        reach(&wanted.name, existing, paths, &Events::silent())?;
         return Ok(Status::Running);
     }
     let log = paths.cluster(&wanted.name).join("status.log");

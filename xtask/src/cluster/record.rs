@@ -86,6 +86,11 @@ pub(super) fn read(paths: &Paths, cluster: &str) -> Option<Record> {
     serde_json::from_slice(&fs_err::read(paths.cluster_record(cluster)).ok()?).ok()
 }
 
+/// Whether we made the cluster, wholly.
+pub fn is_made(name: &str, paths: &Paths) -> bool {
+    read(paths, name).is_some_and(|record| record.made.is_some())
+}
+
 pub(super) fn write(paths: &Paths, cluster: &str, record: &Record) -> anyhow::Result<()> {
     let file = paths.cluster_record(cluster);
     fs_err::create_dir_all(paths.cluster(cluster))?;
@@ -153,9 +158,17 @@ pub(super) fn read_mark(provider: &str, nodes: &[Node]) -> Option<Mark> {
     serde_json::from_slice(&fs_err::read(&file).ok()?).ok()
 }
 
-/// Two runs on one cluster would spoil each other's tests: whoever holds this has it to itself.
+/// Two runs on one cluster would spoil each other's tests: whoever holds this has it to itself. On a cluster that
+/// others run, each has names of its own, and runs share it.
 #[derive(Debug)]
-pub struct Lease(#[expect(dead_code, reason = "the lock lives as long as its file")] File);
+pub struct Lease(File);
+
+impl Lease {
+    /// Whether no other run of this checkout uses the cluster; then none can begin to while this is held.
+    pub fn is_last(&self) -> bool {
+        self.0.try_lock().is_ok()
+    }
+}
 
 /// Waits until no other run uses the cluster.
 pub fn hold(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease> {
@@ -163,25 +176,58 @@ pub fn hold(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease>
         if let Some(lease) = try_hold(name, paths)? {
             return Ok(lease);
         }
-        events.waiting("cluster", format!("another run that uses `{name}`"));
-        stop::pause(Duration::from_millis(500))?;
+        wait(name, events)?;
     }
 }
 
 /// The same without waiting; none while another run uses the cluster.
 pub fn try_hold(name: &str, paths: &Paths) -> anyhow::Result<Option<Lease>> {
-    fs_err::create_dir_all(paths.cluster(name))?;
-    let file = File::create(paths.cluster_lock(name))
-        .with_context(|| format!("failed to open the lock of cluster `{name}`"))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => {
-            return Err(error).with_context(|| format!("failed to lock cluster `{name}`"));
-        }
+    let file = open(name, paths)?;
+    if !is_taken(name, file.try_lock())? {
+        return Ok(None);
     }
     end_proxies(&paths.kubeconfig(name));
     Ok(Some(Lease(file)))
+}
+
+/// Waits until nobody has the cluster to himself, for a run that does not mind others.
+pub fn share(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease> {
+    let file = open(name, paths)?;
+    if is_taken(name, file.try_lock())? {
+        end_proxies(&paths.kubeconfig(name));
+    }
+    while !is_taken(name, file.try_lock_shared())? {
+        wait(name, events)?;
+    }
+    Ok(Lease(file))
+}
+
+fn open(name: &str, paths: &Paths) -> anyhow::Result<File> {
+    fs_err::create_dir_all(paths.cluster(name))?;
+    File::create(paths.cluster_lock(name))
+        .with_context(|| format!("failed to open the lock of cluster `{name}`"))
+}
+
+fn is_taken(name: &str, tried: Result<(), std::fs::TryLockError>) -> anyhow::Result<bool> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("failed to lock cluster `{name}`"))
+        }
+    }
+}
+
+fn wait(name: &str, events: &Events) -> anyhow::Result<()> {
+    events.waiting("cluster", format!("another run that uses `{name}`"));
+    stop::pause(Duration::from_millis(500))?;
+    Ok(())
+}
+
+/// Whether a run has the cluster just now.
+pub fn is_held(name: &str, paths: &Paths) -> bool {
+    let lock = File::open(paths.cluster_lock(name));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
 /// Whoever has the lease has no `kubectl proxy` yet: those there are, a killed run has left.
@@ -191,4 +237,21 @@ fn end_proxies(kubeconfig: &Path) {
         let named = |word: &str| words.contains(&word);
         named(&kubeconfig) && named("proxy") && named("--unix-socket")
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_held_as_long_as_its_lease_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::of(folder.path());
+        assert!(!is_held("a", &paths));
+        let lease = try_hold("a", &paths).unwrap();
+        assert!(lease.is_some() && is_held("a", &paths) && !is_held("b", &paths));
+        assert!(try_hold("a", &paths).unwrap().is_none());
+        drop(lease);
+        assert!(!is_held("a", &paths) && try_hold("a", &paths).unwrap().is_some());
+    }
 }

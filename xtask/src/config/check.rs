@@ -17,6 +17,9 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 /// A node is called `NAME-control-plane`, and a host name has at most 63 characters.
 const CLUSTER_NAME_LENGTH: usize = 63 - "-control-plane".len();
 
+/// The longest value of a label in Kubernetes.
+const LABEL_LENGTH: usize = 63;
+
 /// The rule of a path component in an image reference; no `/`, for the name is also a folder's.
 pub(super) fn image_name(table: &Table<'_>, name: &At<&str>) {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -44,6 +47,27 @@ pub(super) fn cluster_name(table: &Table<'_>, name: &At<String>) {
         let hint = format!("at most {CLUSTER_NAME_LENGTH} characters");
         table.fault(&name.place, message, Some(hint));
     }
+}
+
+/// What Kubernetes takes as the value of a label.
+pub(super) fn label(table: &Table<'_>, key: &str, label: &At<String>) {
+    if label.value.is_empty() || label.value != label_of(&label.value) {
+        let hint =
+            format!("at most {LABEL_LENGTH} letters and digits, with `-`, `_` or `.` between");
+        table.fault(&label.place, format!("`{key}` is not a value a label can have"), Some(hint));
+    }
+}
+
+/// A folder's name as the value of a label; the outermost has none.
+pub(super) fn as_label(folder: &Path) -> String {
+    let label = label_of(&folder.file_name().unwrap_or_default().to_string_lossy());
+    if label.is_empty() { "xtask".to_owned() } else { label }
+}
+
+fn label_of(text: &str) -> String {
+    let fine = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let text: String = text.chars().map(fine).take(LABEL_LENGTH).collect();
+    text.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 /// Names of suites and steps are names of folders and logs.

@@ -12,6 +12,9 @@ const NODES: u16 = 9;
 /// What says how a cluster is made, and so nothing about one that is there.
 const MAKING: [&str; 5] = ["node-image", "reuse", "config", "nodes", "timeout"];
 
+/// What says something of one that is there, and means nothing without `kubeconfig`.
+const USING: [&str; 5] = ["context", "server", "address", "owner", "ttl"];
+
 pub(super) fn clusters(outermost: &mut Table<'_>) -> BTreeMap<String, Cluster> {
     let mut clusters = BTreeMap::new();
     let mut names: Vec<(At<String>, String)> = Vec::new();
@@ -59,17 +62,24 @@ fn cluster(table: &mut Table<'_>, name: String) -> Cluster {
 
 fn existing(table: &mut Table<'_>) -> Option<Existing> {
     let kubeconfig = table.path("kubeconfig");
-    let context = table.string("context").map(|context| context.value.to_owned());
-    let address = table.string("address").map(|address| address.value.to_owned());
+    let mut text = |key| table.string(key).map(|text| text.map(str::to_owned));
+    let [context, server, address, owner] =
+        ["context", "server", "address", "owner"].map(&mut text);
+    let ttl = table.duration("ttl").map_or(defaults::CLUSTER_TTL, |ttl| ttl.value);
     if !table.has("kubeconfig") {
-        if table.has("context") || table.has("address") {
-            table.missing("`context` and `address` belong to `kubeconfig`", None);
+        if let Some(key) = USING.into_iter().find(|key| table.has(key)) {
+            table.missing(&format!("`{key}` belongs to `kubeconfig`"), None);
         }
         return None;
     }
-    if !table.has("context") {
-        let hint = "`kubectl config get-contexts` lists them".to_owned();
-        table.missing("a cluster that is there needs its `context` named", Some(hint));
+    for (key, hint) in [
+        ("context", "`kubectl config get-contexts` lists them"),
+        ("server", "`kubectl config view --minify --context NAME` shows it"),
+    ] {
+        if !table.has(key) {
+            let message = format!("a cluster that is there needs its `{key}` named");
+            table.missing(&message, Some(hint.to_owned()));
+        }
     }
     for key in MAKING.into_iter().filter(|key| table.has(key)) {
         table.missing(
@@ -77,7 +87,18 @@ fn existing(table: &mut Table<'_>) -> Option<Existing> {
             None,
         );
     }
+    if let Some(owner) = &owner {
+        check::label(table, "owner", owner);
+    }
     let kubeconfig = kubeconfig?;
     check::is_file(table, "kubeconfig", &kubeconfig);
-    Some(Existing { kubeconfig: kubeconfig.value, context: context.unwrap_or_default(), address })
+    let value = |text: Option<At<String>>| text.map(|text| text.value);
+    Some(Existing {
+        kubeconfig: kubeconfig.value,
+        context: value(context).unwrap_or_default(),
+        server: value(server).unwrap_or_default(),
+        address: value(address),
+        owner: value(owner).unwrap_or_else(|| check::as_label(&table.document.root)),
+        ttl,
+    })
 }

@@ -29,6 +29,9 @@ pub(super) const CLUSTER_REUSE: Reuse = Reuse::IfUnchanged;
 pub(super) const CLUSTER_MEMORY: u64 = 3 * bytesize::GIB / 2;
 pub(super) const CLUSTER_TIMEOUT: Duration = Duration::from_mins(5);
 
+/// Longer than most suites may take, shorter than a night.
+pub(super) const CLUSTER_TTL: Duration = Duration::from_hours(4);
+
 pub(super) const SUITE_TIMEOUT: Duration = Duration::from_mins(30);
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_mins(2);
 pub(super) const WAIT_TIMEOUT: Duration = Duration::from_mins(2);

@@ -270,8 +270,14 @@ pub struct Existing {
     pub kubeconfig: PathBuf,
     /// Named, so that whoever moves the file's current context does not move us.
     pub context: String,
+    /// The URL of its API server, which the context must lead to.
+    pub server: String,
     /// Where its node ports are reached; none: at 127.0.0.1, on the ports' own `host`.
     pub address: Option<String>,
+    /// Whose what runs leave there is; the value of a label.
+    pub owner: String,
+    /// How long what a run made there may stay.
+    pub ttl: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,11 +21,15 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
     let clusters = cluster::clusters(&mut outermost);
     let ports = port::ports(&mut outermost, &keys(&clusters));
     let steps = shared::steps(&mut outermost, &keys(&images), &ports);
-    let suites = suite::suites(
-        &mut outermost,
-        &suite::Known { images: &keys(&images), clusters: &clusters, ports: &ports, steps: &steps },
-    );
     let cache = remote::cache(&mut outermost);
+    let known = suite::Known {
+        images: &keys(&images),
+        clusters: &clusters,
+        ports: &ports,
+        steps: &steps,
+        has_cache: cache.is_some(),
+    };
+    let suites = suite::suites(&mut outermost, &known);
     let telemetry = remote::telemetry(&mut outermost);
     outermost.end();
     if !document.is_sound() {

@@ -7,7 +7,7 @@ use super::document::At;
 use super::near;
 use super::shared::{self, Shared};
 use super::table::{Item, Table};
-use super::{Cluster, Port, Step, Suite, Test, action, check, defaults, wait};
+use super::{Cluster, Existing, Port, Step, Suite, Test, action, check, defaults, wait};
 
 /// The names a suite may use.
 pub(super) struct Known<'k> {
@@ -15,6 +15,8 @@ pub(super) struct Known<'k> {
     pub(super) clusters: &'k BTreeMap<String, Cluster>,
     pub(super) ports: &'k [Port],
     pub(super) steps: &'k Shared<'k>,
+    /// Whether there is a registry that images go through.
+    pub(super) has_cache: bool,
 }
 
 /// What the parts of one suite are checked against.
@@ -51,11 +53,8 @@ fn suite(table: &mut Table<'_>, name: &str, known: &Known<'_>) -> Suite {
     let cluster = cluster.map(|cluster| cluster.value);
     let limit = table.duration("timeout").map_or(defaults::SUITE_TIMEOUT, |timeout| timeout.value);
     let images = table.names("images", "images", known.images);
-    let existing = cluster.and_then(|name| known.clusters.get(name)?.existing.as_ref());
-    if existing.is_some() && !images.is_empty() {
-        let hint = "nothing is loaded onto nodes that are not ours: name images in the manifests that \
-                    they can pull";
-        table.missing("a suite on a cluster that is there has no `images`", Some(hint.to_owned()));
+    if let Some(existing) = cluster.and_then(|name| known.clusters.get(name)?.existing.as_ref()) {
+        on_others(table, existing, &images, limit, known.has_cache);
     }
     let suite = "the suite".to_owned();
     let scope = Scope { ports: known.ports, cluster, limit, images, suite };
@@ -67,6 +66,26 @@ fn suite(table: &mut Table<'_>, name: &str, known: &Known<'_>) -> Suite {
         test: test(table, &scope),
         timeout: limit,
         images: scope.images,
+    }
+}
+
+/// What a suite on a cluster that others run has to have.
+fn on_others(
+    table: &Table<'_>,
+    existing: &Existing,
+    images: &[String],
+    limit: Duration,
+    has_cache: bool,
+) {
+    if !images.is_empty() && !has_cache {
+        let hint = "nothing is loaded onto nodes that are not ours: `[cache] registry` is where they \
+                    pull from";
+        let message = "a suite on a cluster that is there has its `images` from a registry";
+        table.missing(message, Some(hint.to_owned()));
+    }
+    if existing.ttl < limit {
+        let message = "the `ttl` of its cluster is over before the suite's timeout";
+        table.missing(message, None);
     }
 }
 

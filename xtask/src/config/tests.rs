@@ -248,14 +248,29 @@ fn single_faults_of_the_file() {
             ("[clusters.A]", "`A` is not a name a kind cluster can have"),
             ("[clusters.a]\n[clusters.b]\nname = 'a'", "`a` is what cluster `a` is called too"),
             ("[clusters.a]\nconfig = 'kind.yaml'", "`config`: there is no file `kind.yaml`"),
-            ("[clusters.a]\ncontext = 'c'", "`context` and `address` belong to `kubeconfig`"),
+            ("[clusters.a]\ncontext = 'c'", "`context` belongs to `kubeconfig`"),
             ("[clusters.a]\nnodes = 0", "`nodes` is 0, which is not from 1 to 9"),
             (
-                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'",
+                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\nserver = 's'",
                 "xtask.toml:1: cluster `a`: a cluster that is there needs its `context` named",
             ),
             (
-                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'\nnodes = 2",
+                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'",
+                "a cluster that is there needs its `server` named",
+            ),
+            (
+                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'\n\
+                 server = 's'\nowner = 'a b'",
+                "xtask.toml:5: cluster `a`: `owner` is not a value a label can have",
+            ),
+            (
+                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'\n\
+                 server = 's'\nttl = '29m'\n[suites.s]\ncluster = 'a'",
+                "the `ttl` of its cluster is over before the suite's timeout",
+            ),
+            (
+                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'\n\
+                 server = 's'\nnodes = 2",
                 "`nodes` belongs to a cluster that is made, not to one that is there",
             ),
             ("[ports]\na = { host = 1 }", "xtask.toml:2: port `a`: missing key `node`"),
@@ -533,15 +548,18 @@ fn a_cluster_that_is_there_is_used_as_it_is() {
     let text = |images: &str| {
         format!(
             "[clusters.lab]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'lab'\n\
-             address = '10.0.0.7'\n[ports]\nweb = {{ host = 1, node = 30001 }}\n[images.redis]\n\
-             [suites.s]\ncluster = 'lab'\nimages = [{images}]"
+             server = 'https://10.0.0.1:6443'\naddress = '10.0.0.7'\n[ports]\n\
+             web = {{ host = 1, node = 30001 }}\n[images.redis]\n[suites.s]\n\
+             cluster = 'lab'\nimages = [{images}]\n"
         )
     };
     let config = read(&text("")).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(config.clusters["lab"].memory, 0);
     assert_eq!(config.addresses(&config.suites["s"])["web"].to_string(), "10.0.0.7:30001");
     let message = message(&text("'redis'"));
-    assert!(message.contains("a suite on a cluster that is there has no `images`"), "{message}");
+    assert!(message.contains("has its `images` from a registry"), "{message}");
+    let cache = "[cache]\nregistry = 'registry.lab:5000'";
+    assert_eq!(read(&(text("'redis'") + cache)).unwrap().suites["s"].images, ["redis"]);
 }
 
 #[test]

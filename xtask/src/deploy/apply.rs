@@ -6,7 +6,7 @@
 //! | a custom resource beside its CRD: "no matches for kind" | CRDs go first and are waited for until they are Established *and* in the API's discovery |
 //! | the pod template of a Job cannot be changed | the Job is deleted and made anew |
 //! | a webhook that is still starting, a server that is busy | tried again for [`PATIENCE`] |
-//! | a cluster that is not ours | nothing is forced, and what somebody else made is refused: objects, and objects in their namespaces |
+//! | a cluster that is not ours | nothing is forced, and what somebody else made is refused: objects, and objects in their namespaces; what all share by name is used as it is |
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use super::object::ObjectRef;
+use super::own::{Own, is_shared};
 use super::render::{Document, Rendered, join};
 use super::{FIELD_MANAGER, others, verdict};
 use crate::process::{Failure, Tool, stop};
@@ -39,18 +40,18 @@ const PASSING: [(&str, Duration); 6] = [
 
 /// How a step is applied.
 #[derive(Clone, Copy, Debug)]
-pub struct How {
+pub struct How<'a> {
     /// Jobs that have run are run again: what they worked on may be gone.
     pub rerun_jobs: bool,
-    /// The cluster is one that others run, too.
-    pub shared: bool,
+    /// On a cluster that others run, too: what there is the run's.
+    pub own: Option<&'a Own>,
     pub limit: Duration,
 }
 
 /// Applies a step's objects and gives them back as the API serves them.
 pub fn apply(
     rendered: &Rendered,
-    how: How,
+    how: How<'_>,
     kubectl: &Tool,
     log: &Path,
 ) -> anyhow::Result<Vec<Value>> {
@@ -77,16 +78,34 @@ pub fn apply(
 
 struct Call<'a> {
     kubectl: &'a Tool,
-    how: How,
+    how: How<'a>,
     log: &'a Path,
 }
 
 impl Call<'_> {
     fn apply(&self, documents: &[&Document]) -> anyhow::Result<Vec<Value>> {
-        let manifest = join(documents);
-        if self.how.shared {
-            others::refuse(self.kubectl, documents, &manifest)?;
+        let Some(own) = self.how.own else { return self.apply_all(documents) };
+        let shared = |one: &&&Document| is_shared(&one.object);
+        let (shared, mut mine): (Vec<&Document>, Vec<&Document>) =
+            documents.iter().partition(shared);
+        if !mine.is_empty() {
+            others::refuse(self.kubectl, &mine, &join(&mine))?;
         }
+        let mut objects = Vec::new();
+        for document in shared {
+            match others::settled(self.kubectl, own, document)? {
+                Some(live) => objects.push(live),
+                None => mine.insert(0, document),
+            }
+        }
+        if !mine.is_empty() {
+            objects.extend(self.apply_all(&mine)?);
+        }
+        Ok(objects)
+    }
+
+    fn apply_all(&self, documents: &[&Document]) -> anyhow::Result<Vec<Value>> {
+        let manifest = join(documents);
         let begun = Instant::now();
         loop {
             let failure = match self.apply_once(&manifest) {
@@ -113,7 +132,7 @@ impl Call<'_> {
             .kubectl
             .clone()
             .args(["apply", "--server-side", "-o", "json"])
-            .args((!self.how.shared).then_some("--force-conflicts"))
+            .args(self.how.own.is_none().then_some("--force-conflicts"))
             .args(["--field-manager", FIELD_MANAGER, "-f", "-"])
             .input(manifest)
             .limit(self.how.limit)

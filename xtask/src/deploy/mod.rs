@@ -6,7 +6,9 @@
 //! | `render` | a step's manifests with the run's image tags in them, through `kubectl kustomize` |
 //! | `files` | a Secret or `ConfigMap` made of files; a secret's values are written nowhere |
 //! | `apply` | server-side apply; CRDs first, and waited for; Jobs that cannot be changed are replaced |
-//! | `others` | what somebody else made on a cluster that is not ours |
+//! | `own` | on a cluster that is not ours: what is the run's, and what it is called |
+//! | `others` | what somebody else made there, and what all share |
+//! | `sweep` | what runs left there |
 //! | `kept` | what earlier runs applied, and whether it is still there unchanged |
 //! | `api` | the Kubernetes API through `kubectl proxy`, for questions asked many times a second |
 //! | `look` | the cluster's objects as they are just now, shared by all that wait |
@@ -31,7 +33,9 @@ mod kept;
 mod look;
 mod object;
 mod others;
+mod own;
 mod render;
+mod sweep;
 mod tls;
 mod verdict;
 mod wait;
@@ -42,7 +46,9 @@ pub use files::{from_files, outline};
 pub use kept::{Kept, Pods};
 pub use look::Looks;
 pub use object::ObjectRef;
+pub use own::{Maker, Own, given_ports, home};
 pub use render::{Document, Rendered, render, render_chart};
+pub use sweep::{Leftover, free, leftovers, remove};
 pub use wait::{Target, wait};
 
 /// Who applies, in the objects' `managedFields`.

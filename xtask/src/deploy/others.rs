@@ -1,5 +1,10 @@
 //! A cluster that others run, too: what they made is neither changed nor added to.
 //!
+//! An object that has no namespace and no name of the run's own ([`super::own`]) is shared with whoever knows it by
+//! that name. If it is there just as the manifest says, it is used and not touched; if it differs, it is changed only
+//! where it is this owner's and no other run is on the cluster. It is never deleted: a `CustomResourceDefinition` takes
+//! everybody's objects of its kind with it.
+//!
 //! An object is ours if this tool is among its field managers; the API server keeps that account, so
 //! that no file of ours is needed to know it. A namespace that is not there yet is about to be ours.
 
@@ -9,9 +14,10 @@ use std::time::Duration;
 use anyhow::anyhow;
 use serde_json::Value;
 
-use super::FIELD_MANAGER;
 use super::apply::items;
+use super::own::{OWNER, Own};
 use super::render::Document;
+use super::{FIELD_MANAGER, sweep};
 use crate::exit::{Exit, WithExit as _};
 use crate::process::Tool;
 
@@ -46,6 +52,48 @@ pub(super) fn refuse(
         theirs.join(", ")
     ))
     .exit(Exit::Environment)
+}
+
+/// An object of a name that others know, too, as it is there; none: it is to be applied.
+pub(super) fn settled(
+    kubectl: &Tool,
+    own: &Own,
+    document: &Document,
+) -> anyhow::Result<Option<Value>> {
+    let ask = |words: &[&str]| {
+        let tool = kubectl.clone().args(words.iter().copied()).args(["-o", "json", "-f", "-"]);
+        Ok::<_, anyhow::Error>(
+            items(&tool.input(document.text.as_str()).limit(LIMIT).read()?).pop(),
+        )
+    };
+    let Some(live) = ask(&["get", "--ignore-not-found"])? else { return Ok(None) };
+    let would = ["apply", "--server-side", "--dry-run=server", "--force-conflicts"];
+    let would = ask(&[&would[..], &["--field-manager", FIELD_MANAGER]].concat())?;
+    if would.as_ref().map(content) == Some(content(&live)) {
+        return Ok(Some(live));
+    }
+    let why = if live["metadata"]["labels"][OWNER] != own.owner() {
+        "somebody else made"
+    } else if sweep::is_there_another(own, kubectl)? {
+        "another run may be using"
+    } else {
+        return Ok(None);
+    };
+    Err(anyhow!(
+        "{why} {}, and what is to be applied differs from it\nhint: what has no namespace is \
+         everybody's; give it a name of its own, or wait for the others",
+        called(&live)
+    ))
+    .exit(Exit::Environment)
+}
+
+/// What an object asks for.
+fn content(object: &Value) -> Value {
+    let mut content = object.clone();
+    for part in ["metadata", "status"] {
+        content.as_object_mut().map(|fields| fields.remove(part));
+    }
+    content
 }
 
 fn is_ours(object: &Value) -> bool {

@@ -89,6 +89,12 @@ impl Rendered {
         if all.len() == 1 { all.first().copied() } else { None }
     }
 
+    /// The namespaces it makes.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        let objects = self.documents.iter().map(|document| &document.object);
+        objects.filter(|object| object.kind == "Namespace").map(|object| &*object.name)
+    }
+
     /// Whether it runs something to its end.
     pub fn has_job(&self) -> bool {
         self.documents.iter().any(|document| document.object.kind == "Job")
@@ -179,6 +185,9 @@ fn overlay(resources: &[PathBuf], images: &BTreeMap<String, String>) -> Value {
     let images: Vec<Value> = images
         .iter()
         .map(|(name, reference)| {
+            if let Some((new_name, digest)) = reference.split_once('@') {
+                return json!({ "name": name, "newName": new_name, "digest": digest });
+            }
             let (new_name, tag) = split_tag(reference);
             json!({ "name": name, "newName": new_name, "newTag": tag })
         })

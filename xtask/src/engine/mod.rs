@@ -40,6 +40,7 @@ pub mod machine;
 pub mod mend;
 pub mod oom;
 pub mod pace;
+mod publish;
 pub mod registry;
 mod store;
 mod watch;
@@ -53,6 +54,7 @@ pub use facts::Facts;
 pub use garbage::{Kept, Old, garbage};
 pub use holdings::{Held, Holdings, Inherited};
 pub use leftovers::Swept;
+pub use publish::Published;
 
 /// The longest an engine may take over a question.
 const ANSWER: Duration = Duration::from_mins(1);

@@ -69,8 +69,7 @@ impl Engine {
         let image = || wanted.image.to_owned();
         let reference = reference(cache, wanted.tag);
         let (mut id, mut coming) = (None, false);
-        let pull = self.carrying("pull", cache).arg(&reference).answer(cache.answer, is_answer);
-        let end = pull.log(log).stream(|stream, line| {
+        let end = self.pull(cache, &reference, log).stream(|stream, line| {
             let line = String::from_utf8_lossy(line);
             if stream == Stream::Stdout && is_id(&line) {
                 id = Some(line.into_owned());
@@ -123,10 +122,24 @@ impl Engine {
         log: &Path,
         events: &Events,
     ) -> anyhow::Result<()> {
+        self.push_noting(cache, (image, tag), (log, None), events).map(drop)
+    }
+
+    /// The same; gives back the engine's last words, and has podman write the digest to a file.
+    pub(super) fn push_noting(
+        &self,
+        cache: &config::Cache,
+        (image, tag): (&str, &str),
+        (log, digest): (&Path, Option<&Path>),
+        events: &Events,
+    ) -> anyhow::Result<Vec<String>> {
         let started = Instant::now();
         let to = reference(cache, tag);
         events.emit(Event::PushStarted { image: image.to_owned(), to: to.clone() });
-        let push = self.carrying("push", cache).log(log);
+        let mut push = self.carrying("push", cache).log(log);
+        if let Some(file) = digest {
+            push = push.arg("--digestfile").arg(file);
+        }
         let end = match self.kind {
             Kind::Podman => push.args([tag, &to]).run().map_err(|failure| anyhow!(failure)),
             Kind::Docker => self.tag(tag, &to).and_then(|()| Ok(push.arg(&to).run()?)),
@@ -136,7 +149,12 @@ impl Engine {
         }
         let (ok, seconds) = (end.is_ok(), seconds(started.elapsed()));
         events.emit(Event::PushFinished { image: image.to_owned(), ok, seconds });
-        end.map(drop)
+        end.map(|output| output.tail)
+    }
+
+    /// A pull of that name, which has to answer in time.
+    pub(super) fn pull(&self, cache: &config::Cache, name: &str, log: &Path) -> Tool {
+        self.carrying("pull", cache).arg(name).answer(cache.answer, is_answer).log(log)
     }
 
     /// The engine's `pull` or `push`. docker's daemon has its own list of insecure registries.
@@ -147,14 +165,15 @@ impl Engine {
     }
 
     /// Takes the registry's name off what came; an image that got no other goes with it.
-    fn drop_reference(&self, reference: &str) {
+    pub(super) fn drop_reference(&self, reference: &str) {
         // Left there it would cost room, not truth: nobody looks for images under that name.
         self.tool().args(["rmi", reference]).limit(ANSWER).despite_stop().run().ok();
     }
 }
 
 /// What the registries' and the engines' own words are when there is no such image.
-const ABSENT: [&str; 3] = ["manifest unknown", "name unknown", "repository name not known"];
+pub(super) const ABSENT: [&str; 3] =
+    ["manifest unknown", "name unknown", "repository name not known"];
 
 /// What podman and docker say of bytes that do not have their digest.
 const CORRUPT: [&str; 4] = [
@@ -164,7 +183,7 @@ const CORRUPT: [&str; 4] = [
     "unexpected eof",
 ];
 
-fn says(failure: &Failure, texts: &[&str]) -> bool {
+pub(super) fn says(failure: &Failure, texts: &[&str]) -> bool {
     let says = |line: &String| {
         let line = line.to_lowercase();
         texts.iter().any(|text| line.contains(text))

@@ -8,6 +8,8 @@
 //! | `XTASK_ARTIFACTS` | a folder for what it wants kept (`JUnit` files, traces) |
 //! | `NAME_URL`, `NAME_HOST`, `NAME_PORT` | one set for each port |
 //! | `NAME_IMAGE` | for each image, its full reference |
+//! | `NAME_NAMESPACE` | for each namespace the suite makes, what it is called |
+//! | `XTASK_LABELS` | on a cluster that others run: `KEY=VALUE,…`, for namespaces a test makes itself |
 //!
 //! Names are in capitals, with `_` for `-` and `.`.
 
@@ -29,6 +31,10 @@ pub struct Environment<'a> {
     pub addresses: &'a BTreeMap<String, Address>,
     /// By image name.
     pub images: &'a BTreeMap<String, String>,
+    /// By the name the suite gave it.
+    pub namespaces: &'a BTreeMap<String, String>,
+    /// What everything of the run carries.
+    pub labels: &'a [(&'static str, String)],
 }
 
 impl Environment<'_> {
@@ -52,8 +58,17 @@ impl Environment<'_> {
                 .env(format!("{name}_HOST"), host)
                 .env(format!("{name}_PORT"), port.to_string());
         }
-        let images = self.images.iter();
-        Ok(images.fold(tool, |tool, (name, tag)| tool.env(variable(name) + "_IMAGE", tag)))
+        for (name, reference) in self.images {
+            tool = tool.env(variable(name) + "_IMAGE", reference);
+        }
+        for (name, called) in self.namespaces {
+            tool = tool.env(variable(name) + "_NAMESPACE", called);
+        }
+        if !self.labels.is_empty() {
+            let labels = self.labels.iter().map(|(key, value)| format!("{key}={value}"));
+            tool = tool.env("XTASK_LABELS", labels.collect::<Vec<_>>().join(","));
+        }
+        Ok(tool)
     }
 }
 

@@ -170,6 +170,8 @@ mod tests {
             artifacts: &folder.join("artifacts"),
             addresses: &BTreeMap::from([("data-storage".to_owned(), address)]),
             images: &BTreeMap::from([("web".to_owned(), "localhost/web:1".to_owned())]),
+            namespaces: &BTreeMap::from([("web".to_owned(), "web-1".to_owned())]),
+            labels: &[("a", "b".to_owned()), ("c", "d".to_owned())],
         };
         let log = &folder.join("test.log");
         let given = Given { test: &test, environment, shard, args: &args, log };
@@ -190,14 +192,14 @@ mod tests {
     #[test]
     fn the_environment_says_where_everything_is() {
         let script = "echo $KUBECONFIG $XTASK_SUITE $DATA_STORAGE_URL $DATA_STORAGE_HOST \
-                      $DATA_STORAGE_PORT $WEB_IMAGE \"$@\"; test -d \"$XTASK_ARTIFACTS\"";
+                      $DATA_STORAGE_PORT $WEB_IMAGE $WEB_NAMESPACE \
+                      $XTASK_LABELS \"$@\"; test -d \"$XTASK_ARTIFACTS\"";
         let (outcome, events) = run_script(script, &["--filter", "a b"]);
         assert!(outcome.ok());
         assert_eq!(
             lines(&events),
-            [
-                "/k/config gateway http://127.0.0.1:30040 127.0.0.1 30040 localhost/web:1 --filter a b"
-            ]
+            ["/k/config gateway http://127.0.0.1:30040 127.0.0.1 30040 localhost/web:1 web-1 \
+                 a=b,c=d --filter a b"]
         );
     }
 

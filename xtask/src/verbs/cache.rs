@@ -17,7 +17,9 @@ use super::survey::{Survey, Surveyed};
 use crate::cli;
 use crate::config::{self, CacheMode};
 use crate::context::record;
+use crate::engine::Published;
 use crate::engine::registry::{CARRIER, Fetched, Wanted};
+use crate::exit::{Exit, WithExit as _};
 use crate::plan::Reason;
 use crate::process::Failure;
 
@@ -76,7 +78,7 @@ impl Cache {
                 run.events.warn(text, None);
                 Ok(None)
             }
-            Fetched::Failed(failure) if failure.stopped() => Err(anyhow!(failure)),
+            Fetched::Failed(failure) if failure.stopped() => Err(anyhow!(*failure)),
             Fetched::Failed(failure) => {
                 self.leave_alone(common, &failure);
                 Ok(None)
@@ -100,6 +102,18 @@ impl Cache {
                 }
             }
         }
+    }
+
+    /// Sees to it that the registry has the image, and gives back the name by which nodes pull it. Here what the
+    /// registry does not do is a failure of the run.
+    pub(super) fn publish(&self, common: Common, name: &str, ready: &Ready) -> Result<String> {
+        let Common { workspace, run, .. } = common;
+        let log = run.paths.log(&format!("push-{name}"));
+        let image = (name, &*ready.tag, &*ready.id);
+        let published = workspace.engine.publish(&self.settings, image, &log, &run.events);
+        let Published { reference, pushed } = published.exit(Exit::Environment)?;
+        self.pushed.fetch_add(usize::from(pushed), Ordering::Relaxed);
+        Ok(reference)
     }
 
     /// Has the run look here before it builds, and push what it built if it may. What is built by force is not

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{Session, Workspace, e2e};
+use super::e2e::{self, guest};
+use super::{Run, Session, Workspace};
 use crate::cli::{self, ClusterAction};
-use crate::cluster::{self, Status};
+use crate::cluster::{self, Lease, Status};
 use crate::config;
-use crate::deploy::Kept;
+use crate::deploy;
 use crate::exit::Exit;
 use crate::ui;
 
@@ -33,7 +34,7 @@ fn up(
     let run = session.begin(&workspace.paths)?;
     let ports = workspace.config.suite_ports(suite);
     let (provider, log) = (workspace.engine.name(), run.paths.log("cluster"));
-    let _lease = cluster::hold(&wanted.name, &workspace.paths, &run.events)?;
+    let _lease = lease(wanted, workspace, &run)?;
     let cluster = cluster::up(wanted, &ports, provider, &workspace.paths, &log, &run.events)?;
     let how = if cluster.made { "made" } else { "used again" };
     run.events.note(format!("cluster `{}` is up ({how})", cluster.name));
@@ -45,20 +46,37 @@ fn down(session: &Session, workspace: &Workspace, wanted: &config::Cluster) -> R
     let run = session.begin(&workspace.paths)?;
     let _lease = cluster::hold(&wanted.name, &workspace.paths, &run.events)?;
     let log = run.paths.log("cluster");
+    if let Some(existing) = &wanted.existing {
+        clear(workspace, wanted, existing, &run)?;
+    }
     take_down(workspace, wanted, &log)?;
     run.events.note(format!("cluster `{}` is down", wanted.name));
     Ok(Exit::Done)
 }
 
-/// Takes down what is ours: the cluster or, of one that others run, what was applied to it.
+/// Takes the cluster down if it is ours; one that others run is forgotten.
 pub(super) fn take_down(workspace: &Workspace, wanted: &config::Cluster, log: &Path) -> Result<()> {
-    let paths = &workspace.paths;
-    if let Some(kubectl) = cluster::reached(wanted, paths) {
-        let mut kept = Kept::open(&paths.applied(&wanted.name));
-        kept.look(&kubectl);
-        kept.reset(&[], &kubectl, log)?;
-    }
-    cluster::down(wanted, workspace.engine.name(), paths, log)
+    cluster::down(wanted, workspace.engine.name(), &workspace.paths, log)
+}
+
+/// A cluster of ours is held; one that others run is shared with other runs.
+pub(super) fn lease(wanted: &config::Cluster, workspace: &Workspace, run: &Run) -> Result<Lease> {
+    let take = if wanted.existing.is_some() { cluster::share } else { cluster::hold };
+    take(&wanted.name, &workspace.paths, &run.events)
+}
+
+/// Takes away all that runs of this checkout have left on a cluster that others run.
+fn clear(
+    workspace: &Workspace,
+    wanted: &config::Cluster,
+    existing: &config::Existing,
+    run: &Run,
+) -> Result<()> {
+    let cluster = cluster::reach(&wanted.name, existing, &workspace.paths, &run.events)?;
+    let (kubectl, home) = (cluster.kubectl(), guest::home(workspace));
+    let left = deploy::leftovers(&kubectl, &existing.owner)?;
+    let mut ours = left.iter().filter(|left| left.home == home);
+    ours.try_for_each(|left| deploy::free(&kubectl, left))
 }
 
 fn status(workspace: &Workspace, suite: &config::Suite, wanted: &config::Cluster) -> Result<Exit> {

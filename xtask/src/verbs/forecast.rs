@@ -92,6 +92,7 @@ fn ways(layout: &Layout, workspace: &Workspace, coming: Coming) -> Vec<String> {
     let way = |(id, work): (usize, &Work)| match work {
         Work::Build(at) => survey.images[*at].planned.how().to_owned(),
         Work::Push(_) => String::new(),
+        Work::Publish(_) => SEND.to_owned(),
         Work::Cluster => if is_kept { REUSE } else { MAKE }.to_owned(),
         Work::Load(_) => {
             let sends = !is_kept || layout.graph.nodes[id].needs.iter().any(|need| is_built(*need));

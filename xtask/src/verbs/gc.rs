@@ -6,8 +6,11 @@ use anyhow::Result;
 
 use super::{Session, Workspace, opening, survey};
 use crate::cli;
-use crate::cluster;
+use crate::cluster::{self, Cluster};
+use crate::config;
+use crate::deploy::{self, Leftover};
 use crate::engine::{self, Old};
+use crate::event::Events;
 use crate::exit::Exit;
 use crate::ui;
 use crate::ui::text::{BOLD, DIM, OFF, bytes, plural};
@@ -28,10 +31,11 @@ pub(super) fn run(session: &Session, args: &cli::Gc) -> Result<Exit> {
     let mut stay: BTreeSet<String> = stay.flat_map(|one| one.tags.clone()).collect();
     stay.extend(survey.images.iter().map(|one| one.planned.tag.clone()));
     let on_nodes = on_nodes(&workspace, &kept.names, &stay)?;
-    tell(&workspace, &old, &on_nodes)?;
+    let on_clusters = on_clusters(&workspace);
+    tell(&workspace, &old, &on_nodes, &on_clusters)?;
     if !args.dry_run {
         opening::sweep_stages(&workspace);
-        return Ok(free(&workspace, &old, &on_nodes));
+        return Ok(free(&workspace, &old, &on_nodes, &on_clusters));
     }
     Ok(Exit::Done)
 }
@@ -59,7 +63,31 @@ fn on_nodes(
     Ok(found)
 }
 
-fn tell(workspace: &Workspace, old: &[Old], on_nodes: &[OnNode]) -> Result<()> {
+/// A cluster that others run, and what runs have left there whose time is over.
+type OnCluster = (Cluster, Vec<Leftover>);
+
+/// What may go from clusters that others run, of those that can be reached.
+fn on_clusters(workspace: &Workspace) -> Vec<OnCluster> {
+    let wanted = workspace.config.clusters.values();
+    let theirs = wanted.filter_map(|one| Some((one, one.existing.as_ref()?)));
+    let look = |(wanted, existing): (&config::Cluster, &config::Existing)| {
+        let (paths, events) = (&workspace.paths, Events::silent());
+        let _lease = cluster::share(&wanted.name, paths, &events)?;
+        let cluster = cluster::reach(&wanted.name, existing, paths, &events)?;
+        let mut left = deploy::leftovers(&cluster.kubectl(), &existing.owner)?;
+        left.retain(Leftover::is_over);
+        Ok((cluster, left))
+    };
+    let looked = theirs.map(look);
+    looked.filter_map(|found: Result<OnCluster>| found.inspect_err(ui::error).ok()).collect()
+}
+
+fn tell(
+    workspace: &Workspace,
+    old: &[Old],
+    on_nodes: &[OnNode],
+    on_clusters: &[OnCluster],
+) -> Result<()> {
     let engine = workspace.engine.name();
     let mut lines: Vec<String> = old
         .iter()
@@ -71,6 +99,9 @@ fn tell(workspace: &Workspace, old: &[Old], on_nodes: &[OnNode]) -> Result<()> {
         let tags = names.iter().filter(|name| !name.starts_with("sha256:"));
         lines.extend(tags.map(|tag| format!("{node}  {tag}")));
     }
+    for (cluster, left) in on_clusters {
+        lines.extend(left.iter().map(|left| format!("{}  {left}", cluster.name)));
+    }
     let size: u64 = old.iter().map(|old| old.size).sum();
     let images = plural(old.len() as u64, "image");
     let (nodes, up_to) = (plural(on_nodes.len() as u64, "node"), bytes(size));
@@ -80,11 +111,19 @@ fn tell(workspace: &Workspace, old: &[Old], on_nodes: &[OnNode]) -> Result<()> {
 }
 
 /// Frees all it can; what cannot go is said, and is no reason to keep the rest.
-fn free(workspace: &Workspace, old: &[Old], on_nodes: &[OnNode]) -> Exit {
+fn free(
+    workspace: &Workspace,
+    old: &[Old],
+    on_nodes: &[OnNode],
+    on_clusters: &[OnCluster],
+) -> Exit {
     let (engine, tool) = (&workspace.engine, workspace.engine.tool());
     let images = old.iter().map(|old| engine.free(old));
     let nodes = on_nodes.iter().map(|(node, names)| cluster::free(&tool, node, names));
-    let failed = images.chain(nodes).filter_map(Result::err);
+    let clusters = on_clusters
+        .iter()
+        .flat_map(|(cluster, left)| left.iter().map(|left| deploy::free(&cluster.kubectl(), left)));
+    let failed = images.chain(nodes).chain(clusters).filter_map(Result::err);
     let failed = failed.inspect(ui::error).count();
     if failed == 0 { Exit::Done } else { Exit::Failed }
 }

@@ -5,6 +5,8 @@
 //! cluster ─────────┘  images already there are loaded in one stream
 //! ```
 //!
+//! On a cluster that others run, an image is pushed to the registry in place of a load.
+//!
 //! Builds and the cluster start together. An image is loaded as soon as it and the cluster are there; a
 //! step is applied when the steps it names are done and the images in its manifests are loaded. The tests start
 //! when all steps are done, and the images that no step names are loaded: those are theirs. Pure.
@@ -12,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::survey::{Survey, Surveyed};
-use crate::config::{Step, Suite};
+use crate::config::{Cluster, Step, Suite};
 use crate::event::{Kind, PlannedNode};
 use crate::plan::Action;
 use crate::schedule::{Graph, Node, NodeId, Roams, State};
@@ -44,6 +46,8 @@ pub(super) enum Work {
     Cluster,
     /// Indices into the survey's images, sent in one stream.
     Load(Vec<usize>),
+    /// Into the registry, from which nodes that are not ours pull it: in a load's place.
+    Publish(usize),
     /// Index into the suite's steps.
     Step(usize),
     Test,
@@ -54,6 +58,22 @@ pub(super) struct Piece {
     pub(super) name: String,
     /// Bytes its build reserves; none if it is up to date.
     pub(super) build: Option<u64>,
+}
+
+/// How images get to where the cluster's nodes find them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carry {
+    /// Onto nodes that are ours.
+    Load,
+    /// Into the registry.
+    Publish,
+}
+
+impl Carry {
+    pub(super) fn to(cluster: Option<&Cluster>) -> Self {
+        let is_ours = cluster.is_none_or(|cluster| cluster.existing.is_none());
+        if is_ours { Self::Load } else { Self::Publish }
+    }
 }
 
 /// The images of a survey.
@@ -77,16 +97,19 @@ impl Layout {
         layout
     }
 
-    /// A whole suite. `named` has, by step, the images that its manifests name.
+    /// A whole suite, with or without its tests. `named` has, by step, the images that its manifests name.
     pub(super) fn of_suite(
         suite: &Suite,
         images: &[Piece],
         named: &[Vec<String>],
-        tests: bool,
+        (carry, tests): (Carry, bool),
     ) -> Self {
         let mut layout = Self::default();
         let cluster = layout.add(Work::Cluster, waits("cluster", CLUSTER_SECONDS));
-        let loads = layout.add_images(cluster, images);
+        let loads = match carry {
+            Carry::Load => layout.add_images(cluster, images),
+            Carry::Publish => layout.add_published(cluster, images),
+        };
         let steps = layout.add_steps(suite, cluster, &loads, named);
         if tests {
             let taken = |load: &NodeId| {
@@ -117,6 +140,20 @@ impl Layout {
             loads.extend(there.into_iter().map(|at| (images[at].name.clone(), load)));
         }
         loads
+    }
+
+    /// Builds and pushes; gives back the push of each image. It needs the cluster so far as that is the one that is
+    /// meant.
+    fn add_published(&mut self, cluster: NodeId, images: &[Piece]) -> BTreeMap<String, NodeId> {
+        let mut pushes = BTreeMap::new();
+        for (at, Piece { name, build }) in images.iter().enumerate() {
+            let build = build.map(|memory| self.add(Work::Build(at), builds(name, memory)));
+            let node = waits(&format!("push {name}"), PUSH_SECONDS);
+            let node =
+                Node { needs: build.into_iter().chain([cluster]).collect(), is_job: true, ..node };
+            pushes.insert(name.clone(), self.add(Work::Publish(at), node));
+        }
+        pushes
     }
 
     fn add_load(&mut self, images: &[Piece], sent: Vec<usize>, needs: Vec<NodeId>) -> NodeId {
@@ -192,10 +229,13 @@ impl Layout {
         }
     }
 
-    /// Has every build followed by a push: a job that weighs nothing beside builds, and that nothing needs.
+    /// Has every build followed by a push, if it is not: a job that weighs nothing beside builds, and that nothing
+    /// needs.
     pub(super) fn push_builds(&mut self) {
         for build in 0..self.work.len() {
-            if let Work::Build(at) = self.work[build] {
+            if let Work::Build(at) = self.work[build]
+                && !self.work.contains(&Work::Publish(at))
+            {
                 let name = self.graph.nodes[build].name.replacen("build", "push", 1);
                 let node = waits(&name, PUSH_SECONDS);
                 self.add(Work::Push(at), Node { needs: vec![build], is_job: true, ..node });
@@ -241,7 +281,7 @@ impl Work {
         match self {
             Work::Build(_) => Kind::Build,
             Work::Cluster => Kind::Cluster,
-            Work::Load(_) => Kind::Load,
+            Work::Load(_) | Work::Publish(_) => Kind::Load,
             Work::Step(_) => Kind::Step,
             Work::Test => Kind::Test,
             Work::Push(_) => Kind::Push,

@@ -10,6 +10,7 @@ use super::builders::{self, Builder, Builders};
 use super::layout::Layout;
 use super::survey::{Survey, Surveyed};
 use super::{Run, Workspace};
+use crate::cluster;
 use crate::config;
 use crate::engine::ledger::{self, Ledger};
 use crate::engine::{Engine, Facts, machine, mend, pace};
@@ -255,14 +256,19 @@ pub(super) fn tell_waiting(run: &Run, graph: &Graph) -> impl FnMut(NodeId, &str)
     }
 }
 
-/// What else has a claim on the machine that builds.
+/// What else has a claim on the machine that builds. A cluster that another run has yet to make takes its
+/// memory as well.
 fn claims(workspace: &Workspace, coming: Option<&config::Cluster>) -> Claims {
-    let is_up = |one: &&config::Cluster| workspace.paths.cluster_record(&one.name).exists();
-    let clusters = workspace.config.clusters.values();
+    let Workspace { config, paths, .. } = workspace;
+    let is_made = |one: &config::Cluster| cluster::is_made(&one.name, paths);
+    let is_coming = |one: &config::Cluster| {
+        coming.is_some_and(|coming| coming.name == one.name) || cluster::is_held(&one.name, paths)
+    };
+    let (up, absent): (Vec<_>, Vec<_>) = config.clusters.values().partition(|one| is_made(one));
     Claims {
-        reserve: workspace.config.engine.reserve,
-        up: clusters.filter(is_up).map(|one| one.memory).sum(),
-        coming: coming.filter(|one| !is_up(one)).map_or(0, |one| one.memory),
+        reserve: config.engine.reserve,
+        up: up.iter().map(|one| one.memory).sum(),
+        coming: absent.iter().filter(|one| is_coming(one)).map(|one| one.memory).sum(),
         shared: ledger::budget_in_use(&paths::ledger()),
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::e2e::render;
 use super::forecast::{Coming, Forecast};
-use super::layout::{self, Layout, Work};
+use super::layout::{self, Carry, Layout, Work};
 use super::memory::Memory;
 use super::survey::Survey;
 use super::{Workspace, builds};
@@ -37,7 +37,7 @@ impl Outlook {
     ) -> Result<Self> {
         let rendered = if process::find("kubectl").is_some() {
             let folder = tempfile::tempdir()?;
-            render::render_all(suite, &builds::shelf(survey).tags(), folder.path())?
+            render::render_all(suite, &builds::shelf(survey).tags(), None, folder.path())?
         } else {
             let what = "kubectl is not on PATH: which images the manifests name is not known";
             ui::say(&format!("warning: {what}\nhint: cargo xtask doctor --fix"));
@@ -45,7 +45,8 @@ impl Outlook {
         };
         let named = render::named(&rendered);
         let tests = suite.test.is_some();
-        let mut layout = Layout::of_suite(suite, &layout::pieces(survey), &named, tests);
+        let carry = Carry::to(workspace.config.clusters.get(&suite.cluster));
+        let mut layout = Layout::of_suite(suite, &layout::pieces(survey), &named, (carry, tests));
         memory.join(&mut layout, workspace, survey);
         let coming = Coming { suite, survey, rendered: &rendered, args: &[], shard: None };
         let forecast = Forecast::read(workspace, &memory.machine());

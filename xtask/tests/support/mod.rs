@@ -8,6 +8,7 @@
 pub(crate) mod docker;
 pub(crate) mod hungry;
 pub(crate) mod machine;
+pub(crate) mod registry;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -27,7 +27,10 @@ impl Ahead {
         suite: &Suite,
         wanted: Option<&config::Cluster>,
     ) -> Self {
-        let Some(wanted) = wanted else { return Self::default() };
+        // One that others run is neither held nor kept.
+        let Some(wanted) = wanted.filter(|one| one.existing.is_none()) else {
+            return Self::default();
+        };
         let lease = cluster::try_hold(&wanted.name, &workspace.paths).ok().flatten();
         let standing = lease.as_ref().and_then(|_| standing(workspace, suite, wanted));
         Self { lease, standing }

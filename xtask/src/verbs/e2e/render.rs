@@ -6,20 +6,21 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 
 use crate::config::{Action, Step, Suite};
-use crate::deploy::{self, Rendered};
+use crate::deploy::{self, Own, Rendered};
 use crate::process::Tool;
 
-/// By step; none for a step that applies nothing.
+/// By step; none for a step that applies nothing. With `own`, under the run's names.
 pub(in crate::verbs) fn render_all(
     suite: &Suite,
     tags: &BTreeMap<String, String>,
+    own: Option<&Own>,
     folder: &Path,
 ) -> Result<Vec<Option<Rendered>>> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = suite
             .steps
             .iter()
-            .map(|step| scope.spawn(move || render(step, tags, folder)))
+            .map(|step| scope.spawn(move || render(step, tags, own, folder)))
             .collect();
         let joined = threads
             .into_iter()
@@ -33,14 +34,19 @@ pub(in crate::verbs) fn render_all(
 pub(super) fn render(
     step: &Step,
     tags: &BTreeMap<String, String>,
+    own: Option<&Own>,
     folder: &Path,
 ) -> Result<Option<Rendered>> {
     let (name, kubectl) = (&step.name, &Tool::new("kubectl"));
-    match &step.action {
-        Action::Apply(path) => deploy::render(name, path, tags, kubectl, folder).map(Some),
-        Action::Helm(chart) => deploy::render_chart(name, chart, tags, kubectl, folder).map(Some),
-        Action::FromFiles(made) => Ok(Some(deploy::outline(name, made))),
-        Action::Run(_) => Ok(None),
+    let rendered = match &step.action {
+        Action::Apply(path) => deploy::render(name, path, tags, kubectl, folder)?,
+        Action::Helm(chart) => deploy::render_chart(name, chart, tags, kubectl, folder)?,
+        Action::FromFiles(made) => deploy::outline(name, made),
+        Action::Run(_) => return Ok(None),
+    };
+    match own {
+        Some(own) => own.take(rendered, kubectl).map(Some),
+        None => Ok(Some(rendered)),
     }
 }
 

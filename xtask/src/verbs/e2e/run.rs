@@ -10,9 +10,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow};
 
 use super::ahead::Ahead;
+use super::guest::{self, Guest};
 use super::render::{self, render_all};
 use crate::cli;
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, Lease};
 use crate::config::{self, Suite};
 use crate::deploy::{self, Kept, Looks, Rendered};
 use crate::event::{Event, PlannedRun, Summary, seconds};
@@ -24,9 +25,9 @@ use crate::suite;
 use crate::ui;
 use crate::verbs::builds::{self, Common, Made, Origin, Ready, Shelf};
 use crate::verbs::cache::Cache;
-use crate::verbs::cluster::take_down;
+use crate::verbs::cluster::{lease as lease_of, take_down};
 use crate::verbs::forecast::{self, Coming, Forecast};
-use crate::verbs::layout::{self, Layout, Work};
+use crate::verbs::layout::{self, Carry, Layout, Work};
 use crate::verbs::memory::{self, Memory};
 use crate::verbs::survey::Survey;
 use crate::verbs::{Run, Workspace};
@@ -38,9 +39,12 @@ pub(super) struct E2e<'a> {
     pub(super) survey: &'a Survey,
     memory: &'a Memory,
     cache: Option<&'a Cache>,
-    pub(super) suite: &'a Suite,
+    /// On a cluster that others run, with the run's names.
+    pub(super) suite: Suite,
     args: &'a cli::E2e,
     wanted: &'a config::Cluster,
+    /// None on a cluster of our own.
+    pub(super) guest: Option<Guest<'a>>,
     layout: Layout,
     /// By step, with the planned tags.
     pub(super) rendered: Vec<Option<Rendered>>,
@@ -72,7 +76,7 @@ pub(super) struct Tally {
 impl<'a> E2e<'a> {
     pub(super) fn new(
         common: Common<'a>,
-        suite: &'a Suite,
+        suite: &Suite,
         args: &'a cli::E2e,
         ahead: Ahead,
     ) -> Result<Self> {
@@ -80,17 +84,23 @@ impl<'a> E2e<'a> {
         let wanted = workspace.config.clusters.get(&suite.cluster);
         let wanted = wanted.with_context(|| format!("there is no cluster `{}`", suite.cluster))?;
         let shelf = builds::shelf(survey);
-        let rendered = render_all(suite, &shelf.tags(), &run.paths.folder().join("manifests"))?;
+        let manifests = run.paths.folder().join("manifests");
+        let mut rendered = render_all(suite, &shelf.tags(), None, &manifests)?;
+        let guest = Guest::of(common, wanted, suite, &rendered)?;
+        let suite = guest.as_ref().map_or_else(|| suite.clone(), |guest| guest.own.adapt(suite));
+        if let Some(guest) = &guest {
+            rendered = render_all(&suite, &shelf.tags(), Some(&guest.own), &manifests)?;
+        }
         let tests = suite.test.is_some() && !args.no_test;
-        let mut layout =
-            Layout::of_suite(suite, &layout::pieces(survey), &render::named(&rendered), tests);
+        let (named, how) = (render::named(&rendered), (Carry::to(Some(wanted)), tests));
+        let mut layout = Layout::of_suite(&suite, &layout::pieces(survey), &named, how);
         if args.phases {
             layout = layout.in_phases();
         }
         memory.join(&mut layout, workspace, survey);
         cache.inspect(|cache| cache.join(&mut layout, survey));
         let (shard, rest) = (args.shard, &args.args);
-        let coming = Coming { suite, survey, rendered: &rendered, shard, args: rest };
+        let coming = Coming { suite: &suite, survey, rendered: &rendered, shard, args: rest };
         Forecast::read(workspace, &memory.machine()).of_suite(&mut layout, workspace, coming);
         Ok(Self {
             workspace,
@@ -101,6 +111,7 @@ impl<'a> E2e<'a> {
             suite,
             args,
             wanted,
+            guest,
             layout,
             rendered,
             shelf,
@@ -113,10 +124,7 @@ impl<'a> E2e<'a> {
     pub(super) fn run(&self, started: Instant) -> Result<Summary> {
         self.announce();
         let lease = self.ahead().lease.take();
-        let _lease = match lease {
-            Some(lease) => lease,
-            None => cluster::hold(&self.wanted.name, &self.workspace.paths, &self.run.events)?,
-        };
+        let lease = lease.map_or_else(|| lease_of(self.wanted, self.workspace, self.run), Ok)?;
         self.memory.begin(self.workspace, self.run, self.survey);
         let take = |place, name: &str, bytes| self.memory.take(place, name, bytes);
         let fail_fast = self.args.build.fail_fast;
@@ -133,7 +141,7 @@ impl<'a> E2e<'a> {
                 tally.exit.get_or_insert(Exit::Environment);
             });
         }
-        self.take_down(ok);
+        self.take_down(ok, &lease);
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let to_build = self.survey.images.iter().filter(|one| one.planned.action == Action::Build);
         Ok(Summary {
@@ -177,6 +185,7 @@ impl<'a> E2e<'a> {
                 made => made.map(drop),
             },
             Work::Push(at) => self.push(*at),
+            Work::Publish(at) => self.publish(*at),
             Work::Cluster => self.step_events(name, || self.cluster()),
             Work::Load(images) => self.load(images).map_err(|error| self.explained(error, &[])),
             Work::Step(at) => {
@@ -272,6 +281,13 @@ impl<'a> E2e<'a> {
         Ok(())
     }
 
+    fn publish(&self, at: usize) -> Result<()> {
+        let name = &self.survey.images[at].image.name;
+        let ready = self.shelf.get(name)?;
+        let guest = self.guest.as_ref().context("the cluster is ours")?;
+        guest.publish(self.common(), name, &ready)
+    }
+
     fn common(&self) -> Common<'a> {
         let Self { workspace, run, survey, memory, cache, .. } = *self;
         Common { workspace, run, survey, memory, cache }
@@ -281,12 +297,12 @@ impl<'a> E2e<'a> {
         let log = self.run.paths.log("cluster");
         let standing = self.ahead().standing.take();
         let (cluster, kept) = standing.map_or_else(|| self.bring_up(&log), Ok)?;
-        if !cluster.made {
+        if !cluster.is_fresh() {
             let rendered: Vec<&Rendered> = self.rendered.iter().flatten().collect();
             kept.reset(&rendered, &cluster.kubectl(), &log)?;
         }
         let looks = Looks::new(cluster.kubectl(), &self.run.paths.diagnostics());
-        let how = if cluster.made { forecast::MAKE } else { forecast::REUSE };
+        let how = if cluster.is_fresh() { forecast::MAKE } else { forecast::REUSE };
         // Only this node sets it, once.
         let set = self.up.set(Up { cluster, kept, looks });
         set.map(|()| how).map_err(|_| anyhow!("the cluster came up twice"))
@@ -294,11 +310,15 @@ impl<'a> E2e<'a> {
 
     fn bring_up(&self, log: &Path) -> Result<(Cluster, Kept)> {
         let Workspace { config, paths, engine } = self.workspace;
-        let ports = config.suite_ports(self.suite);
+        let ports = config.suite_ports(&self.suite);
         let events = &self.run.events;
         let cluster = cluster::up(self.wanted, &ports, engine.name(), paths, log, events)?;
+        if let Some(existing) = &self.wanted.existing {
+            guest::sweep(existing, &cluster.kubectl(), events);
+            return Ok((cluster, Kept::open(&self.run.paths.applied())));
+        }
         let mut kept = Kept::open(&paths.applied(&self.wanted.name));
-        if !cluster.made {
+        if !cluster.is_fresh() {
             kept.look(&cluster.kubectl());
         }
         Ok((cluster, kept))
@@ -349,9 +369,13 @@ impl<'a> E2e<'a> {
     }
 
     /// Takes down what the run made, unless it is to be kept; then it is said how to go on from there.
-    fn take_down(&self, ok: bool) {
+    fn take_down(&self, ok: bool, lease: &Lease) {
         let failed = !ok && stop::signal().is_none();
-        if self.args.keep || (self.args.keep_on_failure && failed) {
+        let keep = self.args.keep || (self.args.keep_on_failure && failed);
+        if let Some(guest) = &self.guest {
+            return self.leave(guest, keep, lease);
+        }
+        if keep {
             if failed && let Some(up) = self.up.get() {
                 self.tell_kept(&up.cluster);
             }
@@ -359,6 +383,29 @@ impl<'a> E2e<'a> {
         }
         let log = self.run.paths.log("cluster");
         if let Err(error) = take_down(self.workspace, self.wanted, &log) {
+            self.run.events.warn(format!("{error:#}"), None);
+        }
+    }
+
+    /// Leaves a cluster that others run as it was, or says what of ours stays.
+    fn leave(&self, guest: &Guest, keep: bool, lease: &Lease) {
+        let Some(Up { cluster, .. }) = self.up.get() else { return };
+        if keep {
+            let names: Vec<String> = guest.own.namespaces().into_values().collect();
+            let (suite, names) = (&self.suite.name, names.join(", "));
+            self.run.events.note(format!(
+                "kept on `{}`: {names}; `cargo xtask cluster down {suite}` deletes them, and so do later \
+                 runs once their time is over",
+                cluster.name
+            ));
+            return;
+        }
+        let removed = deploy::remove(&guest.own, &cluster.kubectl().despite_stop());
+        let forgotten = match removed {
+            Ok(()) if lease.is_last() => cluster::forget(self.wanted, &self.workspace.paths),
+            removed => removed,
+        };
+        if let Err(error) = forgotten {
             self.run.events.warn(format!("{error:#}"), None);
         }
     }

@@ -1,13 +1,13 @@
 //! A step of the suite: applied and waited for, or a command that is run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use anyhow::{Context as _, Result};
 
 use super::render::render;
 use super::run::{E2e, Up};
-use crate::config::{Action, Step, WaitFor};
+use crate::config::{Action, Address, Step, WaitFor};
 use crate::deploy::{self, How, Pods, Rendered};
 use crate::suite::{self, Environment};
 use crate::verbs::forecast;
@@ -47,7 +47,7 @@ impl E2e<'_> {
         let rendered = self.rendered_now(at, step)?;
         let before = self.before(step);
         // A Job of a cluster just made has not run yet.
-        let rerun_jobs = !cluster.made
+        let rerun_jobs = !cluster.is_fresh()
             && (self.changed_before(step)
                 || rendered.has_job() && kept.is_replaced(&rendered, &before));
         let unchanged = kept.is_applied(&rendered) && !self.changed_before(step) && !rerun_jobs;
@@ -68,8 +68,15 @@ impl E2e<'_> {
         let Up { cluster, kept, looks } = self.up()?;
         let log = self.run.paths.log(&format!("step-{}", step.name));
         let ran = if rendered.has_job() { looks.running(before)? } else { Pods::new() };
-        let how = How { rerun_jobs, shared: cluster.shared, limit: step.timeout };
+        let how = How {
+            rerun_jobs,
+            own: self.guest.as_ref().map(|guest| &guest.own),
+            limit: step.timeout,
+        };
         let applied = deploy::apply(rendered, how, &cluster.kubectl(), &log)?;
+        if let Some(guest) = &self.guest {
+            guest.note(&applied);
+        }
         kept.remember(rendered, &applied, ran)?;
         self.count(|tally| {
             tally.changed.insert(step.name.clone());
@@ -79,7 +86,7 @@ impl E2e<'_> {
 
     fn wait(&self, step: &Step, rendered: &Rendered, unchanged: bool) -> Result<()> {
         let Up { kept, looks, .. } = self.up()?;
-        let addresses = self.workspace.config.addresses(self.suite);
+        let addresses = self.addresses();
         for wait in &step.waits {
             let namespace = namespace(step, rendered, &wait.on);
             if unchanged && kept.is_ready(&wait.on, namespace) {
@@ -105,13 +112,14 @@ impl E2e<'_> {
         if let Action::FromFiles(made) = &step.action {
             return deploy::from_files(&step.name, made);
         }
-        let tags = self.shelf.tags();
+        let tags = self.references();
         let moved = |one: &Surveyed| tags.get(&one.image.name) != Some(&one.planned.tag);
         let planned = self.rendered[at].as_ref();
         if let Some(rendered) = planned.filter(|_| !self.survey.images.iter().any(moved)) {
             return Ok(rendered.clone());
         }
-        let rendered = render(step, &tags, &self.run.paths.folder().join("manifests"))?;
+        let own = self.guest.as_ref().map(|guest| &guest.own);
+        let rendered = render(step, &tags, own, &self.run.paths.folder().join("manifests"))?;
         rendered.with_context(|| format!("step `{}` applies nothing", step.name))
     }
 
@@ -141,14 +149,44 @@ impl E2e<'_> {
         &self,
         work: impl FnOnce(&Environment<'_>) -> Result<T>,
     ) -> Result<T> {
+        let labels = self.guest.as_ref().map(|guest| guest.own.labels());
         work(&Environment {
             suite: &self.suite.name,
             root: &self.workspace.config.root,
             kubeconfig: &self.up()?.cluster.kubeconfig,
             artifacts: &self.run.paths.artifacts(),
-            addresses: &self.workspace.config.addresses(self.suite),
-            images: &self.shelf.tags(),
+            addresses: &self.addresses(),
+            images: &self.references(),
+            namespaces: &self.namespaces(),
+            labels: &labels.unwrap_or_default(),
         })
+    }
+
+    /// Where ports are reached.
+    fn addresses(&self) -> BTreeMap<String, Address> {
+        let config = &self.workspace.config;
+        match &self.guest {
+            Some(guest) => guest.addresses(config, &self.suite),
+            None => config.addresses(&self.suite),
+        }
+    }
+
+    /// Images as the manifests name them.
+    fn references(&self) -> BTreeMap<String, String> {
+        let tags = self.shelf.tags();
+        match &self.guest {
+            Some(guest) => guest.references(tags),
+            None => tags,
+        }
+    }
+
+    /// What the namespaces that the suite makes are called.
+    fn namespaces(&self) -> BTreeMap<String, String> {
+        if let Some(guest) = &self.guest {
+            return guest.own.namespaces();
+        }
+        let made = self.rendered.iter().flatten().flat_map(Rendered::namespaces);
+        made.map(|name| (name.to_owned(), name.to_owned())).collect()
     }
 }
 

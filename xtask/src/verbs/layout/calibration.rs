@@ -103,7 +103,7 @@ fn laid_out(rows: &[Row], images: &[Built], Ends(cluster, tests): Ends) -> Layou
         })
         .collect();
     let named = vec![Vec::new(); rows.len()];
-    let mut layout = Layout::of_suite(&suite(rows), &pieces, &named, true);
+    let mut layout = Layout::of_suite(&suite(rows), &pieces, &named, (Carry::Load, true));
     layout.expect(|_, work| {
         Some(match work {
             Work::Build(at) => images[*at].2.unwrap(),
@@ -111,7 +111,7 @@ fn laid_out(rows: &[Row], images: &[Built], Ends(cluster, tests): Ends) -> Layou
             Work::Load(sent) => sent.iter().map(|at| images[*at].3).fold(0.0, f64::max),
             Work::Step(at) => rows[*at].3,
             Work::Test => tests,
-            Work::Push(_) => 0.0,
+            Work::Push(_) | Work::Publish(_) => 0.0,
         })
     });
     layout
