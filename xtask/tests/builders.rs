@@ -43,6 +43,7 @@ struct Service {
 enum Runs {
     Podman(Child),
     Docker(Docker),
+    BuildKit(Child),
 }
 
 impl Service {
@@ -59,9 +60,9 @@ impl Service {
     }
 
     /// docker with its `BuildKit`, as a context that `case` knows; an error says why it cannot be had here.
-    fn docker(case: &Case, limit: u64, memory: u64) -> anyhow::Result<Self> {
-        let name = "docker";
-        let group = Group::named(name, limit);
+    fn docker(case: &Case) -> anyhow::Result<Self> {
+        let (name, memory) = ("docker", 1536 * MIB);
+        let group = Group::named(name, 2048 * MIB);
         let folder = tempfile::tempdir().unwrap();
         let docker = Docker::start(folder.path(), &group)?;
         let socket = docker.socket();
@@ -74,6 +75,20 @@ impl Service {
         context.run().unwrap();
         let at = "docker = \"far\"".to_owned();
         Ok(Self { name, group, folder, at, memory, _runs: Runs::Docker(docker) })
+    }
+
+    /// `BuildKit` by itself, from PATH.
+    fn buildkit(_: &Case) -> anyhow::Result<Self> {
+        let (name, memory) = ("buildkit", 1536 * MIB);
+        let group = Group::named(name, 2048 * MIB);
+        let folder = tempfile::tempdir()?;
+        let address = format!("unix://{}", folder.path().join("socket").display());
+        let daemon = group.tool("buildkitd").args(["--addr", &address, "--root"]);
+        let daemon = daemon.arg(folder.path().join("root")).arg("--containerd-worker=false");
+        let child = daemon.arg("--oci-worker-net=host").start()?;
+        assert!(comes_up(&folder.path().join("socket")), "buildkitd does not come up");
+        let at = format!("buildkit = \"{address}\"");
+        Ok(Self { name, group, folder, at, memory, _runs: Runs::BuildKit(child) })
     }
 
     fn config(&self) -> String {
@@ -121,12 +136,15 @@ fn comes_up(socket: &Path) -> bool {
     true
 }
 
+/// Starts a service that `case` is to know.
+type Start = fn(&Case) -> anyhow::Result<Service>;
+
 /// Twelve images and the services beside the machine's own podman.
 struct Bench {
     case: Case,
-    /// small, large and, if it is wanted and can be had, docker.
+    /// small, large and, if it can be had, what is wanted besides.
     services: Vec<Service>,
-    /// Why docker is left out.
+    /// Why that is left out.
     without: Option<anyhow::Error>,
     names: Vec<String>,
     _one_at_a_time: MutexGuard<'static, ()>,
@@ -134,7 +152,7 @@ struct Bench {
 
 impl Bench {
     /// None where the environment leaves these tests out. Each build takes `memory` bytes.
-    fn new(what: &str, memory: u64, with_docker: bool) -> Option<Self> {
+    fn new(what: &str, memory: u64, besides: Option<Start>) -> Option<Self> {
         static TURN: Mutex<()> = Mutex::new(());
         if unit_only() || engine() != "podman" {
             return None;
@@ -143,12 +161,11 @@ impl Bench {
         let mut case = Case::with_real_engine();
         let small = Service::podman("small", 1536 * MIB, 1280 * MIB);
         let large = Service::podman("large", 4096 * MIB, 3584 * MIB);
-        let docker = with_docker.then(|| Service::docker(&case, 2048 * MIB, 1536 * MIB));
-        let (docker, without) = match docker.transpose() {
-            Ok(docker) => (docker, None),
+        let (third, without) = match besides.map(|start| start(&case)).transpose() {
+            Ok(third) => (third, None),
             Err(error) => (None, Some(error)),
         };
-        let services: Vec<Service> = [small, large].into_iter().chain(docker).collect();
+        let services: Vec<Service> = [small, large].into_iter().chain(third).collect();
         let (own, fill) =
             (std::process::id(), format!("head -c {memory} /dev/zero | tail | wc -c"));
         let names: Vec<String> =
@@ -181,6 +198,10 @@ impl Bench {
         (events, child.wait().unwrap().code())
     }
 
+    fn builders(&self) -> BTreeSet<&str> {
+        self.services.iter().map(|one| one.name).chain(["local"]).collect()
+    }
+
     /// Every image is here under its tag and carries its key.
     fn hold_images(&self) {
         let plan = self.case.plan();
@@ -210,6 +231,16 @@ fn of_kind<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
     events.iter().filter(|event| event["event"] == kind).collect()
 }
 
+/// The base went once to every builder but this machine.
+fn hold_sent_once(events: &[Value], builders: &BTreeSet<&str>) {
+    let notes = of_kind(events, "note").into_iter().filter_map(|note| note["text"].as_str());
+    let mut sent: Vec<&str> = notes.filter(|text| text.contains("is sent to builder")).collect();
+    sent.sort_unstable();
+    let once = builders.iter().filter(|name| **name != "local");
+    let once = once.map(|name| format!("`{BASE}` is sent to builder `{name}`"));
+    assert_eq!(sent, once.collect::<Vec<_>>());
+}
+
 /// Builder → how many builds were begun there.
 fn begun(events: &[Value]) -> BTreeMap<&str, usize> {
     let mut begun = BTreeMap::new();
@@ -221,7 +252,10 @@ fn begun(events: &[Value]) -> BTreeMap<&str, usize> {
 
 #[test]
 fn twelve_images_are_built_over_all_builders_without_a_kill() {
-    let Some(bench) = Bench::new("all", 250 * MIB, true) else { return };
+    let Some(bench) = Bench::new("all", 250 * MIB, Some(Service::docker)) else { return };
+    let planned = bench.case.plan();
+    let places = planned["images"].as_array().unwrap().iter().map(|image| &image["builder"]);
+    assert_eq!(places.filter_map(Value::as_str).collect::<BTreeSet<_>>(), bench.builders());
     let (events, code) = bench.build(|_| {});
     let summary = events.last().unwrap();
     assert_eq!((code, &summary["built"]), (Some(0), &Value::from(IMAGES)), "{summary}");
@@ -230,10 +264,10 @@ fn twelve_images_are_built_over_all_builders_without_a_kill() {
     if let Some(why) = &bench.without {
         println!("docker is left out: {why:#}");
     }
-    let builders: BTreeSet<&str> =
-        bench.services.iter().map(|one| one.name).chain(["local"]).collect();
+    let builders = bench.builders();
     assert_eq!(begun.keys().copied().collect::<BTreeSet<_>>(), builders);
     assert_eq!(begun.values().sum::<usize>(), IMAGES, "each was built once");
+    hold_sent_once(&events, &builders);
     for service in &bench.services {
         assert_eq!(service.group.kills(), 0, "{}", service.name);
     }
@@ -250,8 +284,22 @@ fn twelve_images_are_built_over_all_builders_without_a_kill() {
 }
 
 #[test]
+#[ignore = "wants buildkitd and buildctl on PATH: cargo test -p xtask --test builders -- --ignored"]
+fn buildkit_at_an_address_of_its_own_builds_beside_the_others() {
+    let Some(bench) = Bench::new("kit", 250 * MIB, Some(Service::buildkit)) else { return };
+    let (events, code) = bench.build(|_| {});
+    let summary = events.last().unwrap();
+    assert_eq!((code, &summary["built"]), (Some(0), &Value::from(IMAGES)), "{events:#?}");
+    let begun = begun(&events);
+    println!("builds by builder: {begun:?}, {} s", summary["seconds"]);
+    assert!(begun.contains_key("buildkit"), "{begun:?}");
+    hold_sent_once(&events, &bench.builders());
+    bench.hold_images();
+}
+
+#[test]
 fn what_a_builder_that_goes_away_was_building_is_built_by_the_others() {
-    let Some(bench) = Bench::new("lost", 20 * MIB, false) else { return };
+    let Some(bench) = Bench::new("lost", 20 * MIB, None) else { return };
     let mut on_large = Vec::new();
     let mut killed = false;
     let (events, code) = bench.build(|event| {

@@ -142,8 +142,12 @@ pub enum BuilderAt {
     PodmanUrl(String),
     /// As `podman system connection list` names it.
     PodmanConnection(String),
+    /// `unix:///…`, `ssh://…`, `tcp://…`
+    DockerUrl(String),
     /// As `docker context ls` names it.
     DockerContext(String),
+    /// An address as `buildctl` takes it.
+    BuildKit(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -869,20 +869,27 @@ fn a_builder_is_reached_in_one_way_and_has_a_name_of_its_own() {
         "[images.gateway]\n[engine]\nbuilds = false\n\
          [[builders]]\nname = 'a'\npodman = 'ssh://ci@build-1/run/podman.sock'\nmemory = '4 GiB'\n\
          [[builders]]\nname = 'b'\npodman = 'lab'\njobs = 3\n\
-         [[builders]]\nname = 'c'\ndocker = 'remote'",
+         [[builders]]\nname = 'c'\ndocker = 'remote'\n\
+         [[builders]]\nname = 'd'\ndocker = 'tcp://build-2:2376'\n\
+         [[builders]]\nname = 'e'\nbuildkit = 'tcp://build-3:1234'\nmemory = '8 GiB'",
     )
     .unwrap();
     let told: Vec<_> = config.builders.iter().map(|one| (&*one.name, &one.at)).collect();
     let url = BuilderAt::PodmanUrl("ssh://ci@build-1/run/podman.sock".to_owned());
     let connection = BuilderAt::PodmanConnection("lab".to_owned());
     let context = BuilderAt::DockerContext("remote".to_owned());
-    assert_eq!(told, [("a", &url), ("b", &connection), ("c", &context)]);
+    let host = BuilderAt::DockerUrl("tcp://build-2:2376".to_owned());
+    let buildkit = BuilderAt::BuildKit("tcp://build-3:1234".to_owned());
+    let expected =
+        [("a", &url), ("b", &connection), ("c", &context), ("d", &host), ("e", &buildkit)];
+    assert_eq!(told, expected);
     assert_eq!((config.builders[0].memory, config.builders[1].jobs), (Some(4 << 30), Some(3)));
     let Faults(faults) = read(
         "[images.gateway]\n\
          [[builders]]\nname = 'a'\n\
          [[builders]]\nname = 'a'\npodman = 'x'\ndocker = 'y'\n\
-         [[builders]]\nname = 'local'\npodman = 'ssh://me:secret@host/s'",
+         [[builders]]\nname = 'local'\npodman = 'ssh://me:secret@host/s'\n\
+         [[builders]]\nname = 'b'\nbuildkit = 'tcp://build-3:1234'",
     )
     .unwrap_err();
     let told: Vec<String> =
@@ -895,6 +902,7 @@ fn a_builder_is_reached_in_one_way_and_has_a_name_of_its_own() {
             "7 builder 2: `docker` and `podman` are both given",
             "9 builder 3: the name `local` is taken",
             "10 builder 3: `podman` holds a password",
+            "11 builder 4: does not say what its builds may hold",
         ]
     );
     let alone = read("[images.gateway]\n[engine]\nbuilds = false").unwrap_err();

@@ -1,4 +1,5 @@
-//! An engine elsewhere, reached through the same client: `podman --url`, `podman --connection`, `docker --context`.
+//! An engine elsewhere, reached through the same client: `podman --url`, `podman --connection`, `docker --host`,
+//! `docker --context`.
 //!
 //! It builds from what it is sent and on what it holds. The client sends the staged context; bases go there before,
 //! images come back after, both as one docker-archive from `save` into `load`, in which a layer that several images
@@ -21,28 +22,94 @@ use anyhow::{Context as _, anyhow, bail};
 
 use crate::config::BuilderAt;
 use crate::exit::{Exit, WithExit as _};
-use crate::process;
+use crate::process::{self, Tool};
 
 use super::registry::{Fetched, Wanted};
-use super::{Engine, Held, Kind};
+use super::{BuildKit, Engine, Held, Kind};
 
 /// How long it may take to say that it is there.
 pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// How long images may be under way.
-const STREAM: Duration = Duration::from_mins(10);
+pub(super) const STREAM: Duration = Duration::from_mins(10);
+
+/// A builder elsewhere.
+#[derive(Debug)]
+pub enum Away {
+    Engine(Engine),
+    BuildKit(BuildKit),
+}
+
+/// What a builder elsewhere says of itself, as far as it does.
+#[derive(Clone, Debug)]
+pub struct Abilities {
+    /// `podman 4.3.1`
+    pub program: String,
+    /// What it builds for when not told otherwise: `linux/amd64`.
+    pub platform: String,
+    /// Bytes.
+    pub memory: Option<u64>,
+    pub cpus: Option<usize>,
+    /// Bytes.
+    pub disk_free: Option<u64>,
+}
+
+impl Away {
+    /// The builder at that address; it is not asked whether it is there.
+    pub fn at(at: &BuilderAt) -> anyhow::Result<Self> {
+        let engine = |kind, flag, to| Engine::away(kind, flag, to).map(Self::Engine);
+        match at {
+            BuilderAt::PodmanUrl(url) => engine(Kind::Podman, "--url", url),
+            BuilderAt::PodmanConnection(name) => engine(Kind::Podman, "--connection", name),
+            BuilderAt::DockerUrl(url) => engine(Kind::Docker, "--host", url),
+            BuilderAt::DockerContext(name) => engine(Kind::Docker, "--context", name),
+            BuilderAt::BuildKit(address) => BuildKit::at(address).map(Self::BuildKit),
+        }
+    }
+
+    /// Asks it what it is; an error says why it does not answer.
+    pub fn abilities(&self) -> anyhow::Result<Abilities> {
+        match self {
+            Self::Engine(engine) => {
+                let facts = engine.known_facts()?.clone();
+                Ok(Abilities {
+                    program: format!("{} {}", engine.name(), facts.version),
+                    platform: facts.platform,
+                    memory: Some(facts.memory_total),
+                    cpus: Some(facts.cpus),
+                    disk_free: facts.disk_free,
+                })
+            }
+            Self::BuildKit(buildkit) => {
+                let (version, platform) = buildkit.facts()?;
+                let program = format!("BuildKit {version}");
+                Ok(Abilities { program, platform, memory: None, cpus: None, disk_free: None })
+            }
+        }
+    }
+
+    /// Asks whether it is there; an error says why it is not.
+    pub fn answers(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Engine(engine) => engine.answers(),
+            Self::BuildKit(buildkit) => buildkit.facts().map(drop),
+        }
+    }
+
+    /// The command line that reaches it.
+    pub fn tool(&self) -> Tool {
+        match self {
+            Self::Engine(engine) => engine.tool(),
+            Self::BuildKit(buildkit) => buildkit.tool(),
+        }
+    }
+}
 
 impl Engine {
-    /// The engine at that address; it is not asked whether it is there.
-    pub fn away(at: &BuilderAt) -> anyhow::Result<Self> {
-        let (kind, flag, to) = match at {
-            BuilderAt::PodmanUrl(url) => (Kind::Podman, "--url", url),
-            BuilderAt::PodmanConnection(name) => (Kind::Podman, "--connection", name),
-            BuilderAt::DockerContext(name) => (Kind::Docker, "--context", name),
-        };
+    fn away(kind: Kind, flag: &str, to: &str) -> anyhow::Result<Self> {
         let program = process::find(kind.name())
             .with_context(|| format!("failed to find `{}` on PATH", kind.name()))
             .exit(Exit::Environment)?;
-        Ok(Self { address: vec![flag.to_owned(), to.clone()], ..Self::at(kind, program) })
+        Ok(Self { address: vec![flag.to_owned(), to.to_owned()], ..Self::at(kind, program) })
     }
 
     /// Whether its service is elsewhere, whatever machine that is on.
@@ -51,7 +118,7 @@ impl Engine {
     }
 
     /// Asks whether it is there; an error says why it is not.
-    pub fn answers(&self) -> anyhow::Result<()> {
+    fn answers(&self) -> anyhow::Result<()> {
         let form = match self.kind {
             Kind::Podman => "{{.Server.APIVersion}}",
             Kind::Docker => "{{.Server.Version}}",

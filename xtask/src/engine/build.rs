@@ -107,17 +107,17 @@ impl std::error::Error for BuildError {
     }
 }
 
-/// How one start of the engine's build command went.
-struct Attempt {
-    end: Result<Output, Failure>,
+/// How one start of a build command went.
+pub(super) struct Attempt {
+    pub(super) end: Result<Output, Failure>,
     /// What the engine says it has made.
-    id: Option<String>,
+    pub(super) id: Option<String>,
     /// Bytes.
-    peak: Option<u64>,
+    pub(super) peak: Option<u64>,
     /// Bytes.
-    asked: Option<u64>,
+    pub(super) asked: Option<u64>,
     /// It was killed for memory, and how we know.
-    killed: Option<String>,
+    pub(super) killed: Option<String>,
 }
 
 impl Engine {
@@ -252,7 +252,7 @@ impl Engine {
 
 impl Attempt {
     /// The image's id and the last words, if the build has gone well as far as the engine can say.
-    fn judge(self) -> Result<(Option<String>, Vec<String>), BuildError> {
+    pub(super) fn judge(self) -> Result<(Option<String>, Vec<String>), BuildError> {
         let peak = self.peak;
         match (self.killed, self.end) {
             (_, Err(failure)) if failure.stopped() => Err(BuildError::Stopped),
@@ -273,7 +273,7 @@ impl Attempt {
 
 /// A folder for the files the engine is given besides the context: next to it, so that it goes with the run's stages
 /// even if this process is killed.
-fn beside(stage: &Path) -> anyhow::Result<tempfile::TempDir> {
+pub(super) fn beside(stage: &Path) -> anyhow::Result<tempfile::TempDir> {
     let place = stage.parent().context("the staged context has no folder around it")?;
     tempfile::Builder::new()
         .prefix(".engine-")

@@ -27,6 +27,7 @@ use parse_dockerfile::{Flag, Instruction, RunInstruction};
 
 use crate::process::Tool;
 
+use super::buildkit::Named;
 use super::watch::PATIENCE;
 use super::{Engine, Kind};
 
@@ -74,6 +75,8 @@ const BUNDLE_SECRET: &str = "xtask-host-ca";
 const LARGEST_SECRET: u64 = 500 * 1024;
 /// How much longer than its limits a build may take to end.
 const CARE: Duration = PATIENCE.saturating_add(Duration::from_secs(15));
+/// Where `buildctl` is told to write what it has made.
+pub(super) const METADATA: &str = "metadata.json";
 /// The build argument that keeps bind mounts honest.
 const MOUNTED: &str = "XTASK_MOUNTED";
 
@@ -170,15 +173,56 @@ fn podman(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
     }
 }
 
+/// The command for `order` to `BuildKit`, whose client is `buildctl`; it writes the image to `archive`.
+pub(super) fn buildkit(
+    order: &Order,
+    buildctl: Tool,
+    bases: &[Named],
+    aside: &Path,
+    archive: &Path,
+) -> anyhow::Result<Tool> {
+    let text = fs_err::read_to_string(order.dockerfile).context("failed to read the Dockerfile")?;
+    let (_, trusted) = dockerfile(order, aside, &text)?;
+    let mut tool = buildctl.args(["build", "--progress=plain", "--frontend=dockerfile.v0"]);
+    let local = |name: &str, folder: &Path| format!("{name}={}", folder.display());
+    tool = tool.arg("--local").arg(local("context", order.stage));
+    tool = tool.arg("--local").arg(local("dockerfile", aside));
+    let mut options = vec![("filename".to_owned(), "Dockerfile")];
+    options.extend(order.labels.iter().map(|(name, value)| (format!("label:{name}"), &**value)));
+    options.extend(order.args.iter().map(|(name, value)| (format!("build-arg:{name}"), &**value)));
+    options.extend(order.target.map(|target| ("target".to_owned(), target)));
+    options.extend(order.platform.map(|platform| ("platform".to_owned(), platform)));
+    for (name, value) in options {
+        tool = tool.arg("--opt").arg(format!("{name}={value}"));
+    }
+    for (at, base) in bases.iter().enumerate() {
+        let (name, digest) = (familiar(&base.reference), &base.digest);
+        tool = tool.arg("--oci-layout").arg(local(&format!("base{at}"), &base.folder));
+        tool = tool.arg("--opt").arg(format!("context:{name}=oci-layout://base{at}@{digest}"));
+    }
+    if trusted {
+        tool = tool.arg("--secret").arg(format!("id={BUNDLE_SECRET},src={HOST_BUNDLE}"));
+    }
+    for (id, file) in order.secrets {
+        tool = tool.arg("--secret").arg(format!("id={id},src={}", file.display()));
+    }
+    if order.no_cache {
+        tool = tool.arg("--no-cache");
+    }
+    tool = tool.arg("--output").arg(format!("type=docker,dest={}", archive.display()));
+    tool = tool.arg("--metadata-file").arg(aside.join(METADATA)).log(order.log);
+    Ok(tool.limit(order.timeout).silence(order.silence))
+}
+
+/// A reference as `BuildKit` looks for it: without what docker takes for granted.
+fn familiar(reference: &str) -> &str {
+    let name = reference.strip_prefix("docker.io/").unwrap_or(reference);
+    let name = name.strip_prefix("library/").filter(|_| name != reference).unwrap_or(name);
+    name.strip_suffix(":latest").unwrap_or(name)
+}
+
 fn docker(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
-    let copy = site.aside.join("Dockerfile");
-    let bundle = Path::new(HOST_BUNDLE);
-    let trusted = order.trust_host_ca
-        && bundle.metadata().is_ok_and(|file| file.is_file() && file.len() <= LARGEST_SECRET);
-    let text =
-        if trusted { at_runs(text, |run| Some(host_bundle(run))) } else { Cow::Borrowed(text) };
-    fs_err::write(&copy, text.as_bytes())?;
-    fs_err::write(site.aside.join("Dockerfile.dockerignore"), NOTHING)?;
+    let (copy, trusted) = dockerfile(order, site.aside, text)?;
     let tool = site.engine.tool().env("DOCKER_BUILDKIT", "1");
     let tool = tool.args(["build", "--progress=plain", "--file"]).arg(copy);
     Ok(if trusted {
@@ -186,6 +230,20 @@ fn docker(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
     } else {
         tool
     })
+}
+
+/// The Dockerfile as `BuildKit` is to have it, outside the context with an ignore file beside it; and whether its
+/// RUNs are shown the host's CA certificates.
+fn dockerfile(order: &Order, aside: &Path, text: &str) -> anyhow::Result<(PathBuf, bool)> {
+    let copy = aside.join("Dockerfile");
+    let bundle = Path::new(HOST_BUNDLE);
+    let trusted = order.trust_host_ca
+        && bundle.metadata().is_ok_and(|file| file.is_file() && file.len() <= LARGEST_SECRET);
+    let text =
+        if trusted { at_runs(text, |run| Some(host_bundle(run))) } else { Cow::Borrowed(text) };
+    fs_err::write(&copy, text.as_bytes())?;
+    fs_err::write(aside.join("Dockerfile.dockerignore"), NOTHING)?;
+    Ok((copy, trusted))
 }
 
 /// The Dockerfile with what `insert` puts at a place of a RUN; unchanged if that is nothing, or if it cannot be
@@ -295,6 +353,18 @@ mod tests {
             ),
         ] {
             assert_eq!(at_runs(text, honest_mount), expected.unwrap_or(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_base_is_found_by_the_name_buildkit_gives_it() {
+        for (reference, name) in [
+            ("docker.io/library/debian:bookworm-slim", "debian:bookworm-slim"),
+            ("docker.io/kindest/node:latest", "kindest/node"),
+            ("localhost/library/base:1", "localhost/library/base:1"),
+            ("debian", "debian"),
+        ] {
+            assert_eq!(familiar(reference), name);
         }
     }
 

@@ -29,6 +29,9 @@ pub struct Facts {
     /// Bytes free there when asked, if the engine says; of use only for a remote engine.
     pub memory_free: Option<u64>,
     pub cpus: usize,
+    /// Bytes free where its images lie, when asked; podman says it.
+    #[serde(default)]
+    pub disk_free: Option<u64>,
     /// Where podman's images lie, if that is here and can be read; none: they must be asked for.
     pub graph_root: Option<PathBuf>,
     pub store_driver: String,
@@ -213,6 +216,10 @@ fn podman(info: &Value, kernel: &str) -> anyhow::Result<Facts> {
         memory_total: host["memTotal"].as_u64().context("it does not say `memTotal`")?,
         memory_free: host["memFree"].as_u64(),
         cpus: count(&host["cpus"])?,
+        disk_free: store["graphRootAllocated"]
+            .as_u64()
+            .zip(store["graphRootUsed"].as_u64())
+            .map(|(all, used)| all.saturating_sub(used)),
         graph_root: readable_store(store).filter(|_| !remote),
         store_driver: driver.to_owned(),
         cgroup_version: if text(&host["cgroupVersion"]) == "v2" { 2 } else { 1 },
@@ -264,6 +271,7 @@ fn docker(info: &Value, kernel: &str) -> anyhow::Result<Facts> {
             .context("it does not say `MemTotal`")?,
         memory_free: None,
         cpus: count(&info["NCPU"])?,
+        disk_free: None,
         graph_root: None,
         store_driver: text(&info["Driver"]).to_owned(),
         cgroup_version: if text(&info["CgroupVersion"]) == "2" { 2 } else { 1 },
@@ -320,6 +328,7 @@ pub(super) mod tests {
             "store": {
                 "graphDriverName": "overlay", "graphRoot": root, "graphOptions": {},
                 "volumePath": root.join("volumes"),
+                "graphRootAllocated": 900, "graphRootUsed": 300,
             },
             "version": {"Version": "4.3.1"},
         })
@@ -330,6 +339,7 @@ pub(super) mod tests {
         let facts = local(Path::new("/store"));
         assert_eq!(facts.graph_root.as_deref(), Some(Path::new("/store")));
         assert_eq!((facts.memory_total, facts.cpus), (25_276_510_208, 2));
+        assert_eq!(facts.disk_free, Some(600));
         assert_eq!((facts.platform.as_str(), facts.cgroup_version), ("linux/amd64", 1));
         assert!(!facts.remote);
         assert_eq!(facts.runtime_version.as_deref(), Some("1.1.5+ds1"));

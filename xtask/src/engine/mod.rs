@@ -22,6 +22,7 @@ use crate::process::{self, Tool};
 
 mod away;
 mod build;
+mod buildkit;
 mod bundle;
 mod cgroup;
 mod command;
@@ -44,7 +45,9 @@ pub mod registry;
 mod store;
 mod watch;
 
+pub use away::{Abilities, Away};
 pub use build::{BuildError, Built};
+pub use buildkit::BuildKit;
 pub use bundle::{Bundle, List, Packed};
 pub use command::Order;
 pub use facts::Facts;

@@ -52,7 +52,8 @@ pub struct Planned {
     /// What a build of it is expected to take, from past ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Where the image of this key was built, if the configuration had builders then.
+    /// Where the image of this key was built, if the configuration had builders then; of one that is to be built, where
+    /// it would be as things are now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub builder: Option<String>,
 }

@@ -2,14 +2,15 @@
 
 use super::graph::{Graph, NodeId};
 use super::order::{Limits, Order};
-use super::place::{Place, PlaceId};
+use super::place::{HOME, Place, PlaceId};
 use super::rank::Ranking;
 
-/// When each node starts and ends, in seconds from the start of the run.
+/// When and where each node starts and ends, in seconds from the start of the run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timeline {
     pub starts: Vec<f64>,
     pub ends: Vec<f64>,
+    pub places: Vec<PlaceId>,
 }
 
 impl Timeline {
@@ -46,13 +47,14 @@ fn play_with(
 ) -> (Timeline, bool) {
     let zeros = vec![0.0; nodes];
     let refused = vec![false; places];
-    let mut timeline = Timeline { starts: zeros.clone(), ends: zeros };
+    let mut timeline = Timeline { starts: zeros.clone(), ends: zeros, places: vec![HOME; nodes] };
     let mut running: Vec<NodeId> = Vec::new();
     let mut now = 0.0;
     loop {
         while let Some((node, place)) = order.next(now, &refused) {
             order.begin(node, place, now);
             timeline.starts[node] = now;
+            timeline.places[node] = place;
             timeline.ends[node] = now + seconds(node, place);
             running.push(node);
         }

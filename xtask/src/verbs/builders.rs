@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
@@ -22,12 +22,16 @@ use super::{Run, Workspace};
 use crate::config::{self, Image};
 use crate::engine::ledger::Ledger;
 use crate::engine::registry::Wanted;
-use crate::engine::{Engine, Facts};
+use crate::engine::{Abilities, Away, BuildError, Built, Engine, Facts, Order};
+use crate::event::Events;
 use crate::paths;
 use crate::process::stop;
 use crate::schedule::budget::{Budget, Claims, Machine};
 use crate::schedule::{HOME, Limits, Place, PlaceId, Roams, Share};
 use crate::ui::text::bytes;
+
+/// With less free disk, in bytes, a builder is left out: a base and what is built on it would not fit.
+const LEAST_DISK: u64 = bytesize::GIB;
 
 /// The builders that answered when the run began, in the order of the configuration.
 #[derive(Default)]
@@ -37,11 +41,11 @@ pub(super) struct Builders {
     silent: Vec<String>,
 }
 
-/// An engine elsewhere.
+/// A builder elsewhere.
 pub(super) struct Builder {
     pub(super) name: String,
-    pub(super) engine: Engine,
-    facts: Facts,
+    away: Away,
+    abilities: Abilities,
     place: Place,
     ledger: OnceLock<Ledger>,
     /// Ids of bases it was seen to hold under their names. Locked while one goes there.
@@ -90,6 +94,11 @@ impl Builders {
         self.all.iter().map(|builder| builder.place)
     }
 
+    /// What is wrong with those that did not answer.
+    pub(super) fn silent(&self) -> &[String] {
+        &self.silent
+    }
+
     /// Warns of those that did not answer; opens a page of each one's ledger.
     pub(super) fn begin(&self, run: &Run, who: &str) {
         for silent in &self.silent {
@@ -108,7 +117,8 @@ impl Builders {
     /// Where an image may be built, and on what.
     pub(super) fn roams(&self, workspace: &Workspace, home: &Facts, one: &Roaming) -> Roams {
         let platform = one.image.platform.as_ref().unwrap_or(&home.platform);
-        let others = self.all.iter().enumerate().filter(|(_, one)| one.facts.platform != *platform);
+        let others =
+            self.all.iter().enumerate().filter(|(_, one)| one.abilities.platform != *platform);
         let mut barred: Vec<PlaceId> = others.map(|(at, _)| at + HOME + 1).collect();
         if !workspace.config.engine.builds {
             barred.push(HOME);
@@ -146,9 +156,11 @@ pub(super) fn left_out(name: &str, error: &anyhow::Error) -> String {
 impl Builder {
     /// Asks one for its facts. `reserve` in bytes; `jobs` where the configuration does not say.
     pub(super) fn ask(one: &config::Builder, reserve: u64, jobs: Option<usize>) -> Result<Self> {
-        let engine = Engine::away(&one.at)?;
-        let facts = engine.known_facts()?.clone();
-        let total = facts.memory_total;
+        let away = Away::at(&one.at)?;
+        let abilities = away.abilities()?;
+        let free = abilities.disk_free.unwrap_or(u64::MAX);
+        ensure!(free >= LEAST_DISK, "it has {} of disk left", bytes(free));
+        let total = abilities.memory.or(one.memory).unwrap_or(0);
         let (budget, capacity) = if let Some(memory) = one.memory {
             (memory.min(total), memory.min(total))
         } else {
@@ -156,12 +168,13 @@ impl Builder {
             let budget = Budget::of(&machine, &Claims { reserve, ..Claims::default() });
             (budget.bytes, budget.capacity)
         };
-        let jobs = one.jobs.or(jobs).unwrap_or(facts.cpus.saturating_mul(JOBS_PER_CPU));
+        let jobs =
+            one.jobs.or(jobs).unwrap_or(abilities.cpus.unwrap_or(1).saturating_mul(JOBS_PER_CPU));
         let place = Place::new(Limits { memory: budget, jobs }, capacity);
         Ok(Self {
             name: one.name.clone(),
-            engine,
-            facts,
+            away,
+            abilities,
             place,
             ledger: OnceLock::new(),
             supplied: Mutex::default(),
@@ -173,14 +186,17 @@ impl Builder {
 
     /// What it is, in a line.
     pub(super) fn told(&self) -> String {
-        let Facts { version, platform, cpus, .. } = &self.facts;
-        let (engine, held) = (self.engine.name(), bytes(self.place.limits.memory));
-        format!("{}: {engine} {version}, {platform}, {cpus} CPUs, {held} for builds", self.name)
+        let Abilities { program, platform, cpus, disk_free, .. } = &self.abilities;
+        let held = bytes(self.place.limits.memory);
+        let cpus = cpus.map(|cpus| format!(", {cpus} CPUs")).unwrap_or_default();
+        let disk = disk_free.map(|free| format!(", {} of disk free", bytes(free)));
+        let disk = disk.unwrap_or_default();
+        format!("{}: {program}, {platform}{cpus}, {held} for builds{disk}", self.name)
     }
 
     /// Where runs of this machine note what they hold there.
     fn page(&self) -> PathBuf {
-        let digest = hex::encode(Sha256::digest(self.engine.tool().to_string()));
+        let digest = hex::encode(Sha256::digest(self.away.tool().to_string()));
         paths::ledger().join(format!("builder-{}", &digest[..16]))
     }
 
@@ -192,19 +208,57 @@ impl Builder {
         }
     }
 
-    /// Has it hold a base as `home` does.
-    pub(super) fn supply(&self, home: &Engine, base: &str, id: &str, log: &Path) -> Result<()> {
+    /// Builds there, on what `home` holds, and has `home` hold what came of it, proved.
+    pub(super) fn build(
+        &self,
+        home: &Engine,
+        order: &Order,
+        wanted: &Wanted,
+        events: &Events,
+    ) -> Result<Built, BuildError> {
+        let bases = order.bases.iter().filter_map(|(base, id)| Some((base, id.as_ref()?)));
+        for (base, id) in bases {
+            let sends = || events.note(format!("`{base}` is sent to builder `{}`", self.name));
+            match &self.away {
+                Away::Engine(engine) => self.supply(engine, home, (base, id), order.log, sends),
+                Away::BuildKit(buildkit) => {
+                    buildkit.supply(home, id, order.stage, order.log, sends)
+                }
+            }
+            .map_err(BuildError::Environment)?;
+        }
+        match &self.away {
+            Away::BuildKit(buildkit) => buildkit.build(order, home, wanted, events),
+            Away::Engine(engine) => {
+                let built = engine.build(order, events)?;
+                let brought = self.bring(engine, home, &built.id, wanted, order.log);
+                brought.map_err(BuildError::Environment)?;
+                Ok(built)
+            }
+        }
+    }
+
+    /// Has it hold a base as `home` does; `sends` is called if it has to be sent.
+    fn supply(
+        &self,
+        engine: &Engine,
+        home: &Engine,
+        (base, id): (&str, &str),
+        log: &Path,
+        sends: impl FnOnce(),
+    ) -> Result<()> {
         let mut supplied = lock(&self.supplied);
         if supplied.contains(id) {
             return Ok(());
         }
         let names = [base.to_owned()];
         let holds = || -> Result<bool> {
-            let there = self.engine.look_up(None, &[], &names)?;
+            let there = engine.look_up(None, &[], &names)?;
             Ok(there.bases.get(base).is_some_and(|held| held.id == id))
         };
         if !holds()? {
-            home.send(&names, &self.engine, log)?;
+            sends();
+            home.send(&names, engine, log)?;
             ensure!(holds()?, "builder `{}` does not hold `{base}` it was sent", self.name);
         }
         supplied.insert(id.to_owned());
@@ -212,19 +266,26 @@ impl Builder {
     }
 
     /// Brings an image home, where it proves itself; with it come all others that are ready.
-    pub(super) fn bring(&self, home: &Engine, id: &str, wanted: &Wanted, log: &Path) -> Result<()> {
+    fn bring(
+        &self,
+        engine: &Engine,
+        home: &Engine,
+        id: &str,
+        wanted: &Wanted,
+        log: &Path,
+    ) -> Result<()> {
         lock(&self.ready).insert(id.to_owned());
         {
             let _stream = lock(&self.stream);
             let ready = std::mem::take(&mut *lock(&self.ready));
             if ready.contains(id) {
                 let ids: Vec<String> = ready.into_iter().collect();
-                self.engine.send(&ids, home, log)?;
+                engine.send(&ids, home, log)?;
             }
         }
         // The stream it was in may have been another's, and may have failed.
         if home.accept(id, wanted).is_err() {
-            self.engine.send(&[id.to_owned()], home, log)?;
+            engine.send(&[id.to_owned()], home, log)?;
             home.accept(id, wanted)?;
         }
         Ok(())
@@ -235,11 +296,11 @@ impl Builder {
         if stop::requested() {
             return false;
         }
-        if self.lost.load(Ordering::Relaxed) {
+        if self.lost.load(atomic::Ordering::Relaxed) {
             return true;
         }
-        let Err(error) = self.engine.answers() else { return false };
-        if !self.lost.swap(true, Ordering::Relaxed) {
+        let Err(error) = self.away.answers() else { return false };
+        if !self.lost.swap(true, atomic::Ordering::Relaxed) {
             let why = error.root_cause().to_string();
             let why = why.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
             let text =

@@ -261,11 +261,11 @@ fn staged_build(common: Common, one: &Surveyed, permit: &Permit) -> Result<(Read
         log: &run.paths.log(&format!("build-{name}")),
         run: &run.paths.id,
     };
-    let engine = builder.map_or(&workspace.engine, |builder| &builder.engine);
-    builder.map_or(Ok(()), |builder| supply(common, builder, &order))?;
-    let built =
-        engine.build(&order, &run.events).map_err(|error| named(&context, &stage.0, error))?;
-    builder.map_or(Ok(()), |builder| bring_home(common, builder, &order, &built.id))?;
+    let built = match builder {
+        Some(builder) => build_away(common, builder, &order),
+        None => workspace.engine.build(&order, &run.events),
+    };
+    let built = built.map_err(|error| named(&context, &stage.0, error))?;
     if built.repeated_without_cache {
         run.events
             .note(format!("{name}: the engine's cache served an older image; built without it"));
@@ -280,25 +280,13 @@ fn staged_build(common: Common, one: &Surveyed, permit: &Permit) -> Result<(Read
     Ok((Ready { tag, id: built.id.clone(), origin: Origin::Built }, built))
 }
 
-/// Has a builder hold what an image is built on.
-fn supply(common: Common, builder: &Builder, order: &Order) -> Result<()> {
-    let home = &common.workspace.engine;
-    for (base, id) in order.bases {
-        if let Some(id) = id {
-            common.run.events.waiting(order.image, format!("`{base}` on {}", builder.name));
-            builder.supply(home, base, id, order.log).exit(Exit::Environment)?;
-        }
-    }
-    Ok(())
-}
-
-/// Brings home what a builder has built.
-fn bring_home(common: Common, builder: &Builder, order: &Order, id: &str) -> Result<()> {
-    let Common { workspace, .. } = common;
-    let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
+fn build_away(common: Common, builder: &Builder, order: &Order) -> Result<Built, BuildError> {
+    let Common { workspace, run, .. } = common;
+    let facts = workspace.engine.facts(&workspace.paths.engine_facts());
+    let facts = facts.map_err(BuildError::Environment)?;
     let platform = order.platform.unwrap_or(&facts.platform);
     let wanted = Wanted { image: order.image, tag: order.tag, labels: order.labels, platform };
-    builder.bring(&workspace.engine, id, &wanted, order.log).exit(Exit::Environment)
+    builder.build(&workspace.engine, order, &wanted, &run.events)
 }
 
 /// The labels by which an image proves that it is the one of that key.

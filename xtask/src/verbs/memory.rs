@@ -19,7 +19,8 @@ use crate::exit::{Exit, WithExit as _};
 use crate::paths;
 use crate::plan::Action;
 use crate::schedule::budget::{Budget, Claims, Fit, Machine};
-use crate::schedule::{Graph, HOME, Limits, NodeId, Permit, Place, PlaceId, Share};
+use crate::schedule::{Graph, HOME, Limits, NodeId, Permit, Place, PlaceId, Share, Timeline};
+use crate::schedule::{simulate, simulate_over};
 use crate::ui::text::bytes;
 
 /// Builds at once for each CPU, if not told otherwise: one compiles while another waits for network and disk.
@@ -81,6 +82,24 @@ impl Memory {
             place.pace = known.unwrap_or(place.pace);
         }
         places
+    }
+
+    /// The run as it goes if all takes what it is expected to.
+    pub(super) fn foresee(&self, workspace: &Workspace, graph: &Graph) -> Timeline {
+        if !self.is_joined() {
+            return simulate(graph, self.limits);
+        }
+        let places = self.places(workspace);
+        let pace = |node: NodeId, at: PlaceId| match graph.nodes[node].roams {
+            Some(_) => places[at].pace,
+            None => 1.0,
+        };
+        simulate_over(graph, &places, |node, at| graph.nodes[node].seconds * pace(node, at))
+    }
+
+    /// What is wrong with builders that do not answer.
+    pub(super) fn silent(&self) -> &[String] {
+        self.builders.silent()
     }
 
     /// Keeps for the next run how fast the places were beside each other.

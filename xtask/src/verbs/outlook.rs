@@ -1,12 +1,12 @@
 //! The whole run of a suite before it is begun: its graph, how each node is going to be done, and when.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
 use super::e2e::render;
 use super::forecast::{Coming, Forecast};
-use super::layout::{self, Carry, Layout};
+use super::layout::{self, Carry, Layout, Work};
 use super::memory::Memory;
 use super::survey::Survey;
 use super::{Workspace, builds};
@@ -14,7 +14,7 @@ use crate::config::Suite;
 use crate::event::Kind;
 use crate::plan;
 use crate::process;
-use crate::schedule::{Limits, NodeId, Timeline, simulate};
+use crate::schedule::{NodeId, Timeline};
 use crate::ui;
 use crate::ui::gantt::Bar;
 
@@ -47,16 +47,18 @@ impl Outlook {
         let tests = suite.test.is_some();
         let carry = Carry::to(workspace.config.clusters.get(&suite.cluster));
         let mut layout = Layout::of_suite(suite, &layout::pieces(survey), &named, (carry, tests));
+        memory.join(&mut layout, workspace, survey);
         let coming = Coming { suite, survey, rendered: &rendered, args: &[], shard: None };
         let forecast = Forecast::read(workspace, &memory.machine());
         let ways = forecast.of_suite(&mut layout, workspace, coming);
-        Ok(Self::new(layout, ways, memory.limits))
+        let timeline = memory.foresee(workspace, &layout.graph);
+        let critical = layout.graph.critical_path().into_iter().collect();
+        Ok(Self { layout, ways, timeline, critical })
     }
 
-    fn new(layout: Layout, ways: Vec<String>, limits: Limits) -> Self {
-        let timeline = simulate(&layout.graph, limits);
-        let critical = layout.graph.critical_path().into_iter().collect();
-        Self { layout, ways, timeline, critical }
+    /// Image → where it would be built, if there are builders.
+    pub(super) fn builders(&self, survey: &Survey, memory: &Memory) -> BTreeMap<String, String> {
+        builders(&self.layout, &self.timeline, survey, memory)
     }
 
     /// What the whole is expected to take, in seconds; guesses stand for what is not known.
@@ -115,4 +117,31 @@ impl Outlook {
             })
             .collect()
     }
+}
+
+/// As [`Outlook::builders`], for builds and nothing else.
+pub(super) fn of_builds(
+    workspace: &Workspace,
+    survey: &Survey,
+    memory: &Memory,
+) -> BTreeMap<String, String> {
+    let mut layout = Layout::of_builds(&layout::pieces(survey));
+    memory.join(&mut layout, workspace, survey);
+    Forecast::read(workspace, &memory.machine()).of_builds(&mut layout, survey);
+    let timeline = memory.foresee(workspace, &layout.graph);
+    builders(&layout, &timeline, survey, memory)
+}
+
+fn builders(
+    layout: &Layout,
+    timeline: &Timeline,
+    survey: &Survey,
+    memory: &Memory,
+) -> BTreeMap<String, String> {
+    let nodes = layout.work.iter().zip(&timeline.places);
+    let named = nodes.filter_map(|(work, place)| match work {
+        Work::Build(at) => Some((survey.images[*at].image.name.clone(), memory.name_of(*place)?)),
+        _ => None,
+    });
+    named.collect()
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::forecast::Forecast;
 use super::memory::Memory;
-use super::outlook::Outlook;
+use super::outlook::{self, Outlook};
 use super::since::{self, Touched};
 use super::{Format, Session, matrix, survey};
 use crate::cli;
@@ -30,11 +30,21 @@ pub(super) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
     let names = suite.map_or(&args.names, |suite| &suite.images);
     let survey = survey::survey(&workspace, names, false)?;
     let cluster = suite.and_then(|suite| workspace.config.clusters.get(&suite.cluster));
-    let memory = Memory::look(&workspace, None, cluster)?;
+    let mut memory = Memory::look(&workspace, None, cluster)?;
+    memory.call(&workspace, None, &survey);
+    memory.silent().iter().for_each(|silent| ui::say(&format!("warning: {silent}")));
     let outlook = suite.map(|suite| Outlook::of(&workspace, suite, &survey, &memory));
     let outlook = outlook.transpose()?;
+    let builders = match &outlook {
+        Some(outlook) => outlook.builders(&survey, &memory),
+        None => outlook::of_builds(&workspace, &survey, &memory),
+    };
     let forecast = Forecast::read(&workspace, &memory.machine());
-    let expected = |planned: Planned| Planned { seconds: forecast.build(&planned), ..planned };
+    let expected = |planned: Planned| Planned {
+        seconds: forecast.build(&planned),
+        builder: builders.get(&planned.name).cloned().or(planned.builder),
+        ..planned
+    };
     let images = survey.images.into_iter().map(|image| expected(image.planned)).collect();
     let steps = outlook.as_ref().map(Outlook::steps).unwrap_or_default();
     let seconds = outlook.as_ref().map(Outlook::seconds);
@@ -185,7 +195,9 @@ fn line(image: &Planned, detailed: bool) -> String {
         }
         Action::Build => {
             let last = image.seconds.map(|time| format!(", {} expected", seconds(time)));
-            let figures = format!("{}{}", reserved(image), last.unwrap_or_default());
+            let on = image.builder.as_ref().map(|builder| format!(" on {builder}"));
+            let on = on.unwrap_or_default();
+            let figures = format!("{}{on}{}", reserved(image), last.unwrap_or_default());
             format!("{YELLOW}build{OFF} {}  {reasons}  {DIM}{figures}{OFF}", image.name)
         }
     }

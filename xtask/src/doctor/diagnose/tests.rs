@@ -73,6 +73,7 @@ fn facts() -> Facts {
         memory_total: 16 << 30,
         memory_free: None,
         cpus: 2,
+        disk_free: None,
         graph_root: Some("/store".into()),
         store_driver: "overlay".into(),
         cgroup_version: 2,
