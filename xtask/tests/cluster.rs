@@ -109,6 +109,7 @@ impl World {
             registry: registry.to_owned(),
             mode: config::CacheMode::ReadOnly,
             insecure: true,
+            layers: false,
             answer: Duration::from_secs(5),
             transfer: Duration::from_mins(1),
         };
@@ -255,7 +256,7 @@ fn a_node_pulls_what_the_registry_has(world: &World, cluster: &Cluster) {
             .unwrap()
     };
     let tag = "localhost/xtask-deploy-b:1";
-    let (first, image) = (build(tag, "of another key"), build(tag, "pulled"));
+    let (first, image) = (build(tag, "another"), build(tag, "pulled"));
     assert_eq!(world.pull(cluster, &image, &place), (false, true), "it is not there: it is sent");
     ctr(&["rm", tag]);
     push(&first);

@@ -120,6 +120,12 @@ impl Cache {
         Ok(reference)
     }
 
+    /// Where builds may take layers from.
+    pub(super) fn layers(&self) -> Option<&config::Cache> {
+        let asked = self.settings.layers && !self.left_alone.load(Ordering::Relaxed);
+        asked.then_some(&self.settings)
+    }
+
     /// What nodes of a cluster of ours may pull: all that the run did not build. None if they cannot mean the registry.
     pub(super) fn pulls<'r>(&self, images: impl Iterator<Item = &'r Ready>) -> Option<Pulls<'_>> {
         let (cache, failed) = (&self.settings, &self.nodes_cannot);
