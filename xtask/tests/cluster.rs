@@ -435,7 +435,7 @@ fn diagnostics_hold_the_causes(world: &World, cluster: &Cluster) {
     let folder = world.folder.path().join("diagnostics");
     let engine = Tool::new("podman");
     let looks = Looks::new(cluster.kubectl(), &folder);
-    timed("diagnosed", || deploy::diagnose(&looks, &engine, &cluster.nodes, &folder));
+    timed("diagnosed", || deploy::diagnose(&looks, &engine, (&cluster.nodes, None), &folder));
     let node = format!("nodes/{}", cluster.nodes[0]);
     for (file, words) in [
         ("events.txt", "no-such-secret"),

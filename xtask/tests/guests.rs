@@ -389,6 +389,13 @@ fn what_is_in_the_registry_is_not_pushed_and_what_is_kept_is_found_again(lab: &L
     assert!(!case.path("target/xtask/clusters/lab/kubeconfig").exists());
 }
 
+fn nothing_of_others_is_in_the_diagnostics(case: &Case) {
+    let told = Command::new("find").arg(case.path("target/xtask/runs")).output().unwrap();
+    let files = String::from_utf8(told.stdout).unwrap();
+    assert!(files.contains("/diagnostics/namespaces/web-"), "{files}");
+    assert!(!files.contains("/logs/kube-system"), "{files}");
+}
+
 /// A namespace as a run that was killed leaves it.
 fn leave(lab: &Lab, name: &str, owner: &str, expires: &str) {
     lab.kubectl(&["create", "namespace", name]);
@@ -423,6 +430,7 @@ fn what_all_share_is_used_as_it_is_or_refused(lab: &Lab, case: &Case) {
     let refused = e2e(case, "web", &args);
     assert_eq!(refused.code, Some(3), "`web-young` is another run's");
     assert!(refused.stderr.contains("another run may be using"), "{}", refused.stderr);
+    nothing_of_others_is_in_the_diagnostics(case);
     lab.kubectl(&["delete", "namespace", "web-young", "web-others"]);
     let names = ["get", "crd", "widgets.guests.test", "-o", "jsonpath={.spec.names.shortNames}"];
     assert_eq!(lab.kubectl(&names), "");

@@ -7,6 +7,9 @@
 //! engine/info.txt  containers.txt  usage.txt
 //! ```
 //!
+//! On a cluster that others run, each of the run's own namespaces has a folder of that, and nothing of anybody else's
+//! is read.
+//!
 //! It runs after a failure and before teardown, also when the run is being stopped: every question
 //! has a limit, several are asked at once, and one that fails leaves its error in the place of the
 //! answer.
@@ -28,12 +31,30 @@ const LIMIT: Duration = Duration::from_secs(8);
 /// Log lines kept of a container.
 const LINES: usize = 2000;
 
+/// Kinds that are shown whole.
+const KINDS: &str = "nodes,namespaces,deployments,statefulsets,daemonsets,replicasets,jobs,pods,\
+                     services,endpointslices,configmaps,persistentvolumeclaims";
+
+/// Those of them that are in a namespace.
+const KINDS_INSIDE: &str = "deployments,statefulsets,daemonsets,replicasets,jobs,pods,services,\
+                            endpointslices,configmaps,persistentvolumeclaims";
+
 /// How many questions are asked at once.
 const AT_ONCE: usize = 4;
 
-/// Writes everything it can get. `engine` is `podman` or `docker`.
-pub fn diagnose(looks: &Looks, engine: &Tool, nodes: &[String], folder: &Path) {
-    let mut questions = overview(looks.kubectl(), folder);
+/// Writes everything it can get, or, with `only`, what is in these namespaces. `engine` is `podman` or `docker`.
+pub fn diagnose(
+    looks: &Looks,
+    engine: &Tool,
+    (nodes, only): (&[String], Option<&[String]>),
+    folder: &Path,
+) {
+    let mut questions = match only {
+        None => overview(looks.kubectl(), "--all-namespaces", KINDS, folder),
+        Some(only) => {
+            only.iter().flat_map(|one| of_namespace(looks.kubectl(), one, folder)).collect()
+        }
+    };
     questions.extend(nodes.iter().flat_map(|node| of_node(engine, node, folder)));
     questions.extend(of_engine(engine, folder));
     let next = AtomicUsize::new(0);
@@ -45,7 +66,9 @@ pub fn diagnose(looks: &Looks, engine: &Tool, nodes: &[String], folder: &Path) {
                 }
             });
         }
-        logs(looks, &folder.join("logs"));
+        for path in pods(only) {
+            logs(looks, &path, &folder.join("logs"));
+        }
     });
 }
 
@@ -69,9 +92,20 @@ fn write(file: &Path, answer: &str) {
     fs_err::write(file, answer).ok();
 }
 
-fn overview(kubectl: &Tool, folder: &Path) -> Vec<Question> {
-    let kinds = "nodes,namespaces,deployments,statefulsets,daemonsets,replicasets,jobs,pods,\
-                 services,endpointslices,configmaps,persistentvolumeclaims";
+fn of_namespace(kubectl: &Tool, namespace: &str, folder: &Path) -> Vec<Question> {
+    let scope = format!("--namespace={namespace}");
+    overview(kubectl, &scope, KINDS_INSIDE, &folder.join("namespaces").join(namespace))
+}
+
+/// Where the API lists the pods whose logs are wanted.
+fn pods(only: Option<&[String]>) -> Vec<String> {
+    match only {
+        None => vec!["/api/v1/pods".to_owned()],
+        Some(only) => only.iter().map(|one| format!("/api/v1/namespaces/{one}/pods")).collect(),
+    }
+}
+
+fn overview(kubectl: &Tool, scope: &str, kinds: &str, folder: &Path) -> Vec<Question> {
     [
         ("pods.txt", vec!["get", "pods", "-o", "wide"]),
         ("events.txt", vec!["get", "events", "--sort-by=.lastTimestamp", "-o", "wide"]),
@@ -79,15 +113,15 @@ fn overview(kubectl: &Tool, folder: &Path) -> Vec<Question> {
     ]
     .into_iter()
     .map(|(file, args)| Question {
-        tool: kubectl.clone().args(args).arg("--all-namespaces"),
+        tool: kubectl.clone().args(args).arg(scope),
         answer: folder.join(file),
     })
     .collect()
 }
 
 /// The logs of all containers, through the API: a `kubectl logs` for each would take half a minute.
-fn logs(looks: &Looks, folder: &Path) {
-    let pods = match looks.api().get("/api/v1/pods") {
+fn logs(looks: &Looks, path: &str, folder: &Path) {
+    let pods = match looks.api().get(path) {
         Ok(pods) => pods.unwrap_or_default(),
         Err(error) => return write(&folder.join("failed.txt"), &format!("{error:#}")),
     };

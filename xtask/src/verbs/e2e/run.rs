@@ -244,7 +244,10 @@ impl<'a> E2e<'a> {
         let Some(up) = self.up.get() else { return };
         let folder = self.run.paths.diagnostics();
         let engine = self.workspace.engine.tool();
-        deploy::diagnose(&up.looks, &engine, &up.cluster.nodes, &folder);
+        let only = self.guest.as_ref().map(|guest| guest.own.namespaces().into_values().collect());
+        let only: Option<Vec<String>> = only;
+        let of = (&*up.cluster.nodes, only.as_deref());
+        deploy::diagnose(&up.looks, &engine, of, &folder);
         self.run.events.note(format!("diagnostics are in {}", folder.display()));
     }
 
