@@ -280,7 +280,7 @@ fn twelve_images_are_built_over_all_builders_without_a_kill() {
     // Had there been one, it would have been counted.
     let small = &bench.services[0].group;
     small.tool("sh").args(["-c", "head -c 2G /dev/zero | tail"]).run().ok();
-    assert_eq!(small.kills(), 1);
+    assert!(small.kills() > 0, "a kill is not seen");
 }
 
 #[test]
