@@ -1,7 +1,7 @@
 //! Loading, applying, waiting and failing on a real kind cluster.
 //!
 //! A cluster costs half a minute, so all cases share one, made here and taken down here. They need
-//! podman, kind, kubectl, a node image and `debian:bookworm-slim`, and are run by name: `cargo test
+//! podman, kind, kubectl, `docker-registry`, a node image and `debian:bookworm-slim`, and are run by name: `cargo test
 //! -p xtask --test cluster -- --ignored`.
 
 #![allow(clippy::print_stderr, reason = "how long a fault took to show is for who reads the log")]
@@ -12,12 +12,16 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use support::registry::Registry;
 use tempfile::TempDir;
-use xtask::cluster::{self, Cluster, Image, Status};
+use xtask::cluster::{self, Cluster, Image, Pulls, Status};
 use xtask::config::{self, Port, Reuse, Wait, WaitFor};
 use xtask::deploy::{self, How, Kept, Looks, Pods, Rendered, Target};
 use xtask::event::Events;
@@ -40,6 +44,7 @@ fn on_a_real_cluster() {
     somebody_elses_cluster_is_refused(&world);
     let images = only_what_is_missing_is_sent(&world, &cluster);
     a_moved_tag_is_sent_again(&world, &cluster, &images);
+    a_node_pulls_what_the_registry_has(&world, &cluster);
     a_crd_and_its_object_are_applied_together(&world, &cluster);
     an_unchanged_step_is_proven(&world, &cluster);
     a_job_that_changed_is_run_again(&world, &cluster);
@@ -89,9 +94,32 @@ impl World {
 
     fn load(&self, cluster: &Cluster, images: &[Image]) -> Vec<String> {
         let save = |tags: &[String]| podman(&["save", "--quiet", "-m"]).args(tags);
-        let engine = Tool::new("podman");
-        let log = self.log();
-        cluster::load(cluster, images, &engine, save, &log, &Events::silent()).unwrap().sent
+        let (engine, log) = (Tool::new("podman"), self.log());
+        cluster::load(cluster, images, &engine, (save, None), &log, &Events::silent()).unwrap().sent
+    }
+
+    /// Loads an image that nodes may pull; whether they did, and whether it came to that at all.
+    fn pull(&self, cluster: &Cluster, image: &Image, registry: &str) -> (bool, bool) {
+        let (sent, failed) = (AtomicBool::new(false), AtomicBool::new(false));
+        let save = |tags: &[String]| {
+            sent.store(true, Ordering::Relaxed);
+            podman(&["save", "--quiet", "-m"]).args(tags)
+        };
+        let cache = config::Cache {
+            registry: registry.to_owned(),
+            mode: config::CacheMode::ReadOnly,
+            insecure: true,
+            layers: false,
+            answer: Duration::from_secs(5),
+            transfer: Duration::from_mins(1),
+        };
+        let reference = xtask::engine::registry::reference(&cache, &image.tag);
+        let references = BTreeMap::from([(image.tag.clone(), reference)]);
+        let pulls = Pulls { cache: &cache, references, failed: &failed };
+        let (engine, log, events) = (Tool::new("podman"), self.log(), Events::silent());
+        let images = std::slice::from_ref(image);
+        cluster::load(cluster, images, &engine, (save, Some(&pulls)), &log, &events).unwrap();
+        (!sent.into_inner(), !failed.into_inner())
     }
 
     /// Renders a manifest in which `worker` is the first test image.
@@ -210,6 +238,38 @@ fn a_moved_tag_is_sent_again(world: &World, cluster: &Cluster, images: &[Image; 
     let remove = ["ctr", "--namespace", "k8s.io", "images", "rm", &images[1].tag];
     podman(&["exec", &cluster.nodes[0]]).args(remove).run().unwrap();
     assert_eq!(world.load(cluster, &[moved, images[1].clone()]), [images[1].tag.clone()]);
+}
+
+fn a_node_pulls_what_the_registry_has(world: &World, cluster: &Cluster) {
+    let registry = Registry::for_nodes();
+    let gateway = "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}";
+    let gateway = podman(&["inspect", "--format", gateway, &cluster.nodes[0]]).read().unwrap();
+    let place = format!("{gateway}:{}", registry.port);
+    let push = |image: &Image| {
+        let to = image.tag.replace("localhost", &place);
+        podman(&["push", "--quiet", "--tls-verify=false", &image.id, &to]).run().unwrap();
+    };
+    let ctr = |args: &[&str]| {
+        podman(&["exec", &cluster.nodes[0], "ctr", "--namespace", "k8s.io", "images"])
+            .args(args.iter().copied())
+            .read()
+            .unwrap()
+    };
+    let tag = "localhost/xtask-deploy-b:1";
+    let (first, image) = (build(tag, "another"), build(tag, "pulled"));
+    assert_eq!(world.pull(cluster, &image, &place), (false, true), "it is not there: it is sent");
+    ctr(&["rm", tag]);
+    push(&first);
+    assert_eq!(world.pull(cluster, &image, &place), (false, true), "another is: it is sent");
+    ctr(&["rm", tag]);
+    push(&image);
+    assert_eq!(timed("pulled", || world.pull(cluster, &image, &place)), (true, true));
+    assert!(!ctr(&["ls", "--quiet"]).contains(&place), "nothing keeps the registry's name");
+    assert!(world.load(cluster, std::slice::from_ref(&image)).is_empty());
+    ctr(&["rm", tag]);
+    drop(registry);
+    assert_eq!(world.pull(cluster, &image, &place), (false, false), "nobody answers: it is sent");
+    podman(&["rmi", "--force", &first.id]).run().unwrap();
 }
 
 fn a_crd_and_its_object_are_applied_together(world: &World, cluster: &Cluster) {

@@ -90,6 +90,7 @@ impl Bench {
             bases: &BTreeMap::new(),
             secrets: &BTreeMap::new(),
             no_cache: false,
+            layers: None,
             mounts_in_triggers: false,
             trust_host_ca: false,
             timeout: Duration::from_mins(2),

@@ -265,6 +265,47 @@ fn a_layer_that_was_altered_in_the_registry_is_refused_and_built() {
     assert!(told.warnings()[0].contains("was refused"), "{:?}", told.warnings());
 }
 
+/// A checkout whose only image has a layer that stays and one that does not.
+fn of_two_layers(team: &Team, content: &str) -> Case {
+    let (case, name) = (team.checkout(), &team.images[0]);
+    let copies = format!("FROM scratch\nCOPY {name}/base /\nCOPY {name}/content /\n");
+    case.write(&format!("{name}/Dockerfile"), &copies);
+    case.write(&format!("{name}/base"), &format!("below {name}"));
+    case.write(&format!("{name}/content"), content);
+    case
+}
+
+#[test]
+fn layers_come_from_the_registry_and_keep_no_name() {
+    let registry = Registry::start(false);
+    let settings = format!("{READ_WRITE}\nlayers = true");
+    let Some(team) = Team::of(1, registry.port, &settings) else { return };
+    let first = of_two_layers(&team, "one");
+    let told = images(&first, &[], None);
+    assert_eq!(told.counts(), [1, 0, 1, 0], "{}", told.stderr);
+    let tag = first.plan()["images"][0]["tag"].as_str().unwrap().to_owned();
+    // With the image go the layers that only it was made of.
+    podman(&["rmi", "--force", &tag]);
+    let told = images(&of_two_layers(&team, "two"), &["--cache", "read-only"], None);
+    assert_eq!(told.counts(), [1, 0, 0, 0], "{}", told.stderr);
+    let said = told.events.iter().filter_map(|event| event["line"].as_str());
+    let came = said.filter_map(|line| line.strip_prefix("--> Cache pulled from remote "));
+    let came: Vec<&str> = came.collect();
+    assert_eq!(came.len(), 1, "{:?}", told.events);
+    let there = Command::new("podman").args(["image", "exists", came[0]]).status().unwrap();
+    assert_eq!(there.code(), Some(1), "{}", came[0]);
+}
+
+#[test]
+fn a_registry_that_takes_no_layers_fails_no_build() {
+    let registry = Registry::read_only();
+    let settings = format!("{READ_WRITE}\nlayers = true");
+    let Some(team) = Team::of(1, registry.port, &settings) else { return };
+    let told = images(&of_two_layers(&team, "one"), &[], None);
+    assert_eq!(told.counts(), [1, 0, 0, 0], "{}", told.stderr);
+    assert!(told.warnings()[0].contains("without the cache's layers"), "{:?}", told.warnings());
+}
+
 #[test]
 fn a_registry_that_is_down_costs_one_warning() {
     let Some(team) = Team::of(3, free_port(), READ_WRITE) else { return };

@@ -14,6 +14,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::Cluster;
 use super::held::{Image, ctr, lacking, missing};
+use super::pull::{Pulls, Site};
 use crate::event::{Event, Events, seconds};
 use crate::process::Tool;
 
@@ -28,13 +29,13 @@ pub struct Loaded {
 }
 
 /// Sees to it that every node holds every image. `engine` is `podman` or `docker`; `save` gives the
-/// call that writes these tags to its standard output as one archive. A node that fails, fails it
-/// all.
+/// call that writes these tags to its standard output as one archive; `pulls` is what nodes may
+/// pull. A node that fails, fails it all.
 pub fn load(
     cluster: &Cluster,
     images: &[Image],
     engine: &Tool,
-    save: impl Fn(&[String]) -> Tool + Sync,
+    (save, pulls): (impl Fn(&[String]) -> Tool + Sync, Option<&Pulls>),
     log: &std::path::Path,
     events: &Events,
 ) -> anyhow::Result<Loaded> {
@@ -45,7 +46,7 @@ pub fn load(
             Some(held) => lacking(held, engine, node, images),
             None => missing(engine, node, images)?,
         };
-        load_node(node, &lacked, engine, &save, log, events)
+        load_node(Site { engine, node, log, events }, &lacked, &save, pulls)
     };
     let results = thread::scope(|scope| {
         let load_one = &load_one;
@@ -76,22 +77,30 @@ pub fn load(
 
 /// Sends a node what it lacks, and gives back the tags.
 fn load_node(
-    node: &str,
+    site: Site,
     lacked: &[&Image],
-    engine: &Tool,
     save: &(impl Fn(&[String]) -> Tool + Sync),
-    log: &std::path::Path,
-    events: &Events,
+    pulls: Option<&Pulls>,
 ) -> anyhow::Result<Vec<String>> {
+    let Site { engine, node, log, events } = site;
     if lacked.is_empty() {
         return Ok(Vec::new());
     }
     let tags: Vec<String> = lacked.iter().map(|image| image.tag.clone()).collect();
     let nodes = vec![node.to_owned()];
     events.emit(Event::LoadStarted { images: tags.clone(), nodes, bytes: None });
-    let import = ctr(engine, node).args(["images", "import", "-"]).log(log).limit(STREAM);
-    save(&tags).limit(STREAM).pipe_into(&import).context("failed to send the images")?;
     let images: Vec<Image> = lacked.iter().copied().cloned().collect();
+    let mut unsent: Vec<&Image> = lacked.to_vec();
+    if let Some(pulls) = pulls {
+        pulls.try_all(site, lacked);
+        unsent = missing(engine, node, &images)?;
+    }
+    if unsent.is_empty() {
+        return Ok(tags);
+    }
+    let unsent: Vec<String> = unsent.iter().map(|image| image.tag.clone()).collect();
+    let import = ctr(engine, node).args(["images", "import", "-"]).log(log).limit(STREAM);
+    save(&unsent).limit(STREAM).pipe_into(&import).context("failed to send the images")?;
     let lacking = missing(engine, node, &images)?;
     if !lacking.is_empty() {
         let lacking: Vec<&str> = lacking.iter().map(|image| image.tag.as_str()).collect();

@@ -12,6 +12,7 @@
 //! | `ready` | waiting for the API and for nodes that were started again |
 //! | `ailing` | what is wrong with it, once something has failed |
 //! | `load`, `held` | images onto the nodes, and what a node holds |
+//! | `pull` | what a node pulls itself |
 //! | `garbage` | what may go from the nodes of a kept cluster |
 //! | `makers` | which checkout made a cluster |
 //!
@@ -29,6 +30,7 @@ mod load;
 mod makers;
 mod nodes;
 mod port;
+mod pull;
 mod ready;
 mod record;
 mod settings;
@@ -48,6 +50,7 @@ use held::Held;
 pub use held::Image;
 pub use load::{Loaded, load};
 pub use makers::makers;
+pub use pull::{Pulls, is_reachable};
 pub use record::{Lease, hold, is_held, is_made, share, try_hold};
 
 /// A cluster that answers.

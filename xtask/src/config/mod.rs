@@ -165,6 +165,8 @@ pub struct Cache {
     pub mode: CacheMode,
     /// It speaks plain HTTP, or TLS that nothing vouches for.
     pub insecure: bool,
+    /// podman's builds take layers from it, and put them there where the mode allows it.
+    pub layers: bool,
     /// How long it may take to say whether it has an image.
     pub answer: Duration,
     /// How long one image may take to come or go.

@@ -13,12 +13,13 @@ pub(super) fn cache(outermost: &mut Table<'_>) -> Option<Cache> {
     let modes = [("read-only", CacheMode::ReadOnly), ("read-write", CacheMode::ReadWrite)];
     let mode = table.choice("mode", &modes).unwrap_or(defaults::CACHE_MODE);
     let insecure = table.boolean("insecure").unwrap_or(false);
+    let layers = table.boolean("layers").unwrap_or(false);
     let mut time = |key, default| table.duration(key).map_or(default, |time| time.value);
     let answer = time("answer", defaults::CACHE_ANSWER);
     let transfer = time("transfer", defaults::CACHE_TRANSFER);
     table.end();
     let registry = registry?.value.to_owned();
-    Some(Cache { registry, mode, insecure, answer, transfer })
+    Some(Cache { registry, mode, insecure, layers, answer, transfer })
 }
 
 /// `[telemetry]`; none without `otlp`.

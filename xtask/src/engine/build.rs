@@ -24,7 +24,7 @@ use super::forget::Untrusted;
 use super::kernel_log::{KernelLog, Kill};
 use super::oom::{self, Evidence};
 use super::watch::{Limits, Seen, Watched};
-use super::{ANSWER, Engine, Facts, Held, Kind, Order, command, leftovers, watch};
+use super::{ANSWER, Engine, Facts, Held, Kind, Order, command, layers, leftovers, watch};
 
 /// Last lines of a build's output that are searched for signs of a kill.
 const SIGNS: usize = 400;
@@ -112,6 +112,8 @@ pub(super) struct Attempt {
     pub(super) end: Result<Output, Failure>,
     /// What the engine says it has made.
     pub(super) id: Option<String>,
+    /// Names of layers that came from a registry.
+    pub(super) layers: Vec<String>,
     /// Bytes.
     pub(super) peak: Option<u64>,
     /// Bytes.
@@ -127,14 +129,22 @@ impl Engine {
         let facts = self.known_facts().map_err(BuildError::Environment)?;
         let mut peak = None;
         let (mut without_cache, mut raced) = (false, false);
+        let mut layers = order.layers.filter(|_| self.kind == Kind::Podman);
         loop {
-            let order = Order { no_cache: order.no_cache || without_cache, ..order.clone() };
+            let no_cache = order.no_cache || without_cache;
+            let order = Order { no_cache, layers, ..order.clone() };
             let attempt = self.attempt(&order, facts, events).map_err(BuildError::Environment)?;
+            self.take_names_off(&attempt.layers);
             peak = peak.max(attempt.peak);
             if !raced && attempt.end.as_ref().is_err_and(store_changed) {
                 raced = true;
                 let image = order.image;
                 events.note(format!("podman's store changed under the build of `{image}`: again"));
+                continue;
+            }
+            if layers.is_some() && attempt.end.as_ref().is_err_and(layers::has_failed) {
+                layers = None;
+                events.warn(layers::without(order.image), None);
                 continue;
             }
             let held = self.read_back(&order, attempt.judge()?, facts)?;
@@ -227,7 +237,14 @@ impl Engine {
         if killed.is_some() {
             self.forget(&Untrusted { image: id.as_deref(), layers: &said.suspects, begun }, events);
         }
-        Ok(Attempt { end, id, peak: seen.peak.max(kills.had), asked: seen.asked, killed })
+        Ok(Attempt {
+            end,
+            id,
+            layers: said.layers,
+            peak: seen.peak.max(kills.had),
+            asked: seen.asked,
+            killed,
+        })
     }
 
     /// The image that was built, as the engine holds it.
@@ -407,6 +424,8 @@ struct Said {
     kills: Option<u64>,
     /// Layers of steps during which the kernel killed something.
     suspects: Vec<String>,
+    /// Names of layers that came from a registry.
+    layers: Vec<String>,
 }
 
 impl Said {
@@ -414,6 +433,7 @@ impl Said {
         let text = String::from_utf8_lossy(line);
         // A progress bar rewrites its line: the last state is the one that counts.
         let text = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default().to_owned();
+        self.layers.extend(layers::pulled(&text));
         if text.contains("STEP ") {
             self.kills = oom::machine_kills();
         } else if let Some(layer) = text.strip_prefix("--> ")

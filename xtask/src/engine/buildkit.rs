@@ -156,7 +156,7 @@ fn attempt(tool: &Tool, order: &Order, metadata: &Path, events: &Events) -> Atte
         ending: failure.map(|failure| &failure.ending),
     });
     let id = fs_err::read(metadata).ok().and_then(|text| id_in(&text));
-    Attempt { end, id, peak: None, asked: None, killed }
+    Attempt { end, id, layers: Vec::new(), peak: None, asked: None, killed }
 }
 
 /// `BuildKit: github.com/moby/buildkit v0.17.3 4c9b…` → `v0.17.3`

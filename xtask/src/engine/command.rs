@@ -25,9 +25,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use parse_dockerfile::{Flag, Instruction, RunInstruction};
 
+use crate::config::Cache;
 use crate::process::Tool;
 
 use super::buildkit::Named;
+use super::layers;
 use super::watch::PATIENCE;
 use super::{Engine, Kind};
 
@@ -51,6 +53,8 @@ pub struct Order<'a> {
     pub secrets: &'a BTreeMap<String, PathBuf>,
     /// Take no layer from an earlier build.
     pub no_cache: bool,
+    /// Where layers of builds on other machines are.
+    pub layers: Option<&'a Cache>,
     /// Some RUN with a mount is an ONBUILD of its base.
     pub mounts_in_triggers: bool,
     /// Show the host's CA certificates to RUN (not where podman builds on another machine).
@@ -159,6 +163,9 @@ fn podman(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
     }
     if order.trust_host_ca && !site.remote && Path::new(HOST_CERTIFICATES).is_dir() {
         tool = tool.arg("--volume").arg(format!("{HOST_CERTIFICATES}:{HOST_CERTIFICATES}:ro"));
+    }
+    if let Some(cache) = order.layers.filter(|_| !order.no_cache) {
+        tool = tool.args(layers::flags(cache));
     }
     tool = tool.arg("--ignorefile").arg(ignore);
     match at_runs(text, honest_mount) {

@@ -35,6 +35,7 @@ mod holdings;
 mod kernel_log;
 pub mod learn;
 pub mod ledger;
+mod layers;
 mod leftovers;
 pub mod machine;
 pub mod mend;

@@ -254,6 +254,7 @@ fn staged_build(common: Common, one: &Surveyed, permit: &Permit) -> Result<(Read
         bases: &staged.parts.bases,
         secrets: &one.image.secrets,
         no_cache: false,
+        layers: common.cache.and_then(Cache::layers),
         mounts_in_triggers: context.reading.as_ref().is_some_and(|one| one.mounts_in_triggers),
         trust_host_ca: one.image.trust_host_ca.unwrap_or(workspace.config.engine.trust_host_ca),
         timeout: one.image.timeout,

@@ -15,10 +15,11 @@ use super::builds::{self, Common, Origin, Ready};
 use super::layout::Layout;
 use super::survey::{Survey, Surveyed};
 use crate::cli;
+use crate::cluster::{Pulls, is_reachable};
 use crate::config::{self, CacheMode};
 use crate::context::record;
 use crate::engine::Published;
-use crate::engine::registry::{CARRIER, Fetched, Wanted};
+use crate::engine::registry::{CARRIER, Fetched, Wanted, reference};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::Reason;
 use crate::process::Failure;
@@ -28,6 +29,8 @@ pub(super) struct Cache {
     settings: config::Cache,
     /// It has failed once.
     left_alone: AtomicBool,
+    /// A node could not pull.
+    nodes_cannot: AtomicBool,
     pushed: AtomicUsize,
 }
 
@@ -41,7 +44,8 @@ impl Cache {
             Some(cli::CacheMode::ReadWrite) => settings.mode = CacheMode::ReadWrite,
             None => {}
         }
-        Some(Self { settings, left_alone: AtomicBool::new(false), pushed: AtomicUsize::new(0) })
+        let (left_alone, nodes_cannot) = (AtomicBool::new(false), AtomicBool::new(false));
+        Some(Self { settings, left_alone, nodes_cannot, pushed: AtomicUsize::new(0) })
     }
 
     /// Images put there by this run.
@@ -114,6 +118,23 @@ impl Cache {
         let Published { reference, pushed } = published.exit(Exit::Environment)?;
         self.pushed.fetch_add(usize::from(pushed), Ordering::Relaxed);
         Ok(reference)
+    }
+
+    /// Where builds may take layers from.
+    pub(super) fn layers(&self) -> Option<&config::Cache> {
+        let asked = self.settings.layers && !self.left_alone.load(Ordering::Relaxed);
+        asked.then_some(&self.settings)
+    }
+
+    /// What nodes of a cluster of ours may pull: all that the run did not build. None if they cannot mean the registry.
+    pub(super) fn pulls<'r>(&self, images: impl Iterator<Item = &'r Ready>) -> Option<Pulls<'_>> {
+        let (cache, failed) = (&self.settings, &self.nodes_cannot);
+        if !is_reachable(&cache.registry) || self.left_alone.load(Ordering::Relaxed) {
+            return None;
+        }
+        let there = images.filter(|ready| ready.origin != Origin::Built);
+        let references = there.map(|one| (one.tag.clone(), reference(cache, &one.tag))).collect();
+        Some(Pulls { cache, references, failed })
     }
 
     /// Has the run look here before it builds, and push what it built if it may. What is built by force is not

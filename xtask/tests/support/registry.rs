@@ -23,15 +23,20 @@ pub(crate) struct Registry {
 impl Registry {
     /// On the loopback alone.
     pub(crate) fn start(with_login: bool) -> Self {
-        Self::listening("127.0.0.1", with_login)
+        Self::listening("127.0.0.1", with_login, "")
+    }
+
+    /// On the loopback alone; it takes nothing.
+    pub(crate) fn read_only() -> Self {
+        Self::listening("127.0.0.1", false, ", maintenance: {readonly: {enabled: true}}")
     }
 
     /// On every address of this host, so that the nodes of a cluster reach it.
     pub(crate) fn for_nodes() -> Self {
-        Self::listening("0.0.0.0", false)
+        Self::listening("0.0.0.0", false, "")
     }
 
-    fn listening(address: &str, with_login: bool) -> Self {
+    fn listening(address: &str, with_login: bool, storage: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         let place = folder.path().display();
@@ -43,7 +48,7 @@ impl Registry {
         };
         let settings = format!(
             "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{address}:{port}'}}\n\
-             storage: {{filesystem: {{rootdirectory: {place}/data}}}}\n{auth}"
+             storage: {{filesystem: {{rootdirectory: {place}/data}}{storage}}}\n{auth}"
         );
         fs_err::write(folder.path().join("config.yml"), settings).unwrap();
         let log = fs_err::File::create(folder.path().join("log")).unwrap().into_parts().0;

@@ -333,16 +333,17 @@ impl<'a> E2e<'a> {
     }
 
     fn load(&self, images: &[usize]) -> Result<()> {
-        let mut wanted = Vec::new();
-        for at in images {
-            let Ready { tag, id, .. } = self.shelf.get(&self.survey.images[*at].image.name)?;
-            wanted.push(cluster::Image { tag, id });
-        }
+        let ready = images.iter().map(|at| self.shelf.get(&self.survey.images[*at].image.name));
+        let ready: Vec<Ready> = ready.collect::<Result<_>>()?;
+        let pulls = self.cache.and_then(|cache| cache.pulls(ready.iter()));
+        let wanted = ready.into_iter().map(|Ready { tag, id, .. }| cluster::Image { tag, id });
+        let wanted: Vec<cluster::Image> = wanted.collect();
         let engine = &self.workspace.engine;
         let save = |tags: &[String]| engine.save(tags);
         let log = self.run.paths.log("load");
         let cluster = &self.up()?.cluster;
-        let loaded = cluster::load(cluster, &wanted, &engine.tool(), save, &log, &self.run.events)?;
+        let (ways, events) = ((save, pulls.as_ref()), &self.run.events);
+        let loaded = cluster::load(cluster, &wanted, &engine.tool(), ways, &log, events)?;
         self.count(|tally| tally.loaded += loaded.sent.len());
         Ok(())
     }
