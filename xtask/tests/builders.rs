@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::Case;
 use support::docker::Docker;
-use support::machine::{BASE, Group, MIB, engine, unit_only};
+use support::machine::{BASE, Group, MIB, engine, remove_images, unit_only};
 use xtask::process::{Child, Tool};
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -218,11 +218,7 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         for name in &self.names {
-            let filter = format!("reference=localhost/{name}");
-            let ids = Tool::new("podman").args(["images", "-q", "--filter", &filter]).read();
-            for id in ids.unwrap_or_default().lines() {
-                Tool::new("podman").args(["rmi", "--force", id]).run().ok();
-            }
+            remove_images(name);
         }
     }
 }
@@ -280,7 +276,7 @@ fn twelve_images_are_built_over_all_builders_without_a_kill() {
     // Had there been one, it would have been counted.
     let small = &bench.services[0].group;
     small.tool("sh").args(["-c", "head -c 2G /dev/zero | tail"]).run().ok();
-    assert_eq!(small.kills(), 1);
+    assert!(small.kills() > 0, "a kill is not seen");
 }
 
 #[test]

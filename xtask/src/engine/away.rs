@@ -18,7 +18,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 
 use crate::config::BuilderAt;
 use crate::exit::{Exit, WithExit as _};
@@ -85,6 +85,13 @@ impl Away {
                 Ok(Abilities { program, platform, memory: None, cpus: None, disk_free: None })
             }
         }
+    }
+
+    /// Whether it can build on what `home` holds; an error says why not.
+    pub fn suits(&self, home: &Engine) -> anyhow::Result<()> {
+        let can = home.kind == Kind::Podman || matches!(self, Self::Engine(_));
+        ensure!(can, "only podman hands images to BuildKit, and `{}` holds them", home.name());
+        Ok(())
     }
 
     /// Asks whether it is there; an error says why it is not.

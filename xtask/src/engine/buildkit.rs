@@ -23,7 +23,7 @@ use super::build::{Attempt, beside};
 use super::command;
 use super::oom::{self, Evidence};
 use super::registry::Wanted;
-use super::{BuildError, Built, Engine, Kind, Order};
+use super::{BuildError, Built, Engine, Order};
 
 const PROGRAM: &str = "buildctl";
 
@@ -88,9 +88,6 @@ impl BuildKit {
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
         if layouts.contains_key(id) {
             return Ok(());
-        }
-        if home.kind != Kind::Podman {
-            return Err(anyhow!("failed to lay out {id} for BuildKit: only podman can"));
         }
         sends();
         let folder = beside(stage)?;

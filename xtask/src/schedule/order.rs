@@ -18,7 +18,7 @@
 //! Pure: time is whatever the caller says it is, and of no account where there is one place.
 
 use super::graph::{Graph, NodeId};
-use super::place::{HOME, Paper, Piece, Place, PlaceId, Room, believe};
+use super::place::{HOME, Paper, Piece, Place, PlaceId, Room, believe, fair_share};
 use super::rank::Ranking;
 
 /// How many lighter nodes may start ahead of one that waits for memory.
@@ -78,6 +78,10 @@ impl<'a> Order<'a> {
             [home] => Self::over(graph, places, Ranking::of(graph, home.limits)),
             _ => Self::over(graph, places, Ranking::longest_path_first(graph)),
         };
+        if order.is_spread {
+            let fair = fair_share(graph, places);
+            order.rooms.iter_mut().for_each(|room| room.fair = fair);
+        }
         for (id, node) in graph.nodes.iter().enumerate() {
             if let Some(memory) = node.prelude {
                 order.weights[id] = memory;

@@ -8,6 +8,8 @@
 //! - A heavy piece keeps its turn: a lighter one passes it only if that is expected to be over in time.
 //! - Neighbours, built on the same base, gather where that is, until another place would be done sooner though
 //!   the base has to be brought there.
+//! - Heavy pieces go where there is memory, light ones where there are slots: what a piece leaves to nobody counts as
+//!   if it took so much longer, where there is more work than room.
 //! - A slow place is left to those that are done there before a fast one is free.
 //!
 //! The paper is made anew whenever something has ended, and every second while something waits though there is room, so
@@ -20,6 +22,7 @@
 
 use std::collections::BTreeSet;
 
+use super::graph::Graph;
 use super::order::Limits;
 
 /// A place by its number.
@@ -86,6 +89,8 @@ pub(super) struct Room {
     /// Pieces that run and must be alone: one, and any that weigh nothing.
     lones: usize,
     pub is_lost: bool,
+    /// Bytes that are a slot's worth, over all places ([`fair_share`]).
+    pub fair: u64,
     bases: BTreeSet<usize>,
     ended: Ended,
     /// What is believed: seconds taken for one that was expected.
@@ -107,6 +112,7 @@ impl Room {
             jobs: 0,
             lones: 0,
             is_lost: false,
+            fair: 0,
             bases: BTreeSet::new(),
             ended: Ended::default(),
             pace: place.pace,
@@ -161,6 +167,18 @@ impl Room {
         piece.seconds * pace + bases.map(|_| BRING).sum::<f64>()
     }
 
+    /// Seconds of the place that a piece of `seconds` leaves to nobody: a heavy one where memory is short leaves slots, a
+    /// light one where slots are short leaves memory.
+    fn waste(&self, piece: &Piece, seconds: f64) -> f64 {
+        let Limits { memory, jobs } = self.place.limits;
+        if self.fair == 0 || piece.weight == 0 {
+            return 0.0;
+        }
+        let is_short_of_memory = memory < self.fair.saturating_mul(slots(jobs));
+        let more = float(piece.weight) / float(self.fair) - 1.0;
+        seconds * if is_short_of_memory { more } else { -more }.clamp(0.0, 1.0)
+    }
+
     /// Bytes that a piece keeps from others: one that must be alone, all.
     fn demand(&self, piece: &Piece) -> u64 {
         let all = self.place.limits.memory.max(1);
@@ -211,6 +229,8 @@ pub(super) struct Slot {
     end: f64,
     /// How many others are laid out there.
     beside: usize,
+    /// Seconds that count as if it took them.
+    waste: f64,
 }
 
 impl<'a> Paper<'a> {
@@ -241,12 +261,18 @@ impl<'a> Paper<'a> {
             return None;
         }
         let seconds = self.room.seconds(self.at, piece);
+        let waste = self.room.waste(piece, seconds);
         let from = if piece.weight > 0 { self.from } else { self.now };
         let ends = self.spans.iter().map(|span| span.end).filter(|end| *end > from);
         let mut starts: Vec<f64> = ends.chain([from]).collect();
         starts.sort_by(f64::total_cmp);
-        let slot =
-            |start| Slot { at: self.at, start, end: start + seconds, beside: self.spans.len() };
+        let slot = |start| Slot {
+            at: self.at,
+            start,
+            end: start + seconds,
+            beside: self.spans.len(),
+            waste,
+        };
         let mut sooner = starts.into_iter().map(slot).take_while(|slot| slot.is_before(other));
         sooner.find(|slot| self.fits(&self.span(piece, slot.start, slot.end)))
     }
@@ -281,9 +307,9 @@ fn way_home(at: PlaceId) -> f64 {
 }
 
 impl Slot {
-    /// When what was made is at home.
+    /// When what was made is at home; later, if some of the place is wasted on it.
     fn over(&self) -> f64 {
-        self.end + way_home(self.at)
+        self.end + way_home(self.at) + self.waste
     }
 
     /// Sooner over; or as soon, and where less is going on.
@@ -297,21 +323,41 @@ impl Slot {
 /// counts for its memory at most, and for `cap` for each of its slots. A small cap makes that a bound of slots,
 /// a large one of memory, and one between sees that a place with many slots and little memory fills one of
 /// the two. `speeds` is what each place does in a second.
-pub fn lower_bound_over(graph: &super::Graph, places: &[Place], speeds: &[f64]) -> f64 {
+pub fn lower_bound_over(graph: &Graph, places: &[Place], speeds: &[f64]) -> f64 {
+    longest_path(graph, speeds).max(longest_work(graph, places, speeds).0)
+}
+
+/// Bytes that are worth a slot: the cap of [`lower_bound_over`] that says most. 0 where the longest path says more, so
+/// that there is enough of both.
+pub(super) fn fair_share(graph: &Graph, places: &[Place]) -> u64 {
+    let speeds: Vec<f64> = places.iter().map(|place| 1.0 / place.pace).collect();
+    let (seconds, cap) = longest_work(graph, places, &speeds);
+    if seconds > longest_path(graph, &speeds) { cap } else { 0 }
+}
+
+fn longest_path(graph: &Graph, speeds: &[f64]) -> f64 {
     let fastest = speeds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-    let path = graph.remaining().into_iter().fold(0.0, f64::max) / fastest;
-    let both = || places.iter().zip(speeds);
+    graph.remaining().into_iter().fold(0.0, f64::max) / fastest
+}
+
+/// The longest time any cap gives, and that cap.
+fn longest_work(graph: &Graph, places: &[Place], speeds: &[f64]) -> (f64, u64) {
     let builds = || graph.nodes.iter().filter(|node| node.is_job);
     let at_cap = |cap: u64| {
         let work: f64 = builds().map(|node| node.seconds * float(node.memory.min(cap))).sum();
         let bytes = |place: &Place| {
-            let slots = u64::try_from(place.limits.jobs).unwrap_or(u64::MAX);
-            float(place.limits.memory.max(place.capacity).min(cap.saturating_mul(slots)))
+            let by_slots = cap.saturating_mul(slots(place.limits.jobs));
+            float(place.limits.memory.max(place.capacity).min(by_slots))
         };
-        let rate: f64 = both().map(|(place, speed)| bytes(place) * speed).sum();
-        if rate > 0.0 { work / rate } else { 0.0 }
+        let rate: f64 = places.iter().zip(speeds).map(|(place, speed)| bytes(place) * speed).sum();
+        (if rate > 0.0 { work / rate } else { 0.0 }, cap)
     };
-    builds().map(|node| at_cap(node.memory)).fold(path, f64::max)
+    let longest = builds().map(|node| at_cap(node.memory)).max_by(|a, b| a.0.total_cmp(&b.0));
+    longest.unwrap_or_default()
+}
+
+fn slots(jobs: usize) -> u64 {
+    u64::try_from(jobs.max(1)).unwrap_or(u64::MAX)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio")]

@@ -23,7 +23,11 @@ impl Bars {
     }
 
     fn start(&self, name: &str) {
-        let bar = ProgressBar::new_spinner().with_prefix(name.to_owned()).with_style(style());
+        self.start_as(name, name.to_owned());
+    }
+
+    fn start_as(&self, name: &str, shown: String) {
+        let bar = ProgressBar::new_spinner().with_prefix(shown).with_style(style());
         let bar = self.all.add(bar);
         bar.enable_steady_tick(Duration::from_millis(120));
         self.with(|running| drop(running.insert(name.to_owned(), bar)));
@@ -54,7 +58,11 @@ impl Bars {
 impl Sink for Bars {
     fn receive(&self, event: &Stamped) {
         match &event.event {
-            Event::BuildStarted { image, .. } => self.start(&format!("build {image}")),
+            Event::BuildStarted { image, builder, .. } => {
+                let name = format!("build {image}");
+                let on = builder.as_ref().map(|builder| format!(" on {builder}"));
+                self.start_as(&name, format!("{name}{}", on.unwrap_or_default()));
+            }
             Event::BuildLine { image, line } => self.tell(&format!("build {image}"), line),
             Event::BuildFinished { image, .. } => self.end(&format!("build {image}")),
             Event::FetchStarted { image, .. } => self.start(&format!("fetch {image}")),

@@ -63,7 +63,13 @@ impl Builders {
         let config = &workspace.config;
         let jobs = jobs.map(usize::from);
         let asked: Vec<Result<Builder>> = thread::scope(|scope| {
-            let ask = |one| scope.spawn(move || Builder::ask(one, config.engine.reserve, jobs));
+            let ask = |one| {
+                scope.spawn(move || {
+                    let builder = Builder::ask(one, config.engine.reserve, jobs)?;
+                    builder.away.suits(&workspace.engine)?;
+                    Ok(builder)
+                })
+            };
             let asked: Vec<_> = config.builders.iter().map(ask).collect();
             let answers = asked
                 .into_iter()

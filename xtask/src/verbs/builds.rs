@@ -146,6 +146,8 @@ fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
         builder: common.memory.name_of(permit.place),
     });
     let built = staged_build(common, one, permit);
+    let lost = built.is_err()
+        && common.memory.builder(permit.place).is_some_and(|builder| builder.is_lost(run));
     run.events.emit(Event::BuildFinished {
         image: one.image.name.clone(),
         action: one.planned.how(),
@@ -156,12 +158,11 @@ fn build(common: Common, one: &Surveyed, permit: &Permit) -> Result<Made> {
             Err(error) => kill(error).and_then(|kill| kill.peak),
         },
         error: built.as_ref().err().map(first_line),
-        at: built.is_err().then(|| stopped_at(common, one)),
+        at: (built.is_err() && !lost).then(|| stopped_at(common, one)),
     });
-    let lost = || common.memory.builder(permit.place).is_some_and(|away| away.is_lost(run));
     match built {
         Ok((ready, _)) => Ok(Made::Ready(ready)),
-        Err(_) if lost() => Ok(Made::Lost),
+        Err(_) if lost => Ok(Made::Lost),
         Err(error) => killed(common, one, permit, error),
     }
 }

@@ -167,9 +167,12 @@ impl Memory {
         if to_build(survey).next().is_none() {
             return;
         }
-        let most = self.builders.places().map(|place| place.limits.memory).max();
-        let most = most.unwrap_or(0).max(self.limits.memory);
-        for one in to_build(survey).filter(|one| one.planned.memory > most) {
+        let fits_beside = |need: u64| self.builders.places().any(|at| need <= at.limits.memory);
+        let alone = |one: &&Surveyed| {
+            let need = one.planned.memory;
+            self.budget.fit(need) == Fit::Alone && !fits_beside(need)
+        };
+        for one in to_build(survey).filter(alone) {
             let (name, need) = (&one.image.name, bytes(one.planned.memory));
             let text = format!("`{name}` needs {need} and builds alone: {}", self.budget);
             run.events.warn(text, self.mend(one.planned.memory));

@@ -137,8 +137,10 @@ impl Drop for Group {
         if let Some((file, old)) = &self.dockers {
             fs_err::write(file, old.trim()).ok();
         }
-        // Of an engine that was killed groups of its own are left.
-        for group in tree(&self.folder) {
+        // Of an engine that was killed groups of its own are left, in version 1 under other controllers too.
+        let below = self.path.trim_start_matches('/');
+        let others = children(Path::new(MOUNT)).into_iter().map(|mount| mount.join(below));
+        for group in others.chain([self.folder.clone()]).flat_map(|group| tree(&group)) {
             fs_err::remove_dir(group).ok();
         }
     }

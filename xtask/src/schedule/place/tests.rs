@@ -181,6 +181,31 @@ fn neighbours_by_base_gather_where_it_is_until_another_place_is_sooner_done() {
 }
 
 #[test]
+fn a_heavy_build_wastes_slots_where_memory_is_short_and_a_light_one_memory_where_slots_are() {
+    for (memory, weight, expected) in [
+        (8, 6, 5.0),
+        (8, 4, 0.0),
+        (8, 2, 0.0),
+        (8, 99, 10.0),
+        (32, 2, 5.0),
+        (32, 6, 0.0),
+        (32, 0, 0.0),
+    ] {
+        let room = Room { fair: 4, ..Room::new(place(memory, 4)) };
+        let node = build(weight, 10.0, vec![]);
+        let piece = Piece {
+            roams: node.roams.as_ref(),
+            weight,
+            is_job: true,
+            lone: false,
+            seconds: node.seconds,
+        };
+        let waste = room.waste(&piece, node.seconds);
+        assert!((waste - expected).abs() < 1e-9, "{memory} {weight}: {waste}");
+    }
+}
+
+#[test]
 fn a_slow_builder_is_left_out_where_a_fast_one_is_free_sooner() {
     let mut graph = Graph::default();
     for _ in 0..6 {
