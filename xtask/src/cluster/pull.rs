@@ -9,8 +9,8 @@
 //! | its other layers, sent | 2.1 | 0.9 | 5.3 | 1.8 |
 //! | its other layers, pulled | 2.0 | 0.4 | 5.1 | 0.9 |
 //!
-//! A stream has all layers in it, whatever the node has, and is made for each node anew; so a pull was shorter in every
-//! case, and by more with more nodes. Asking for what is not there costs 0.2 s. Hence the rule: what this run has built is
+//! A stream has all layers in it, whatever the node has, and is made for each node anew; so a pull was shorter in nearly
+//! every round, and by more with more nodes. Hence the rule: what this run has built is
 //! sent (its push goes on beside, and nothing waits for that); of all else that a node lacks the registry is asked first,
 //! and what the node then still lacks is sent. A registry at the loopback is this host's and not the node's, and is not asked.
 //!
