@@ -114,7 +114,7 @@ impl Memory {
     }
 
     /// Whether there are other builders than this machine.
-    fn is_joined(&self) -> bool {
+    pub(super) fn is_joined(&self) -> bool {
         !self.builders.is_empty()
     }
 

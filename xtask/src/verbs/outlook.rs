@@ -34,6 +34,7 @@ impl Outlook {
         suite: &Suite,
         survey: &Survey,
         memory: &Memory,
+        forecast: &Forecast,
     ) -> Result<Self> {
         let rendered = if process::find("kubectl").is_some() {
             let folder = tempfile::tempdir()?;
@@ -49,7 +50,6 @@ impl Outlook {
         let mut layout = Layout::of_suite(suite, &layout::pieces(survey), &named, (carry, tests));
         memory.join(&mut layout, workspace, survey);
         let coming = Coming { suite, survey, rendered: &rendered, args: &[], shard: None };
-        let forecast = Forecast::read(workspace, &memory.machine());
         let ways = forecast.of_suite(&mut layout, workspace, coming);
         let timeline = memory.foresee(workspace, &layout.graph);
         let critical = layout.graph.critical_path().into_iter().collect();
@@ -124,10 +124,14 @@ pub(super) fn of_builds(
     workspace: &Workspace,
     survey: &Survey,
     memory: &Memory,
+    forecast: &Forecast,
 ) -> BTreeMap<String, String> {
+    if !memory.is_joined() {
+        return BTreeMap::new();
+    }
     let mut layout = Layout::of_builds(&layout::pieces(survey));
     memory.join(&mut layout, workspace, survey);
-    Forecast::read(workspace, &memory.machine()).of_builds(&mut layout, survey);
+    forecast.of_builds(&mut layout, survey);
     let timeline = memory.foresee(workspace, &layout.graph);
     builders(&layout, &timeline, survey, memory)
 }

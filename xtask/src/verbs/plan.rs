@@ -33,13 +33,13 @@ pub(super) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
     let mut memory = Memory::look(&workspace, None, cluster)?;
     memory.call(&workspace, None, &survey);
     memory.silent().iter().for_each(|silent| ui::say(&format!("warning: {silent}")));
-    let outlook = suite.map(|suite| Outlook::of(&workspace, suite, &survey, &memory));
+    let forecast = Forecast::read(&workspace, &memory.machine());
+    let outlook = suite.map(|suite| Outlook::of(&workspace, suite, &survey, &memory, &forecast));
     let outlook = outlook.transpose()?;
     let builders = match &outlook {
         Some(outlook) => outlook.builders(&survey, &memory),
-        None => outlook::of_builds(&workspace, &survey, &memory),
+        None => outlook::of_builds(&workspace, &survey, &memory, &forecast),
     };
-    let forecast = Forecast::read(&workspace, &memory.machine());
     let expected = |planned: Planned| Planned {
         seconds: forecast.build(&planned),
         builder: builders.get(&planned.name).cloned().or(planned.builder),
