@@ -91,8 +91,7 @@ fn load_node(
     events.emit(Event::LoadStarted { images: tags.clone(), nodes, bytes: None });
     let images: Vec<Image> = lacked.iter().copied().cloned().collect();
     let mut unsent: Vec<&Image> = lacked.to_vec();
-    if let Some(pulls) = pulls {
-        pulls.try_all(site, lacked);
+    if pulls.is_some_and(|pulls| pulls.try_all(site, lacked)) {
         unsent = missing(engine, node, &images)?;
     }
     if unsent.is_empty() {

@@ -143,7 +143,7 @@ pub fn standing(
     provider: &str,
     paths: &Paths,
 ) -> Option<Cluster> {
-    if wanted.existing.is_some() || record::read(paths, &wanted.name)?.made.is_none() {
+    if wanted.existing.is_some() || !is_made(&wanted.name, paths) {
         return None;
     }
     let log = paths.cluster(&wanted.name).join("status.log");

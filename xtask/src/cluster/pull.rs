@@ -57,20 +57,24 @@ pub fn is_reachable(registry: &str) -> bool {
 }
 
 impl Pulls<'_> {
-    /// Has the node pull these, as far as it can. What came under another id than is wanted gets no tag.
-    pub(super) fn try_all(&self, site: Site, lacked: &[&Image]) {
+    /// Has the node pull these, as far as it can; gives back whether it was asked to pull any. What came under
+    /// another id than is wanted gets no tag.
+    pub(super) fn try_all(&self, site: Site, lacked: &[&Image]) -> bool {
+        let mut tried = false;
         for image in lacked {
             let Some(reference) = self.references.get(&image.tag) else { continue };
             if self.failed.load(Ordering::Relaxed) {
-                return;
+                break;
             }
+            tried = true;
             match self.pull(site, reference) {
                 Ok(()) => site.name(image, reference),
-                Err(failure) if failure.stopped() => return,
+                Err(failure) if failure.stopped() => break,
                 Err(failure) if is_absent(&failure) => {}
                 Err(failure) => self.leave_alone(site, &failure),
             }
         }
+        tried
     }
 
     fn pull(&self, site: Site, reference: &str) -> Result<(), Failure> {
@@ -84,8 +88,8 @@ impl Pulls<'_> {
         if self.failed.swap(true, Ordering::Relaxed) {
             return;
         }
-        let last = failure.tail.iter().rfind(|line| !line.trim().is_empty());
-        let why = last.map_or_else(|| failure.ending.to_string(), ToOwned::to_owned);
+        let said = failure.last_line().map(str::to_owned);
+        let why = said.unwrap_or_else(|| failure.ending.to_string());
         let text = format!("node `{}` cannot pull, so that images are sent: {why}", site.node);
         site.events.warn(text, None);
     }

@@ -76,7 +76,7 @@ impl BuildKit {
     }
 
     /// Lays out the base that `home` holds by that id, to be sent with each build that wants it; `sends` is called if
-    /// it was not yet. `beside` is a folder that goes with the run.
+    /// it was not yet. The layout is put beside `stage`, where a killed run's is found.
     pub fn supply(
         &self,
         home: &Engine,

@@ -151,7 +151,7 @@ fn bare(id: &str) -> &str {
 
 /// The registry's own words first.
 fn told(failure: Failure) -> anyhow::Error {
-    let last = failure.tail.iter().rfind(|line| !line.trim().is_empty()).cloned();
+    let last = failure.last_line().map(str::to_owned);
     let error = anyhow::Error::new(failure);
     match last {
         Some(line) => error.context(line),

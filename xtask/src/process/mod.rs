@@ -340,6 +340,11 @@ impl Failure {
             _ => None,
         }
     }
+
+    /// The last line it said that is not blank.
+    pub fn last_line(&self) -> Option<&str> {
+        self.tail.iter().map(String::as_str).rfind(|line| !line.trim().is_empty())
+    }
 }
 
 /// The full path of a program, or none.

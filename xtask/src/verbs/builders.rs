@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{self, AtomicBool};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 
 use anyhow::{Result, anyhow, ensure};
@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::memory::JOBS_PER_CPU;
 use super::survey::Survey;
-use super::{Run, Workspace};
+use super::{Run, Workspace, lock};
 use crate::config::{self, Image};
 use crate::engine::ledger::Ledger;
 use crate::engine::registry::Wanted;
@@ -315,8 +315,4 @@ impl Builder {
         }
         true
     }
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,7 +12,7 @@ use super::cache::Cache;
 use super::enough::enough;
 use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
-use super::{Run, Workspace, failing, missing, once};
+use super::{Run, Workspace, failing, lock, missing, once};
 use crate::context::record::{self, Record};
 use crate::context::{self, Context, Key, Staged};
 use crate::engine::learn::{self, Figured};
@@ -363,24 +363,20 @@ pub(super) struct Shelf(Mutex<std::collections::BTreeMap<String, Ready>>);
 
 impl Shelf {
     pub(super) fn put(&self, name: &str, ready: Ready) {
-        self.lock().insert(name.to_owned(), ready);
+        lock(&self.0).insert(name.to_owned(), ready);
     }
 
     pub(super) fn get(&self, name: &str) -> Result<Ready> {
-        self.lock().get(name).cloned().with_context(|| format!("image `{name}` is not ready"))
+        lock(&self.0).get(name).cloned().with_context(|| format!("image `{name}` is not ready"))
     }
 
     /// Name → tag of everything that is ready.
     pub(super) fn tags(&self) -> std::collections::BTreeMap<String, String> {
-        self.lock().iter().map(|(name, ready)| (name.clone(), ready.tag.clone())).collect()
+        lock(&self.0).iter().map(|(name, ready)| (name.clone(), ready.tag.clone())).collect()
     }
 
     /// Images that have come from there.
     pub(super) fn count(&self, origin: Origin) -> usize {
-        self.lock().values().filter(|ready| ready.origin == origin).count()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<String, Ready>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.0).values().filter(|ready| ready.origin == origin).count()
     }
 }

@@ -152,8 +152,7 @@ impl Cache {
         if failure.stopped() || self.left_alone.swap(true, Ordering::Relaxed) {
             return;
         }
-        let last = failure.tail.iter().rfind(|line| !line.trim().is_empty());
-        let why = last.map_or_else(
+        let why = failure.last_line().map_or_else(
             || failure.ending.to_string(),
             |line| format!("{}: {line}", failure.ending),
         );

@@ -33,6 +33,7 @@ mod why;
 
 use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Result, anyhow};
@@ -93,6 +94,11 @@ impl Run {
         });
         result
     }
+}
+
+/// Locks what no panic leaves half-done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Some forms are of one verb only.

@@ -5,7 +5,7 @@
 //! ports when their Services were applied. So steps are rendered anew when it is their turn.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use anyhow::{Result, anyhow};
 use serde_json::Value;
@@ -15,9 +15,9 @@ use crate::deploy::{self, Leftover, Maker, Own, Rendered};
 use crate::event::Events;
 use crate::exit::{Exit, WithExit as _};
 use crate::process::Tool;
-use crate::verbs::Workspace;
 use crate::verbs::builds::{Common, Ready};
 use crate::verbs::cache::Cache;
+use crate::verbs::{Workspace, lock};
 
 /// What such a run has that others have not.
 pub(super) struct Guest<'a> {
@@ -108,8 +108,4 @@ pub(in crate::verbs) fn home(workspace: &Workspace) -> String {
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy();
     deploy::home(&format!("{host}:{}", workspace.paths.home().display()))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

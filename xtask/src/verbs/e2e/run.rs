@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -30,7 +30,7 @@ use crate::verbs::forecast::{self, Coming, Forecast};
 use crate::verbs::layout::{self, Carry, Layout, Work};
 use crate::verbs::memory::{self, Memory};
 use crate::verbs::survey::Survey;
-use crate::verbs::{Run, Workspace};
+use crate::verbs::{Run, Workspace, lock};
 
 /// Everything the nodes of the run share.
 pub(super) struct E2e<'a> {
@@ -123,7 +123,7 @@ impl<'a> E2e<'a> {
 
     pub(super) fn run(&self, started: Instant) -> Result<Summary> {
         self.announce();
-        let lease = self.ahead().lease.take();
+        let lease = lock(&self.ahead).lease.take();
         let lease = lease.map_or_else(|| lease_of(self.wanted, self.workspace, self.run), Ok)?;
         self.memory.begin(self.workspace, self.run, self.survey);
         let take = |place, name: &str, bytes| self.memory.take(place, name, bytes);
@@ -142,7 +142,7 @@ impl<'a> E2e<'a> {
             });
         }
         self.take_down(ok, &lease);
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = lock(&self.tally);
         let to_build = self.survey.images.iter().filter(|one| one.planned.action == Action::Build);
         Ok(Summary {
             ok,
@@ -171,7 +171,7 @@ impl<'a> E2e<'a> {
 
     /// What the first failure leads to.
     pub(super) fn exit(&self) -> Exit {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = lock(&self.tally);
         tally.exit.unwrap_or(Exit::Failed)
     }
 
@@ -212,7 +212,7 @@ impl<'a> E2e<'a> {
         }
         ui::error(error);
         {
-            let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tally = lock(&self.tally);
             tally.exit.get_or_insert(crate::exit::code(error));
         }
         if !matches!(work, Work::Build(_)) {
@@ -298,7 +298,7 @@ impl<'a> E2e<'a> {
 
     fn cluster(&self) -> Result<&'static str> {
         let log = self.run.paths.log("cluster");
-        let standing = self.ahead().standing.take();
+        let standing = lock(&self.ahead).standing.take();
         let (cluster, kept) = standing.map_or_else(|| self.bring_up(&log), Ok)?;
         if !cluster.is_fresh() {
             let rendered: Vec<&Rendered> = self.rendered.iter().flatten().collect();
@@ -325,10 +325,6 @@ impl<'a> E2e<'a> {
             kept.look(&cluster.kubectl());
         }
         Ok((cluster, kept))
-    }
-
-    fn ahead(&self) -> MutexGuard<'_, Ahead> {
-        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn up(&self) -> Result<&Up> {
@@ -424,7 +420,7 @@ impl<'a> E2e<'a> {
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut Tally)) {
-        change(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut lock(&self.tally));
     }
 }
 

@@ -1,7 +1,6 @@
 //! A step of the suite: applied and waited for, or a command that is run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
 
 use anyhow::{Context as _, Result};
 
@@ -12,6 +11,7 @@ use crate::deploy::{self, How, Pods, Rendered};
 use crate::suite::{self, Environment};
 use crate::verbs::forecast;
 use crate::verbs::layout::in_order;
+use crate::verbs::lock;
 use crate::verbs::survey::Surveyed;
 
 impl E2e<'_> {
@@ -30,7 +30,7 @@ impl E2e<'_> {
 
     /// Whether a step that does not itself wait for this one has yet to end.
     fn others_coming(&self, step: &Step) -> bool {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = lock(&self.tally);
         let mut after: BTreeSet<&str> = BTreeSet::from([step.name.as_str()]);
         for at in in_order(&self.suite.steps) {
             let other = &self.suite.steps[at];
@@ -131,7 +131,7 @@ impl E2e<'_> {
     }
 
     fn changed_before(&self, step: &Step) -> bool {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = lock(&self.tally);
         step.needs.iter().any(|need| tally.changed.contains(need))
     }
 
