@@ -23,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::SPEC_LABEL;
 use super::apply::items;
+use super::delete;
 use super::object::ObjectRef;
 use super::render::Rendered;
 use super::verdict::{self, Verdict};
@@ -36,10 +37,13 @@ const LIMIT: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Kept {
     file: PathBuf,
-    steps: Mutex<BTreeMap<String, Applied>>,
+    steps: Mutex<Steps>,
     /// The cluster when it was looked at; empty if it was not.
     live: Vec<Value>,
 }
+
+/// By the steps' names.
+type Steps = BTreeMap<String, Applied>;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Applied {
@@ -148,36 +152,39 @@ impl Kept {
     /// Deletes, without waiting, what no step applies any more, and what specs left behind.
     pub fn reset(&self, current: &[&Rendered], kubectl: &Tool, log: &Path) -> anyhow::Result<()> {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted: BTreeSet<(&str, Option<&str>, &str)> = current
-            .iter()
-            .flat_map(|rendered| &rendered.documents)
-            .map(|document| identity(&document.object))
-            .collect();
-        let stale: Vec<ObjectRef> = steps
-            .values()
-            .flat_map(|applied| &applied.objects)
-            .filter(|proof| !wanted.contains(&identity(&proof.object)) && self.is_live(proof))
-            .map(|proof| proof.object.clone())
-            .collect();
-        let delete = kubectl
-            .clone()
-            .args(["delete", "--ignore-not-found", "--wait=false"])
-            .log(log)
-            .limit(LIMIT);
-        for object in &stale {
-            let namespace = object.namespace.iter().flat_map(|name| ["--namespace", name]);
-            let call = delete.clone().arg(object.resource()).arg(&object.name).args(namespace);
-            call.run().with_context(|| format!("failed to delete {object}, applied once"))?;
+        for proof in self.stale(&steps, current) {
+            delete::delete(&proof.object, &proof.uid, kubectl, log)
+                .with_context(|| format!("failed to remove {}, applied once", proof.object))?;
         }
         if self.live.is_empty() || self.live.iter().any(is_of_a_spec) {
-            let call = delete.args(["namespaces", "--selector", SPEC_LABEL]);
+            let call = kubectl.clone().args(["delete", "--ignore-not-found", "--wait=false"]);
+            let call = call.args(["namespaces", "--selector", SPEC_LABEL]).log(log).limit(LIMIT);
             call.run().context("failed to delete the namespaces that specs left")?;
         }
         steps.retain(|step, _| current.iter().any(|rendered| rendered.step == *step));
         self.write(&steps)
     }
 
-    fn write(&self, steps: &BTreeMap<String, Applied>) -> anyhow::Result<()> {
+    /// What was applied once, is still there, and is needed by nothing that is to be applied now,
+    /// by whichever step. A claim of a volume stays: its data cannot be made anew.
+    fn stale<'s>(&self, steps: &'s Steps, current: &[&Rendered]) -> Vec<&'s Proof> {
+        let manifests: Vec<&ObjectRef> = current
+            .iter()
+            .flat_map(|rendered| &rendered.documents)
+            .map(|document| &document.object)
+            .collect();
+        let mut seen = BTreeSet::new();
+        let recorded = steps.values().flat_map(|applied| &applied.objects);
+        recorded
+            .filter(|proof| {
+                let is_needed = manifests.iter().any(|one| proof.object.is_needed_by(one));
+                let is_claim = proof.object.kind == "PersistentVolumeClaim";
+                !is_needed && !is_claim && self.is_live(proof) && seen.insert(&proof.uid)
+            })
+            .collect()
+    }
+
+    fn write(&self, steps: &Steps) -> anyhow::Result<()> {
         let fresh = self.file.with_extension("new");
         fs_err::write(&fresh, serde_json::to_vec(steps)?)?;
         fs_err::rename(fresh, &self.file)?;
@@ -194,8 +201,7 @@ impl Kept {
 
     fn confirms(&self, proof: &Proof, rendered: &Rendered) -> bool {
         let mut documents = rendered.documents.iter();
-        let document =
-            documents.find(|document| identity(&document.object) == identity(&proof.object));
+        let document = documents.find(|document| proof.object.is_meant_by(&document.object));
         let private = document.and_then(|document| document.private.as_ref());
         self.live(proof).is_some_and(|object| {
             let failed = object["kind"] == "Job" && verdict::is_true(object, "Failed");
@@ -218,11 +224,6 @@ impl Proof {
 
 fn is_of_a_spec(object: &Value) -> bool {
     object["kind"] == "Namespace" && !object["metadata"]["labels"][SPEC_LABEL].is_null()
-}
-
-/// What tells objects apart, whatever version of their API they are written in.
-fn identity(object: &ObjectRef) -> (&str, Option<&str>, &str) {
-    (&object.kind, object.namespace.as_deref(), &object.name)
 }
 
 fn version(object: &Value) -> String {
@@ -267,6 +268,7 @@ pub(super) fn running(steps: &[&Rendered], objects: &[Value]) -> Pods {
 mod tests {
     use serde_json::json;
 
+    use super::super::object::tests::object;
     use super::super::render::{Document, Private};
     use super::*;
 
@@ -322,6 +324,102 @@ mod tests {
             kept.live = now.cloned().into_iter().collect();
             assert_eq!(kept.is_applied(&rendered(text, was)), applied, "{why}");
         }
+    }
+
+    /// A step that applies these objects, named as [`object`] takes them.
+    fn step(name: &str, objects: &[&str]) -> Rendered {
+        let document =
+            |text: &&str| Document { object: object(text), text: (*text).into(), private: None };
+        Rendered { documents: objects.iter().map(document).collect(), ..Rendered::nothing(name) }
+    }
+
+    /// What the API makes of a manifest.
+    fn made(served: &str) -> Value {
+        let ObjectRef { api_version, kind, namespace, name } = object(served);
+        json!({"apiVersion": api_version, "kind": kind, "metadata":
+            {"name": name, "namespace": namespace, "uid": served, "resourceVersion": "1"}})
+    }
+
+    #[test]
+    fn what_is_still_applied_by_any_step_is_not_removed() {
+        for (why, applied, now, stale) in [
+            ("no namespace", ("v1 Service - a", "v1 Service default a"), vec!["v1 Service - a"], 0),
+            (
+                "it is written now",
+                ("v1 Service - a", "v1 Service default a"),
+                vec!["v1 Service default a"],
+                0,
+            ),
+            (
+                "of the whole cluster",
+                ("x.io/v1 Wide n a", "x.io/v1 Wide - a"),
+                vec!["x.io/v1 Wide n a"],
+                0,
+            ),
+            ("a newer version", ("x.io/v1 W n a", "x.io/v1 W n a"), vec!["x.io/v2 W n a"], 0),
+            (
+                "another group",
+                ("x.io/v1 Service n a", "x.io/v1 Service n a"),
+                vec!["v1 Service n a"],
+                1,
+            ),
+            ("moved", ("v1 Service - a", "v1 Service default a"), vec!["v1 Service n a"], 1),
+            (
+                "renamed",
+                ("v1 ConfigMap - a-1", "v1 ConfigMap default a-1"),
+                vec!["v1 ConfigMap - a-2"],
+                1,
+            ),
+            ("gone", ("v1 Service n a", "v1 Service n a"), vec![], 1),
+            (
+                "a namespace in use",
+                ("v1 Namespace - n", "v1 Namespace - n"),
+                vec!["v1 Service n a"],
+                0,
+            ),
+            ("a namespace", ("v1 Namespace - n", "v1 Namespace - n"), vec!["v1 Service m a"], 1),
+            (
+                "a claim",
+                ("v1 PersistentVolumeClaim n a", "v1 PersistentVolumeClaim n a"),
+                vec![],
+                0,
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("applied.json");
+            let (manifest, served) = applied;
+            let first = step("first", &[manifest]);
+            Kept::open(&file).remember(&first, &[made(served)], Pods::new()).unwrap();
+            let mut kept = Kept::open(&file);
+            kept.live = vec![made(served)];
+            // Another step applies it by now, or the same one.
+            for name in ["first", "second"] {
+                let now = step(name, &now);
+                let steps = kept.steps.lock().unwrap();
+                assert_eq!(kept.stale(&steps, &[&now]).len(), stale, "{why}, by {name}");
+            }
+            assert!(kept.is_applied(&first), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_object_of_two_steps_is_removed_with_the_last_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut kept = Kept::open(&folder.path().join("applied.json"));
+        let (one, two) = (step("one", &["v1 Service - a"]), step("two", &["v1 Service - a"]));
+        let served = made("v1 Service default a");
+        for step in [&one, &two] {
+            kept.remember(step, std::slice::from_ref(&served), Pods::new()).unwrap();
+        }
+        let mut other = served.clone();
+        kept.live = vec![served];
+        let steps = kept.steps.lock().unwrap().clone();
+        assert!(kept.stale(&steps, &[&two]).is_empty());
+        assert_eq!(kept.stale(&steps, &[]).len(), 1);
+        // Somebody made another of its name.
+        other["metadata"]["uid"] = json!("other");
+        kept.live = vec![other];
+        assert!(kept.stale(&steps, &[]).is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | `render` | a step's manifests with the run's image tags in them, through `kubectl kustomize` |
 //! | `files` | a Secret or `ConfigMap` made of files; a secret's values are written nowhere |
 //! | `apply` | server-side apply; CRDs first, and waited for; Jobs that cannot be changed are replaced |
+//! | `delete` | by uid |
 //! | `own` | on a cluster that is not ours: what is the run's, and what it is called |
 //! | `others` | what somebody else made there, and what all share |
 //! | `sweep` | what runs left there |
@@ -25,6 +26,7 @@
 
 mod api;
 mod apply;
+mod delete;
 mod diagnose;
 mod explain;
 mod files;
