@@ -17,6 +17,7 @@ pub mod report; //   [9] records of runs and what they tell
 pub mod doctor; //   before anything: what a run needs of this machine, and how it is mended
 pub mod event; //    the vocabulary the stages speak
 pub mod exit; //     exit codes, and how an error says which
+pub mod identity; // what tells one thing from another of the same name
 pub mod paths; //    the only module that knows where things lie
 pub mod process; //  the only module that starts processes
 mod kernel; //       what the kernel's files say of this host

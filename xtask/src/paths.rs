@@ -11,7 +11,8 @@
 //!   stage/RUN/IMAGE/  the exact files a running build is given
 //!   runs/RUN/         one folder a run: events.jsonl, logs/, artifacts/
 //!   clusters/NAME/    kubeconfig (private), kind config, fingerprint
-//! $XDG_RUNTIME_DIR or /tmp … xtask-UID/   what runs of one machine share: the memory ledger, locks of builds
+//! $XDG_RUNTIME_DIR or /tmp … xtask-UID/   what runs of one machine share: the memory ledger, locks of builds and
+//!   clusters, whose each cluster is
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 /// The places of one workspace.
 #[derive(Clone, Debug)]
 pub struct Paths {
+    root: PathBuf,
     home: PathBuf,
 }
 
@@ -27,7 +29,12 @@ impl Paths {
     pub fn of(root: &Path) -> Self {
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        Self { home: root.join(target).join("xtask") }
+        Self { root: root.to_owned(), home: root.join(target).join("xtask") }
+    }
+
+    /// The top of the workspace.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Everything below is ours to write and to delete.
@@ -91,7 +98,8 @@ impl Paths {
         self.cluster(cluster).join("applied.json")
     }
 
-    /// Held by the run that uses a cluster; beside its folder, which goes with the cluster.
+    /// Held by the runs of this checkout that use a cluster others run; beside its folder, which goes with the
+    /// cluster.
     pub fn cluster_lock(&self, cluster: &str) -> PathBuf {
         self.home.join("clusters").join(format!("{cluster}.lock"))
     }
@@ -158,6 +166,16 @@ pub fn machine() -> PathBuf {
 /// Locks of the builds that are under way.
 pub fn builds() -> PathBuf {
     machine().join("builds")
+}
+
+/// What is known of a kind cluster, whatever becomes of the folder of the checkout that made it.
+pub fn cluster_note(engine: &str, cluster: &str) -> PathBuf {
+    machine().join("clusters").join(format!("{engine}-{cluster}.json"))
+}
+
+/// Held by the run that uses a kind cluster: an engine has but one of a name.
+pub fn kind_lock(engine: &str, cluster: &str) -> PathBuf {
+    machine().join("clusters").join(format!("{engine}-{cluster}.lock"))
 }
 
 /// Where runs tell each other what memory they hold.

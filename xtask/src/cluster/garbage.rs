@@ -19,7 +19,7 @@ pub fn is_kept(wanted: &config::Cluster, provider: &str, paths: &Paths) -> Resul
     if wanted.existing.is_some() {
         return Ok(false);
     }
-    let made = record::read(paths, &wanted.name).and_then(|record| record.made);
+    let made = record::read(paths, provider, &wanted.name).and_then(|record| record.made);
     let Some(made) = made else { return Ok(false) };
     let nodes = nodes::list(provider, &wanted.name)?;
     Ok(!nodes.is_empty() && nodes.iter().all(|node| made.containers.contains(&node.id)))

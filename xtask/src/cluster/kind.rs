@@ -4,6 +4,10 @@
 //! can be applied as soon as the API answers, which it does when kind returns. Creation is tried a
 //! second time only for faults known to pass (`PASSING`); anything else would fail again, half a
 //! minute later.
+//!
+//! kind knows clusters by their names alone. So nothing is ever deleted by `kind delete`, and `--retain` keeps `kind
+//! create` from it: where two create one name, the loser's kind would delete the winner's containers. What goes is
+//! the containers that carry our id ([`super::nodes`]), by their own ids; kind keeps nothing else of a cluster.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,21 +16,19 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 
-use super::decide::{Decision, Found, decide, owner};
-use super::nodes::{self, Node};
+use super::decide::{Ask, Decision, Found, decide, foreign};
+use super::nodes::{self, Mounts, Node};
 use super::record::{self, Fingerprint, Made, Mark, Record};
 use super::{Cluster, Status, port, ready, settings};
 use crate::config;
 use crate::event::Events;
 use crate::exit::{Exit, WithExit as _};
+use crate::identity;
 use crate::paths::Paths;
 use crate::process::{Failure, Stream, Tool, stop};
 
 /// How long a question to engine or kind may take; they are answered in 0.1 s on an idle machine.
 pub(super) const QUESTION: Duration = Duration::from_secs(30);
-
-/// How long taking down may take.
-const DELETION: Duration = Duration::from_mins(2);
 
 /// How long started nodes get to be Ready again: measured at half a minute, with room for a busy
 /// host.
@@ -83,7 +85,7 @@ impl<'a> Site<'a> {
             image_id: image_id??,
             kind,
         };
-        let record = record::read(paths, &wanted.name);
+        let record = record::read(paths, provider, &wanted.name);
         Ok(Self { wanted, provider, paths, log, config, fingerprint, nodes: nodes??, record })
     }
 
@@ -116,8 +118,8 @@ impl<'a> Site<'a> {
     fn decision(&self) -> Decision {
         let found =
             Found { nodes: &self.nodes, record: self.record.as_ref(), home: self.paths.home() };
-        let mark = || record::read_mark(self.provider, &self.nodes);
-        decide(&found, mark, &self.fingerprint, self.wanted.reuse)
+        let ask = Containers { provider: self.provider, nodes: &self.nodes };
+        decide(&found, &ask, &self.fingerprint, self.wanted.reuse)
     }
 
     fn name(&self) -> &str {
@@ -144,9 +146,11 @@ impl<'a> Site<'a> {
     /// Takes a running cluster as it is, once its API has answered. `started`: when its nodes were
     /// started again, if they were.
     fn reuse(&self, started: Option<SystemTime>, events: &Events) -> anyhow::Result<Cluster> {
-        if !self.has_kubeconfig() {
+        if !self.has_kubeconfig()
+            && let Some(record) = &self.record
+        {
             self.export_kubeconfig()?;
-            self.write_record()?;
+            self.write_made(record.clone())?;
         }
         let cluster = self.cluster(false);
         match started {
@@ -174,7 +178,7 @@ impl<'a> Site<'a> {
         let started = SystemTime::now();
         Tool::new(self.provider)
             .arg("start")
-            .args(self.nodes.iter().map(|node| node.name.as_str()))
+            .args(self.nodes.iter().map(|node| node.id.as_str()))
             .log(self.log)
             .limit(QUESTION)
             .run()?;
@@ -185,36 +189,48 @@ impl<'a> Site<'a> {
     fn remake(&mut self, why: &str, events: &Events) -> anyhow::Result<Cluster> {
         stop::check()?;
         events.note(format!("cluster `{}` is made anew: {why}", self.name()));
-        delete(self.name(), self.provider, self.paths, self.log)?;
+        self.down()?;
         self.create(events)
+    }
+
+    /// Takes down what is ours; an error if something of that name is not.
+    fn down(&self) -> anyhow::Result<()> {
+        down(self.name(), self.provider, self.paths, self.log)
     }
 
     fn create(&mut self, events: &Events) -> anyhow::Result<Cluster> {
         port::check(&settings::host_ports(&self.config), self.provider)?;
-        record::forget(self.paths, self.name())?;
-        let mark =
-            Mark { home: self.paths.home().to_owned(), fingerprint: self.fingerprint.clone() };
-        record::write(self.paths, self.name(), &Record { mark, made: None })?;
-        if let Err(failure) = self.create_once(events) {
+        record::forget(self.paths, self.provider, self.name())?;
+        let record = Record {
+            id: identity::random()?,
+            checkout: identity::of_folder(self.paths.root())?,
+            provider: self.provider.to_owned(),
+            fingerprint: self.fingerprint.clone(),
+            made: None,
+        };
+        record::write(self.paths, self.name(), &record)?;
+        if let Err(failure) = self.create_once(&record.id, events) {
             let Some(passing) = passing(&failure) else { return Err(self.give_up(failure)) };
             events.warn(format!("kind failed with `{passing}`, which passes: trying again"), None);
-            kind_delete(self.name(), self.provider, self.paths, self.log)?;
-            self.create_once(events).map_err(|failure| self.give_up(failure))?;
+            nodes::remove(self.provider, self.name(), &record.id, self.log)?;
+            let again = self.create_once(&record.id, events);
+            again.map_err(|failure| self.give_up(failure))?;
         }
         self.nodes = nodes::list(self.provider, self.name())?;
         if self.fingerprint.image_id.is_none() {
             self.fingerprint.image_id = image_id(self.provider, &self.wanted.node_image)?;
         }
-        let record = self.write_record()?;
+        let mark = Mark { home: self.paths.home().to_owned() };
         let folder = self.paths.cluster(self.name());
-        record::put_mark(self.provider, &self.nodes, &record.mark, &folder)?;
+        record::put_mark(self.provider, &self.nodes, &mark, &folder)?;
+        self.write_made(Record { fingerprint: self.fingerprint.clone(), ..record })?;
         Ok(self.cluster(true))
     }
 
-    fn create_once(&self, events: &Events) -> Result<(), Failure> {
+    fn create_once(&self, id: &str, events: &Events) -> Result<(), Failure> {
         let file = self.paths.cluster(self.name()).join("kind.json");
         let tool = kind(self.provider)
-            .args(["create", "cluster", "--name", self.name(), "--wait", "0s"])
+            .args(["create", "cluster", "--name", self.name(), "--wait", "0s", "--retain"])
             .arg("--config")
             .arg(&file)
             .args(["--image", &self.wanted.node_image])
@@ -222,7 +238,9 @@ impl<'a> Site<'a> {
             .arg(self.kubeconfig())
             .log(self.log)
             .limit(self.wanted.timeout);
-        if let Err(error) = fs_err::write(&file, &self.config) {
+        let config = settings::with_id(&self.config, id);
+        let written = config.and_then(|config| Ok(fs_err::write(&file, config)?));
+        if let Err(error) = written {
             return Err(not_written(&tool, &error));
         }
         tool.stream(|stream, line| {
@@ -235,19 +253,14 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    /// Clears away what a failed creation left, and says why it failed.
+    /// Clears away what a failed creation left, and says why it failed. Somebody else may have made a cluster of that
+    /// name between our look and kind's: that one stays.
     fn give_up(&self, failure: Failure) -> anyhow::Error {
-        let raced = failure.tail.iter().any(|line| line.contains("already exist"));
-        let cleared = if raced {
-            // Made by somebody else between our look and kind's: not ours to delete.
-            record::forget(self.paths, self.name())
-        } else {
-            delete(self.name(), self.provider, self.paths, self.log)
-        };
+        let cleared = self.down();
         let error = anyhow::Error::new(failure);
         let error = match cleared {
             Ok(()) => error,
-            Err(left) => error.context(format!("its remains could not be deleted ({left:#})")),
+            Err(left) => error.context(format!("{left:#}")),
         };
         error.context(format!("failed to make cluster `{}`", self.name())).exit(Exit::Environment)
     }
@@ -264,46 +277,42 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    fn write_record(&self) -> anyhow::Result<Record> {
+    fn write_made(&self, record: Record) -> anyhow::Result<()> {
         let kubeconfig = record::sha256(fs_err::read(self.kubeconfig())?);
         let containers = self.nodes.iter().map(|node| node.id.clone()).collect();
-        let mark =
-            Mark { home: self.paths.home().to_owned(), fingerprint: self.fingerprint.clone() };
-        let record = Record { mark, made: Some(Made { containers, kubeconfig }) };
-        record::write(self.paths, self.name(), &record)?;
-        Ok(record)
+        let record = Record { made: Some(Made { containers, kubeconfig }), ..record };
+        record::write(self.paths, self.name(), &record)
     }
 }
 
+/// What the engine says of containers.
+struct Containers<'a> {
+    provider: &'a str,
+    nodes: &'a [Node],
+}
+
+impl Ask for Containers<'_> {
+    fn mounts(&self) -> Vec<Mounts> {
+        nodes::mounts(self.provider, self.nodes).unwrap_or_default()
+    }
+
+    fn maker(&self) -> Option<PathBuf> {
+        record::read_mark(self.provider, self.nodes).map(|mark| mark.home)
+    }
+}
+
+/// Takes down what this checkout has made under a name; an error if there is something that it has not.
 pub(super) fn down(name: &str, provider: &str, paths: &Paths, log: &Path) -> anyhow::Result<()> {
-    let nodes = nodes::list(provider, name)?;
-    if nodes.is_empty() {
-        return record::forget(paths, name);
+    let others = match record::read(paths, provider, name) {
+        Some(record) => nodes::remove(provider, name, &record.id, log)?,
+        None => nodes::list(provider, name)?,
+    };
+    record::forget(paths, provider, name)?;
+    if others.is_empty() {
+        return Ok(());
     }
-    let record = record::read(paths, name);
-    let found = Found { nodes: &nodes, record: record.as_ref(), home: paths.home() };
-    match owner(&found, || record::read_mark(provider, &nodes)) {
-        Ok(_) => delete(name, provider, paths, log),
-        Err(why) => Err(refusal(name, provider, &why)),
-    }
-}
-
-fn delete(name: &str, provider: &str, paths: &Paths, log: &Path) -> anyhow::Result<()> {
-    kind_delete(name, provider, paths, log)?;
-    record::forget(paths, name)
-}
-
-fn kind_delete(name: &str, provider: &str, paths: &Paths, log: &Path) -> anyhow::Result<()> {
-    kind(provider)
-        .args(["delete", "cluster", "--name", name, "--kubeconfig"])
-        .arg(paths.kubeconfig(name))
-        .log(log)
-        .limit(DELETION)
-        .despite_stop()
-        .run()
-        .with_context(|| format!("failed to delete cluster `{name}`"))
-        .exit(Exit::Environment)?;
-    Ok(())
+    let maker = Containers { provider, nodes: &others }.maker();
+    Err(refusal(name, provider, &foreign(maker.as_deref(), paths.home())))
 }
 
 fn kind(provider: &str) -> Tool {
@@ -336,7 +345,7 @@ fn passing(failure: &Failure) -> Option<&'static str> {
     PASSING.into_iter().find(|text| failure.tail.iter().any(|line| line.contains(text)))
 }
 
-fn not_written(tool: &Tool, error: &std::io::Error) -> Failure {
+fn not_written(tool: &Tool, error: &anyhow::Error) -> Failure {
     Failure {
         command: tool.to_string(),
         ending: crate::process::Ending::NotStarted(error.to_string()),

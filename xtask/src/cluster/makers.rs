@@ -1,4 +1,4 @@
-//! Which checkout made a kind cluster: its nodes carry the folder of the workspace that did (see [`super::record`]).
+//! Which checkout made a kind cluster: its nodes say so (see [`super::record`]).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -3,8 +3,8 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `settings` | kind's configuration: ours merged into the user's |
-//! | `nodes` | the containers that are the nodes, as the engine shows them |
-//! | `record` | what we made: fingerprint, containers, owner; beside the kubeconfig and on the nodes |
+//! | `nodes` | the containers that are the nodes: whose they are, and removing ours |
+//! | `record` | what we made: its random id, fingerprint, containers |
 //! | `existing` | a cluster that others run: reached, never made or deleted |
 //! | `decide` | reuse, start, make, remake or refuse; pure |
 //! | `kind` | making, starting, taking down |
@@ -143,7 +143,7 @@ pub fn standing(
     provider: &str,
     paths: &Paths,
 ) -> Option<Cluster> {
-    if wanted.existing.is_some() || !is_made(&wanted.name, paths) {
+    if wanted.existing.is_some() || !is_made(&wanted.name, provider, paths) {
         return None;
     }
     let log = paths.cluster(&wanted.name).join("status.log");
@@ -164,9 +164,9 @@ pub fn down(
     }
 }
 
-/// Takes away what is kept of a cluster here, its kubeconfig with it.
+/// Takes away what is kept here of a cluster that others run, its kubeconfig with it.
 pub fn forget(wanted: &config::Cluster, paths: &Paths) -> anyhow::Result<()> {
-    record::forget(paths, &wanted.name)
+    record::forget_folder(paths, &wanted.name)
 }
 
 /// What `up` would find.

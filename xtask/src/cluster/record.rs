@@ -1,12 +1,17 @@
 //! What we made: how a cluster is known to be ours, and to be what is wanted.
 //!
-//! A cluster is ours if the record beside its kubeconfig names its very containers (ids are never
-//! given twice), or if its nodes carry our mark, `/kind/xtask`, with this workspace's name in it.
-//! The first costs nothing to check; the second survives `cargo clean`. A cluster with neither is
-//! somebody else's: it is refused, never touched. The record is written as `making` before kind is
-//! started, so that a cluster left half-made by a kill is known for what it is.
+//! A cluster is ours if its containers carry the random id that the record of this checkout has (see
+//! [`super::nodes`]). A record is of this checkout by the identity of its folder, not by its path: a copy of the record
+//! in another folder, or under the same path in another container, is nobody's. The record names the containers of a
+//! cluster that was made wholly; their ids are never given twice, so that whoever only uses it need not ask further.
+//! The record is written before kind is started, so that a cluster left half-made by a kill is known for what it is;
+//! without containers that carry its id it means nothing.
+//!
+//! The record lies beside the kubeconfig, and again in the machine's folder, where `cargo clean` does not reach it.
+//! Each node also has a file, `/kind/xtask`, that says which checkout made it: for people, it proves nothing.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,27 +20,37 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::nodes::Node;
+use crate::config;
 use crate::event::Events;
-use crate::paths::Paths;
+use crate::identity;
+use crate::paths::{self, Paths};
 use crate::process::{self, Tool, stop};
 
-/// Where a node carries our mark.
+/// Where a node has the file that says which checkout made it.
 const MARK: &str = "/kind/xtask";
+
+/// The longest such file that is read.
+const LONGEST_MARK: u64 = 64 << 10;
 
 /// What is known of a cluster we made, or began to make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    pub(super) mark: Mark,
+    /// The random id that its containers carry.
+    pub(super) id: String,
+    /// The identity of the checkout's folder.
+    pub(super) checkout: String,
+    /// Which engine its containers are of.
+    pub(super) provider: String,
+    pub(super) fingerprint: Fingerprint,
     /// None while it is being made.
     pub(super) made: Option<Made>,
 }
 
-/// What every node of ours carries.
+/// What a node says of who made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
-    /// The workspace's own folder: two checkouts do not take each other's cluster.
+    /// The workspace's own folder.
     pub(super) home: PathBuf,
-    pub(super) fingerprint: Fingerprint,
 }
 
 /// What there is once a cluster has been made.
@@ -81,22 +96,31 @@ pub(super) fn sha256(bytes: impl AsRef<[u8]>) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// The record; one that cannot be read counts as none.
-pub(super) fn read(paths: &Paths, cluster: &str) -> Option<Record> {
-    serde_json::from_slice(&fs_err::read(paths.cluster_record(cluster)).ok()?).ok()
+/// The record of a cluster that this checkout made on this engine; one that cannot be read counts as none.
+pub(super) fn read(paths: &Paths, provider: &str, cluster: &str) -> Option<Record> {
+    let checkout = identity::of_folder(paths.root()).ok()?;
+    let places = [paths.cluster_record(cluster), paths::cluster_note(provider, cluster)];
+    places.iter().find_map(|file| {
+        let record: Record = serde_json::from_slice(&fs_err::read(file).ok()?).ok()?;
+        let is_ours = record.checkout == checkout && record.provider == provider;
+        (is_ours && identity::is_random(&record.id)).then_some(record)
+    })
 }
 
 /// Whether we made the cluster, wholly.
-pub fn is_made(name: &str, paths: &Paths) -> bool {
-    read(paths, name).is_some_and(|record| record.made.is_some())
+pub fn is_made(name: &str, provider: &str, paths: &Paths) -> bool {
+    read(paths, provider, name).is_some_and(|record| record.made.is_some())
 }
 
 pub(super) fn write(paths: &Paths, cluster: &str, record: &Record) -> anyhow::Result<()> {
-    let file = paths.cluster_record(cluster);
-    fs_err::create_dir_all(paths.cluster(cluster))?;
-    let fresh = file.with_extension("new");
-    fs_err::write(&fresh, serde_json::to_vec_pretty(record)?)?;
-    fs_err::rename(fresh, file)?;
+    let text = serde_json::to_vec_pretty(record)?;
+    let note = paths::cluster_note(&record.provider, cluster);
+    for file in [paths.cluster_record(cluster), note] {
+        fs_err::create_dir_all(file.parent().context("a record has no folder")?)?;
+        let fresh = file.with_extension("new");
+        fs_err::write(&fresh, &text)?;
+        fs_err::rename(fresh, file)?;
+    }
     Ok(())
 }
 
@@ -114,14 +138,23 @@ pub(super) fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 /// Forgets a cluster that is gone: everything kept for it goes too.
-pub(super) fn forget(paths: &Paths, cluster: &str) -> anyhow::Result<()> {
+pub(super) fn forget(paths: &Paths, provider: &str, cluster: &str) -> anyhow::Result<()> {
+    if read(paths, provider, cluster).is_some() {
+        // What stays is a record without containers, which means nothing.
+        fs_err::remove_file(paths::cluster_note(provider, cluster)).ok();
+    }
+    forget_folder(paths, cluster)
+}
+
+/// The same of a cluster that others run: only its folder was ever ours.
+pub(super) fn forget_folder(paths: &Paths, cluster: &str) -> anyhow::Result<()> {
     match fs_err::remove_dir_all(paths.cluster(cluster)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-/// Puts our mark on every node.
+/// Writes on every node which checkout made it.
 pub(super) fn put_mark(
     provider: &str,
     nodes: &[Node],
@@ -134,7 +167,7 @@ pub(super) fn put_mark(
         Tool::new(provider)
             .arg("cp")
             .arg(&file)
-            .arg(format!("{}:{MARK}", node.name))
+            .arg(format!("{}:{MARK}", node.id))
             .limit(super::kind::QUESTION)
             .run()
             .with_context(|| format!("failed to mark node `{}`", node.name))?;
@@ -142,20 +175,20 @@ pub(super) fn put_mark(
     Ok(())
 }
 
-/// The mark of a cluster: that of its first node, running or not.
+/// What the first node says of who made the cluster, running or not. It may be anybody's node: no more is read than
+/// a mark is long.
 pub(super) fn read_mark(provider: &str, nodes: &[Node]) -> Option<Mark> {
-    let folder = tempfile::tempdir().ok()?;
-    let file = folder.path().join("mark.json");
     let node = nodes.iter().find(|node| node.holds_images())?;
     Tool::new(provider)
-        .arg("cp")
-        .arg(format!("{}:{MARK}", node.name))
-        .arg(&file)
+        .args(["cp", &format!("{}:{MARK}", node.id), "-"])
         .limit(super::kind::QUESTION)
         .despite_stop()
-        .run()
-        .ok()?;
-    serde_json::from_slice(&fs_err::read(&file).ok()?).ok()
+        .read_by(|archive| {
+            let mut archive = tar::Archive::new(archive.take(LONGEST_MARK));
+            let file = archive.entries()?.next().context("an archive without a file")??;
+            Ok(serde_json::from_reader(file)?)
+        })
+        .ok()
 }
 
 /// Two runs on one cluster would spoil each other's tests: whoever holds this has it to itself. On a cluster that
@@ -171,28 +204,42 @@ impl Lease {
 }
 
 /// Waits until no other run uses the cluster.
-pub fn hold(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease> {
+pub fn hold(
+    wanted: &config::Cluster,
+    provider: &str,
+    paths: &Paths,
+    events: &Events,
+) -> anyhow::Result<Lease> {
     loop {
-        if let Some(lease) = try_hold(name, paths)? {
+        if let Some(lease) = try_hold(wanted, provider, paths)? {
             return Ok(lease);
         }
-        wait(name, events)?;
+        wait(&wanted.name, events)?;
     }
 }
 
 /// The same without waiting; none while another run uses the cluster.
-pub fn try_hold(name: &str, paths: &Paths) -> anyhow::Result<Option<Lease>> {
-    let file = open(name, paths)?;
-    if !is_taken(name, file.try_lock())? {
+pub fn try_hold(
+    wanted: &config::Cluster,
+    provider: &str,
+    paths: &Paths,
+) -> anyhow::Result<Option<Lease>> {
+    let file = open(wanted, provider, paths)?;
+    if !is_taken(&wanted.name, file.try_lock())? {
         return Ok(None);
     }
-    end_proxies(&paths.kubeconfig(name));
+    end_proxies(&paths.kubeconfig(&wanted.name));
     Ok(Some(Lease(file)))
 }
 
 /// Waits until nobody has the cluster to himself, for a run that does not mind others.
-pub fn share(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease> {
-    let file = open(name, paths)?;
+pub fn share(
+    wanted: &config::Cluster,
+    provider: &str,
+    paths: &Paths,
+    events: &Events,
+) -> anyhow::Result<Lease> {
+    let (name, file) = (&wanted.name, open(wanted, provider, paths)?);
     if is_taken(name, file.try_lock())? {
         end_proxies(&paths.kubeconfig(name));
     }
@@ -202,10 +249,24 @@ pub fn share(name: &str, paths: &Paths, events: &Events) -> anyhow::Result<Lease
     Ok(Lease(file))
 }
 
-fn open(name: &str, paths: &Paths) -> anyhow::Result<File> {
-    fs_err::create_dir_all(paths.cluster(name))?;
-    File::create(paths.cluster_lock(name))
-        .with_context(|| format!("failed to open the lock of cluster `{name}`"))
+/// An engine has one kind cluster of a name, whoever wants it: its lock is the machine's. Of a cluster that others
+/// run, only what this checkout keeps of it is locked.
+fn lock_of(wanted: &config::Cluster, provider: &str, paths: &Paths) -> PathBuf {
+    match wanted.existing {
+        Some(_) => paths.cluster_lock(&wanted.name),
+        None => paths::kind_lock(provider, &wanted.name),
+    }
+}
+
+fn open(wanted: &config::Cluster, provider: &str, paths: &Paths) -> anyhow::Result<File> {
+    let lock = lock_of(wanted, provider, paths);
+    fs_err::create_dir_all(lock.parent().context("a lock has no folder")?)?;
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(lock)
+        .with_context(|| format!("failed to open the lock of cluster `{}`", wanted.name))
 }
 
 fn is_taken(name: &str, tried: Result<(), std::fs::TryLockError>) -> anyhow::Result<bool> {
@@ -225,8 +286,8 @@ fn wait(name: &str, events: &Events) -> anyhow::Result<()> {
 }
 
 /// Whether a run has the cluster just now.
-pub fn is_held(name: &str, paths: &Paths) -> bool {
-    let lock = File::open(paths.cluster_lock(name));
+pub fn is_held(wanted: &config::Cluster, provider: &str, paths: &Paths) -> bool {
+    let lock = File::open(lock_of(wanted, provider, paths));
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
@@ -243,15 +304,77 @@ fn end_proxies(kubeconfig: &Path) {
 mod tests {
     use super::*;
 
+    fn wanted(name: &str) -> config::Cluster {
+        config::Cluster {
+            name: name.to_owned(),
+            node_image: String::new(),
+            reuse: config::Reuse::IfUnchanged,
+            config: None,
+            nodes: None,
+            existing: None,
+            memory: 0,
+            timeout: Duration::ZERO,
+        }
+    }
+
+    /// A name that no other test, and no cluster of this machine, has.
+    fn name() -> String {
+        format!("unit-{}", identity::random().unwrap())
+    }
+
     #[test]
-    fn a_cluster_is_held_as_long_as_its_lease_lives() {
-        let folder = tempfile::tempdir().unwrap();
-        let paths = Paths::of(folder.path());
-        assert!(!is_held("a", &paths));
-        let lease = try_hold("a", &paths).unwrap();
-        assert!(lease.is_some() && is_held("a", &paths) && !is_held("b", &paths));
-        assert!(try_hold("a", &paths).unwrap().is_none());
+    fn a_cluster_is_held_in_all_checkouts_as_long_as_its_lease_lives() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [here, there] = folders.each_ref().map(|folder| Paths::of(folder.path()));
+        let [a, b] = [name(), name()].map(|name| wanted(&name));
+        assert!(!is_held(&a, "podman", &here));
+        let lease = try_hold(&a, "podman", &here).unwrap();
+        assert!(lease.is_some() && is_held(&a, "podman", &there));
+        assert!(!is_held(&b, "podman", &there) && !is_held(&a, "docker", &there));
+        assert!(try_hold(&a, "podman", &there).unwrap().is_none());
         drop(lease);
-        assert!(!is_held("a", &paths) && try_hold("a", &paths).unwrap().is_some());
+        assert!(try_hold(&a, "podman", &there).unwrap().is_some());
+        for one in [&a, &b] {
+            fs_err::remove_file(paths::kind_lock("podman", &one.name)).ok();
+        }
+    }
+
+    fn record(paths: &Paths) -> Record {
+        let text = String::new;
+        Record {
+            id: identity::random().unwrap(),
+            checkout: identity::of_folder(paths.root()).unwrap(),
+            provider: "podman".to_owned(),
+            fingerprint: Fingerprint {
+                config: text(),
+                node_image: text(),
+                image_id: None,
+                kind: text(),
+            },
+            made: None,
+        }
+    }
+
+    #[test]
+    fn a_record_is_of_the_checkout_that_wrote_it_and_of_no_copy() {
+        let (folder, name) = (tempfile::tempdir().unwrap(), name());
+        let paths = Paths::of(folder.path());
+        let record = record(&paths);
+        write(&paths, &name, &record).unwrap();
+        assert_eq!(read(&paths, "podman", &name), Some(record.clone()));
+        assert_eq!(read(&paths, "docker", &name), None, "another engine's");
+        let copy = tempfile::tempdir().unwrap();
+        let copied = Paths::of(copy.path());
+        fs_err::create_dir_all(copied.cluster(&name)).unwrap();
+        fs_err::copy(paths.cluster_record(&name), copied.cluster_record(&name)).unwrap();
+        assert_eq!(read(&copied, "podman", &name), None, "a copy's");
+        // `cargo clean` leaves the machine's, which is no other checkout's either.
+        fs_err::remove_dir_all(paths.home()).unwrap();
+        assert_eq!(read(&paths, "podman", &name), Some(record));
+        assert_eq!(read(&Paths::of(copy.path()), "podman", &name), None);
+        forget(&copied, "podman", &name).unwrap();
+        assert!(read(&paths, "podman", &name).is_some(), "another checkout forgets its own only");
+        forget(&paths, "podman", &name).unwrap();
+        assert_eq!(read(&paths, "podman", &name), None);
     }
 }

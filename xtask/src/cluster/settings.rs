@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 
 use crate::config::{Cluster, Port};
+use crate::identity;
 
 /// The longest a crashed container waits before it is started again.
 const RESTART_SECONDS: u32 = 2;
@@ -55,6 +56,27 @@ pub(super) fn text(
         })
     }));
     Ok(serde_json::to_string_pretty(&config)?)
+}
+
+/// Where a node has a mount whose name is the cluster's id.
+const ID_FOLDER: &str = "/kind/xtask-id/";
+
+/// The same with the cluster's id on every node. kind labels containers with names only; a mount of the
+/// configuration is on the container from the moment it is made, and the engine shows it. What is mounted is
+/// there on every machine that an engine runs on.
+pub(super) fn with_id(config: &str, id: &str) -> anyhow::Result<String> {
+    let mut config: Value = serde_json::from_str(config)?;
+    for node in config["nodes"].as_array_mut().into_iter().flatten() {
+        let Some(node) = node.as_object_mut() else { continue };
+        list(node.entry("extraMounts").or_insert_with(|| json!([])))?
+            .push(json!({"hostPath": "/dev/null", "containerPath": format!("{ID_FOLDER}{id}")}));
+    }
+    Ok(serde_json::to_string_pretty(&config)?)
+}
+
+/// The cluster's id in the place of a mount.
+pub(super) fn id_of_mount(place: &str) -> Option<&str> {
+    place.strip_prefix(ID_FOLDER).filter(|id| identity::is_random(id))
 }
 
 /// The user's nodes, or as many as the configuration asks for; not both.
@@ -176,6 +198,23 @@ mod tests {
             config["nodes"].as_array().unwrap().iter().map(|n| &n["role"]).collect();
         assert_eq!(roles, ["control-plane", "worker", "worker"]);
         assert!(text(Some("nodes: [{role: control-plane}]"), &[], &three).is_err());
+    }
+
+    #[test]
+    fn every_node_carries_the_clusters_id() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let users = "nodes:\n- role: control-plane\n  extraMounts: [{hostPath: /a, containerPath: /b}]\n\
+                     - role: worker\n";
+        let plain = text(Some(users), &[], &wanted("node")).unwrap();
+        let config = read(&with_id(&plain, id).unwrap());
+        for (node, mounts) in [(0, 2), (1, 1)] {
+            let all = config["nodes"][node]["extraMounts"].as_array().unwrap();
+            let place = all.last().unwrap()["containerPath"].as_str().unwrap();
+            assert_eq!((all.len(), id_of_mount(place)), (mounts, Some(id)));
+        }
+        for place in ["/kind/xtask-id/", "/kind/xtask-id/x", "/a/kind/xtask-id/0123456789abcdef"] {
+            assert_eq!(id_of_mount(place), None, "{place}");
+        }
     }
 
     #[test]

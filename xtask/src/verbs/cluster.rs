@@ -44,7 +44,8 @@ fn up(
 
 fn down(session: &Session, workspace: &Workspace, wanted: &config::Cluster) -> Result<Exit> {
     let run = session.begin(&workspace.paths)?;
-    let _lease = cluster::hold(&wanted.name, &workspace.paths, &run.events)?;
+    let (provider, paths) = (workspace.engine.name(), &workspace.paths);
+    let _lease = cluster::hold(wanted, provider, paths, &run.events)?;
     let log = run.paths.log("cluster");
     if let Some(existing) = &wanted.existing {
         clear(workspace, wanted, existing, &run)?;
@@ -62,7 +63,7 @@ pub(super) fn take_down(workspace: &Workspace, wanted: &config::Cluster, log: &P
 /// A cluster of ours is held; one that others run is shared with other runs.
 pub(super) fn lease(wanted: &config::Cluster, workspace: &Workspace, run: &Run) -> Result<Lease> {
     let take = if wanted.existing.is_some() { cluster::share } else { cluster::hold };
-    take(&wanted.name, &workspace.paths, &run.events)
+    take(wanted, workspace.engine.name(), &workspace.paths, &run.events)
 }
 
 /// Takes away all that runs of this checkout have left on a cluster that others run.

@@ -72,7 +72,7 @@ fn on_clusters(workspace: &Workspace) -> Vec<OnCluster> {
     let theirs = wanted.filter_map(|one| Some((one, one.existing.as_ref()?)));
     let look = |(wanted, existing): (&config::Cluster, &config::Existing)| {
         let (paths, events) = (&workspace.paths, Events::silent());
-        let _lease = cluster::share(&wanted.name, paths, &events)?;
+        let _lease = cluster::share(wanted, workspace.engine.name(), paths, &events)?;
         let cluster = cluster::reach(&wanted.name, existing, paths, &events)?;
         let mut left = deploy::leftovers(&cluster.kubectl(), &existing.owner)?;
         left.retain(Leftover::is_over);

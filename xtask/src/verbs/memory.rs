@@ -262,10 +262,12 @@ pub(super) fn tell_waiting(run: &Run, graph: &Graph) -> impl FnMut(NodeId, &str)
 /// What else has a claim on the machine that builds. A cluster that another run has yet to make takes its
 /// memory as well.
 fn claims(workspace: &Workspace, coming: Option<&config::Cluster>) -> Claims {
-    let Workspace { config, paths, .. } = workspace;
-    let is_made = |one: &config::Cluster| cluster::is_made(&one.name, paths);
+    let Workspace { config, paths, engine } = workspace;
+    let provider = engine.name();
+    let is_made = |one: &config::Cluster| cluster::is_made(&one.name, provider, paths);
     let is_coming = |one: &config::Cluster| {
-        coming.is_some_and(|coming| coming.name == one.name) || cluster::is_held(&one.name, paths)
+        coming.is_some_and(|coming| coming.name == one.name)
+            || cluster::is_held(one, provider, paths)
     };
     let (up, absent): (Vec<_>, Vec<_>) = config.clusters.values().partition(|one| is_made(one));
     Claims {

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 #![expect(clippy::disallowed_methods, reason = "a test's own child, not one of the tool's")]
 
+pub(crate) mod cluster;
 pub(crate) mod docker;
 pub(crate) mod hungry;
 pub(crate) mod machine;

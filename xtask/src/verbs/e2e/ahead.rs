@@ -31,7 +31,8 @@ impl Ahead {
         let Some(wanted) = wanted.filter(|one| one.existing.is_none()) else {
             return Self::default();
         };
-        let lease = cluster::try_hold(&wanted.name, &workspace.paths).ok().flatten();
+        let lease = cluster::try_hold(wanted, workspace.engine.name(), &workspace.paths);
+        let lease = lease.ok().flatten();
         let standing = lease.as_ref().and_then(|_| standing(workspace, suite, wanted));
         Self { lease, standing }
     }
