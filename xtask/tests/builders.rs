@@ -22,7 +22,7 @@ use serde_json::Value;
 use support::Case;
 use support::docker::Docker;
 use support::machine::{BASE, Group, MIB, engine, remove_images, unit_only};
-use xtask::process::{Child, Tool};
+use xtask::process::{Background, Tool};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const IMAGES: usize = 12;
@@ -41,9 +41,9 @@ struct Service {
 
 #[expect(dead_code, reason = "held for their drop")]
 enum Runs {
-    Podman(Child),
+    Podman(Background),
     Docker(Docker),
-    BuildKit(Child),
+    BuildKit(Background),
 }
 
 impl Service {
@@ -53,7 +53,7 @@ impl Service {
         let at = |part: &str| folder.path().join(part);
         let service = group.tool("podman").arg("--root").arg(at("root")).arg("--runroot");
         let service = service.arg(at("run")).args(["system", "service", "--time=0"]);
-        let child = service.arg(format!("unix://{}", at("socket").display())).start().unwrap();
+        let child = service.arg(format!("unix://{}", at("socket").display())).serve().unwrap();
         assert!(comes_up(&at("socket")), "podman's service does not come up");
         let at = format!("podman = \"unix://{}\"", at("socket").display());
         Self { name, group, folder, at, memory, _runs: Runs::Podman(child) }
@@ -85,7 +85,7 @@ impl Service {
         let address = format!("unix://{}", folder.path().join("socket").display());
         let daemon = group.tool("buildkitd").args(["--addr", &address, "--root"]);
         let daemon = daemon.arg(folder.path().join("root")).arg("--containerd-worker=false");
-        let child = daemon.arg("--oci-worker-net=host").start()?;
+        let child = daemon.arg("--oci-worker-net=host").serve()?;
         assert!(comes_up(&folder.path().join("socket")), "buildkitd does not come up");
         let at = format!("buildkit = \"{address}\"");
         Ok(Self { name, group, folder, at, memory, _runs: Runs::BuildKit(child) })

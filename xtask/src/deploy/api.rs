@@ -18,7 +18,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Child, Tool};
+use crate::process::{Background, Tool};
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ pub(super) struct Log<'a> {
 struct Proxy {
     folder: TempDir,
     #[expect(dead_code, reason = "the proxy lives as long as its owner")]
-    child: Child,
+    child: Background,
 }
 
 impl Proxy {
@@ -104,7 +104,7 @@ fn start(kubectl: &Tool) -> anyhow::Result<Proxy> {
     let folder = tempfile::tempdir().context("failed to make a folder for the API's socket")?;
     let socket = folder.path().join("api");
     let child =
-        kubectl.clone().args(["proxy", "--unix-socket"]).arg(&socket).despite_stop().start()?;
+        kubectl.clone().args(["proxy", "--unix-socket"]).arg(&socket).despite_stop().serve()?;
     let proxy = Proxy { folder, child };
     let end = Instant::now() + START;
     // Not `stop::pause`: diagnostics are taken while the run is being stopped, too.

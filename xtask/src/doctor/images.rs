@@ -49,23 +49,23 @@ pub(super) fn held(
     let references: Vec<_> = references.iter().map(|name| canonical(name)).collect();
     // Podman fails without an argument; a name nothing can have makes the question answerable.
     let asked = references.iter().map(String::as_str).chain(["localhost/xtask-no-such-image"]);
-    let mut lines = Vec::new();
-    let answer = Tool::new(engine.name())
+    let (lines, answer) = Tool::new(engine.name())
         .args(["image", "inspect", "--format", form])
         .args(asked)
         .limit(ANSWER)
-        .stream(|_, line| lines.push(line.to_owned()));
+        .capture(|_, _| {});
     match answer {
         Err(failure) if !says_unknown(&failure.tail) || !is_exit(&failure.ending) => {
             return Err(failure.tail.last().cloned().unwrap_or_else(|| failure.ending.to_string()));
         }
         _ => {}
     }
+    let lines: Vec<&[u8]> = lines.split(|byte| *byte == b'\n').collect();
     Ok(read(&lines, &references))
 }
 
 /// One image a line; lines that are no JSON say which ones are missing.
-fn read(lines: &[Vec<u8>], references: &[String]) -> BTreeMap<String, Held> {
+fn read(lines: &[&[u8]], references: &[String]) -> BTreeMap<String, Held> {
     let mut held = BTreeMap::new();
     for image in lines.iter().filter_map(|line| serde_json::from_slice::<Inspected>(line).ok()) {
         let stand_in = image.labels.unwrap_or_default().remove(STAND_IN);
@@ -159,7 +159,7 @@ mod tests {
             r#"{"tags":["rust:1","other:2"],"digests":null,"labels":null}"#,
             "Error: inspecting object: docker.io/library/redis:7: image not known",
         ];
-        let held = read(&lines.map(|line| line.as_bytes().to_vec()), &references);
+        let held = read(&lines.map(str::as_bytes), &references);
         let stand_in = |name: &str| held.get(&canonical(name)).map(|held| held.stand_in.as_deref());
         assert_eq!(stand_in("debian"), Some(Some("by us")));
         assert_eq!(stand_in("rust:1"), Some(None));

@@ -145,14 +145,11 @@ impl Engine {
         names: &[&'a str],
         found: &mut BTreeMap<&'a str, Held>,
     ) -> anyhow::Result<()> {
-        let (mut stdout, mut complaints) = (Vec::new(), Vec::new());
+        let mut complaints = Vec::new();
         let asked =
             self.tool().args(["image", "inspect"]).args(names.iter().copied()).limit(ANSWER);
-        let end = asked.stream(|stream, line| {
-            if stream == Stream::Stdout {
-                stdout.extend_from_slice(line);
-                stdout.push(b'\n');
-            } else {
+        let (stdout, end) = asked.capture(|stream, line| {
+            if stream == Stream::Stderr {
                 complaints.push(String::from_utf8_lossy(line).to_lowercase());
             }
         });

@@ -1,22 +1,34 @@
-//! A running child and the one channel its owner waits on.
+//! A running child, and all its owner waits for: output, the end, signals, limits.
 //!
-//! Three threads feed the channel: one reads each stream, one waits for the end (without reaping, so
-//! that the process id stays ours until the owner is done with it). Signals arrive on the same channel.
+//! The owner reads the child's pipes itself, so a child that prints faster than its lines are used has to wait, and
+//! memory stays flat. One thread waits for the end (without reaping, so that the process id stays the child's
+//! until the owner is done with it).
+//!
+//! All output counts, however late it is read. It is complete when both pipes are at their end. A
+//! process that outlives the child may hold a pipe open: one of the child's own group may still have something to
+//! say (`exec > >(tee log)`), and is waited for, then ended, and named; of one outside the group nobody waits
+//! for a word, and what the pipe held when the child's group was gone is read to the last byte.
 
 #![expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
-use super::stop::{self, Urgency};
-use super::{Answer, Ending, Failure, Output, TAIL, Tool};
+use super::lines::Lines;
+use super::mailbox::Mailbox;
+use super::pipe::{Feed, Source};
+use super::{Answer, Ending, Failure, Output, Tool, stop, strays};
 
 /// A stream of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,23 +37,39 @@ pub enum Stream {
     Stderr,
 }
 
-/// How long after a child's end its streams may stay open (a grandchild can hold them for ever).
-const DRAIN: Duration = Duration::from_millis(500);
+/// Bytes read at once.
+const CHUNK: usize = 64 << 10;
 
-/// A running child. Dropping it ends it and its whole process group.
+/// How long a child gets between TERM and KILL when the run is stopped by a signal: the user waits for it.
+const HURRY: Duration = Duration::from_millis(1500);
+
+/// How often it is looked whether a child's group still lives when the child does not.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long the pipes may stay open after the child's end where nobody can say which processes live.
+const BLIND: Duration = Duration::from_millis(500);
+
+/// A running child. Dropping it ends it and its whole process group. Its output is read in [`Child::wait`] only:
+/// one that prints and that nobody waits for is started by [`Tool::serve`].
 #[derive(Debug)]
 pub struct Child {
     tool: Tool,
     handle: std::process::Child,
-    pid: Pid,
-    messages: Receiver<Message>,
-    send: Sender<Message>,
+    mailbox: Arc<Mailbox>,
+    woken: PipeReader,
     started: Instant,
-    open_streams: usize,
-    log: Option<File>,
-    tail: VecDeque<String>,
-    /// What it has yet to print.
-    awaited: Option<Answer>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    stdin: Option<Input>,
+    lines: Lines,
+    /// Standard output as it came, if that is wanted.
+    pub(super) captured: Option<Vec<u8>>,
+    /// Why the output is not all there is.
+    incomplete: Option<String>,
+    /// Somebody else reads its standard output.
+    stdout_elsewhere: bool,
+    /// Says by its end, to whoever reads or writes a stream elsewhere, that the child is over.
+    over: Option<PipeWriter>,
     reaped: bool,
     _signals: SignalGuard,
 }
@@ -54,21 +82,20 @@ impl std::fmt::Debug for SignalGuard {
     }
 }
 
+/// Bytes for a child's standard input.
 #[derive(Debug)]
-enum Message {
-    Line(Stream, Vec<u8>),
-    Closed,
-    Ended,
-    Signal(Urgency),
+struct Input {
+    pipe: ChildStdin,
+    bytes: Vec<u8>,
+    written: usize,
 }
 
 /// Kills a child whose input cannot be finished.
-pub(super) struct Killer(Sender<Message>);
+pub(super) struct Killer(Arc<Mailbox>);
 
 impl Killer {
     pub(super) fn now(&self) {
-        // A child whose owner is done with it needs no killing.
-        self.0.send(Message::Signal(Urgency::Kill)).ok();
+        self.0.signal_group(Signal::KILL);
     }
 }
 
@@ -81,79 +108,80 @@ struct Ousting {
 impl Child {
     pub(super) fn start(tool: &Tool) -> Result<Self, Failure> {
         let stdin = if tool.input.is_some() { Stdio::piped() } else { Stdio::null() };
-        Self::spawn(tool, stdin, true).map(|(child, _)| child)
+        Self::spawn(tool, stdin)
     }
 
+    /// With its standard output for another thread to read.
+    pub(super) fn start_read(tool: &Tool) -> Result<(Self, Source), Failure> {
+        let (mut child, stdout) = Self::start_piped(tool)?;
+        let over = child.announce_end()?;
+        Ok((child, Source::new(stdout, over)))
+    }
+
+    /// With its standard output for another process to read.
     pub(super) fn start_piped(tool: &Tool) -> Result<(Self, ChildStdout), Failure> {
-        let (child, stdout) = Self::spawn(tool, Stdio::null(), false)?;
-        match stdout {
-            Some(stdout) => Ok((child, stdout)),
-            None => {
-                Err(tool.failure(Ending::NotStarted("no standard output".into()), VecDeque::new()))
-            }
-        }
+        let mut child = Self::spawn(tool, Stdio::null())?;
+        let stdout = child.stdout.take();
+        let stdout = stdout.ok_or_else(|| not_started(tool, "no standard output".to_owned()))?;
+        child.stdout_elsewhere = true;
+        Ok((child, stdout))
     }
 
-    /// With its standard input open, to be written to by another thread.
-    pub(super) fn start_open(tool: &Tool) -> Result<(Self, ChildStdin, Killer), Failure> {
-        let (mut child, _) = Self::spawn(tool, Stdio::piped(), true)?;
-        match child.handle.stdin.take() {
-            Some(stdin) => {
-                let killer = Killer(child.send.clone());
-                Ok((child, stdin, killer))
-            }
-            None => {
-                Err(tool.failure(Ending::NotStarted("no standard input".into()), VecDeque::new()))
-            }
-        }
+    /// With its standard input for another thread to write.
+    pub(super) fn start_open(tool: &Tool) -> Result<(Self, Feed, Killer), Failure> {
+        let mut child = Self::spawn(tool, Stdio::piped())?;
+        let stdin = child.handle.stdin.take();
+        let stdin = stdin.ok_or_else(|| not_started(tool, "no standard input".to_owned()))?;
+        let over = child.announce_end()?;
+        let feed = Feed::new(stdin, over);
+        let feed = feed.map_err(|error| not_started(tool, error.to_string()))?;
+        let killer = Killer(Arc::clone(&child.mailbox));
+        Ok((child, feed, killer))
     }
 
     pub(super) fn start_fed(tool: &Tool, stdin: ChildStdout) -> Result<Self, Failure> {
-        Self::spawn(tool, Stdio::from(stdin), true).map(|(child, _)| child)
+        Self::spawn(tool, Stdio::from(stdin))
     }
 
-    fn spawn(
-        tool: &Tool,
-        stdin: Stdio,
-        read_stdout: bool,
-    ) -> Result<(Self, Option<ChildStdout>), Failure> {
-        let not_started = |why: String| tool.failure(Ending::NotStarted(why), VecDeque::new());
-        let log = open_log(tool).map_err(|error| not_started(error.to_string()))?;
+    fn spawn(tool: &Tool, stdin: Stdio) -> Result<Self, Failure> {
+        let log = open_log(tool).map_err(|error| not_started(tool, error.to_string()))?;
         if stop::requested() && !tool.despite_stop {
             return Err(tool.failure(Ending::Stopped, VecDeque::new()));
         }
         let mut command = command(tool);
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| not_started(reason(tool, &error)))?;
-        let (send, messages) = channel();
-        let mut stdout = child.stdout.take();
-        let mut open_streams = 1;
-        if read_stdout && let Some(stdout) = stdout.take() {
-            open_streams += 1;
-            read_lines(Stream::Stdout, stdout, send.clone());
-        }
-        if let Some(stderr) = child.stderr.take() {
-            read_lines(Stream::Stderr, stderr, send.clone());
-        }
-        feed(tool, &mut child);
-        let pid = Pid::from_child(&child);
-        await_end(pid, send.clone());
-        let signals = SignalGuard(stop::send_to(send.clone(), Message::Signal));
-        let child = Self {
+        let mut handle =
+            command.spawn().map_err(|error| not_started(tool, reason(tool, &error)))?;
+        let (stdin, mailbox, woken) = set_up(tool, &mut handle).map_err(|error| {
+            // Nobody else would end it. One that is gone already is as good.
+            handle.kill().and_then(|()| handle.wait()).ok();
+            not_started(tool, error.to_string())
+        })?;
+        Ok(Self {
             tool: tool.clone(),
-            handle: child,
-            pid,
-            messages,
-            send,
+            stdout: handle.stdout.take(),
+            stderr: handle.stderr.take(),
+            stdin,
+            handle,
+            _signals: SignalGuard(Mailbox::listen(&mailbox)),
+            mailbox,
+            woken,
             started: Instant::now(),
-            open_streams,
-            log,
-            tail: VecDeque::new(),
-            awaited: tool.answer,
+            lines: Lines::new(log, tool.answer),
+            captured: None,
+            incomplete: None,
+            stdout_elsewhere: false,
+            over: None,
             reaped: false,
-            _signals: signals,
-        };
-        Ok((child, stdout))
+        })
+    }
+
+    /// A pipe that is at its end once the child is reaped.
+    fn announce_end(&mut self) -> Result<PipeReader, Failure> {
+        let pipe = std::io::pipe().map_err(|error| not_started(&self.tool, error.to_string()));
+        let (reader, writer) = pipe?;
+        self.over = Some(writer);
+        Ok(reader)
     }
 
     /// The process id, which is also the group's.
@@ -161,16 +189,19 @@ impl Child {
         self.handle.id()
     }
 
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.mailbox)
+    }
+
     /// Waits for its end, handing over each line as it comes; ends it when a limit is reached or the run is stopped.
     pub fn wait(&mut self, mut on_line: impl FnMut(Stream, &[u8])) -> Result<Output, Failure> {
         let ending = self.follow(&mut on_line, None);
+        let tail = std::mem::take(&mut self.lines.tail);
         match ending {
-            None => Ok(Output {
-                stdout: Vec::new(),
-                tail: self.tail.iter().cloned().collect(),
-                took: self.started.elapsed(),
-            }),
-            Some(ending) => Err(self.tool.failure(ending, std::mem::take(&mut self.tail))),
+            None => {
+                Ok(Output { stdout: Vec::new(), tail: tail.into(), took: self.started.elapsed() })
+            }
+            Some(ending) => Err(self.tool.failure(ending, tail)),
         }
     }
 
@@ -185,67 +216,232 @@ impl Child {
         on_line: &mut dyn FnMut(Stream, &[u8]),
         mut ousting: Option<Ousting>,
     ) -> Option<Ending> {
-        let mut last_line = Instant::now();
+        let mut buffer = vec![0; CHUNK];
+        let mut last_output = Instant::now();
         let mut ended_at = None;
         loop {
-            if let Some(ended_at) = ended_at
-                && (self.open_streams == 0 || Instant::now() >= ended_at + DRAIN)
-            {
-                return self.reap(ousting);
+            if let Some(ended_at) = ended_at {
+                let until = ousting.as_ref().map_or(ended_at + self.tool.grace, |it| it.kill_at);
+                if self.is_at_end() || self.end_survivors(ended_at, until) {
+                    self.read_rest(&mut buffer, on_line);
+                    return self.reap(ousting);
+                }
             }
-            match self.next(ousting.as_ref(), ended_at, last_line) {
-                Ok(Message::Line(stream, line)) => {
-                    last_line = Instant::now();
-                    self.keep(&line);
-                    on_line(stream, &line);
+            let deadline = self.deadline(ousting.as_ref(), ended_at, last_output);
+            let [woken, stdout, stderr, stdin] = match self.next(deadline) {
+                Ok(ready) => ready,
+                Err(error) => {
+                    self.incomplete = Some(error.to_string());
+                    self.mailbox.signal_group(Signal::KILL);
+                    return self.reap(ousting);
                 }
-                Ok(Message::Closed) => self.open_streams -= 1,
-                Ok(Message::Ended) => ended_at = Some(Instant::now()),
-                Ok(Message::Signal(Urgency::Kill)) => self.kill(Signal::KILL),
-                Ok(Message::Signal(Urgency::Stop))
-                    if ousting.is_none() && !self.tool.despite_stop =>
-                {
-                    ousting = Some(self.oust(Ending::Stopped, self.tool.grace));
+            };
+            if woken {
+                ousting = self.hear(ousting, &mut ended_at);
+            }
+            for (ready, stream) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
+                if ready {
+                    self.read(stream, &mut buffer, on_line);
+                    last_output = Instant::now();
                 }
-                Ok(Message::Signal(Urgency::Stop)) => {}
-                Err(_) if ended_at.is_some() => return self.reap(ousting),
-                Err(_) => ousting = Some(self.overdue(ousting, last_line)),
+            }
+            if stdin {
+                self.write_input();
+            }
+            if let Some(limit) = self.too_much()
+                && ousting.is_none()
+            {
+                ousting = Some(self.oust(Ending::TooMuch(limit), Duration::ZERO));
+            }
+            // Asked again: what came meanwhile counts.
+            let deadline = self.deadline(ousting.as_ref(), ended_at, last_output);
+            if ended_at.is_none() && deadline.is_some_and(|at| at <= Instant::now()) {
+                ousting = Some(self.overdue(ousting, last_output));
             }
         }
     }
 
-    /// The next message, or a time-out at the nearest limit.
-    fn next(
+    /// When something must be done though nothing happens.
+    fn deadline(
         &self,
         ousting: Option<&Ousting>,
         ended_at: Option<Instant>,
-        last_line: Instant,
-    ) -> Result<Message, RecvTimeoutError> {
+        last_output: Instant,
+    ) -> Option<Instant> {
+        if ended_at.is_some() {
+            return Some(Instant::now() + LOOK);
+        }
+        if let Some(ousting) = ousting {
+            return Some(ousting.kill_at);
+        }
         let limits = [
-            ended_at.map(|at| at + DRAIN),
-            ousting.map(|ousting| ousting.kill_at),
-            self.tool.limit.filter(|_| ousting.is_none()).map(|limit| self.started + limit),
-            self.awaited.filter(|_| ousting.is_none()).map(|answer| self.started + answer.within),
-            self.tool.silence.filter(|_| ousting.is_none()).map(|limit| last_line + limit),
+            self.tool.limit.map(|limit| self.started + limit),
+            self.lines.awaited.map(|answer| self.started + answer.within),
+            self.tool.silence.map(|limit| last_output + limit),
         ];
-        match limits.into_iter().flatten().min() {
-            None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(at) => self.messages.recv_timeout(at.saturating_duration_since(Instant::now())),
+        limits.into_iter().flatten().min()
+    }
+
+    /// Waits until there is something to do, or `deadline`: whether it is for the mailbox, standard output,
+    /// standard error, standard input.
+    fn next(&self, deadline: Option<Instant>) -> std::io::Result<[bool; 4]> {
+        let (stdout, stderr) = (self.stdout.as_ref(), self.stderr.as_ref());
+        let waited_for = [
+            Some((self.woken.as_fd(), PollFlags::IN)),
+            stdout.map(|pipe| (pipe.as_fd(), PollFlags::IN)),
+            stderr.map(|pipe| (pipe.as_fd(), PollFlags::IN)),
+            self.stdin.as_ref().map(|input| (input.pipe.as_fd(), PollFlags::OUT)),
+        ];
+        ready(waited_for, deadline)
+    }
+
+    /// Looks at what other threads have told.
+    fn hear(
+        &mut self,
+        mut ousting: Option<Ousting>,
+        ended_at: &mut Option<Instant>,
+    ) -> Option<Ousting> {
+        Mailbox::empty(&self.woken);
+        let was_posted = |flag: &std::sync::atomic::AtomicBool| flag.swap(false, Ordering::SeqCst);
+        if was_posted(&self.mailbox.child_ended) {
+            *ended_at = Some(Instant::now());
+            // Nobody reads it now.
+            self.stdin = None;
+        }
+        if was_posted(&self.mailbox.stop) && ousting.is_none() && !self.tool.despite_stop {
+            ousting = Some(self.oust(Ending::Stopped, self.tool.grace.min(HURRY)));
+        }
+        if was_posted(&self.mailbox.end) && ousting.is_none() {
+            ousting = Some(self.oust(Ending::Stopped, self.tool.grace));
+        }
+        ousting
+    }
+
+    /// Reads once from a stream that has something or is at its end; gives back how much it was.
+    fn read(
+        &mut self,
+        stream: Stream,
+        buffer: &mut [u8],
+        on_line: &mut dyn FnMut(Stream, &[u8]),
+    ) -> usize {
+        let read = match stream {
+            Stream::Stdout => self.stdout.as_mut().map(|pipe| pipe.read(buffer)),
+            Stream::Stderr => self.stderr.as_mut().map(|pipe| pipe.read(buffer)),
+        };
+        match read {
+            Some(Ok(0)) | None => {}
+            Some(Ok(read)) => {
+                let bytes = &buffer[..read];
+                if let (Stream::Stdout, Some(captured)) = (stream, &mut self.captured) {
+                    captured.extend_from_slice(bytes);
+                }
+                self.lines.take(stream, bytes, on_line);
+                return read;
+            }
+            Some(Err(error)) if error.kind() == ErrorKind::Interrupted => return 0,
+            Some(Err(error)) => self.incomplete = Some(error.to_string()),
+        }
+        self.lines.finish(stream, on_line);
+        match stream {
+            Stream::Stdout => self.stdout = None,
+            Stream::Stderr => self.stderr = None,
+        }
+        0
+    }
+
+    /// Reads what the streams hold; for when all that could count has been written.
+    fn read_rest(&mut self, buffer: &mut [u8], on_line: &mut dyn FnMut(Stream, &[u8])) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let pipe = match stream {
+                Stream::Stdout => self.stdout.as_ref().map(AsFd::as_fd),
+                Stream::Stderr => self.stderr.as_ref().map(AsFd::as_fd),
+            };
+            let held = pipe.map(rustix::io::ioctl_fionread);
+            match held {
+                None => continue,
+                Some(Err(error)) => self.incomplete = Some(error.to_string()),
+                Some(Ok(held)) => {
+                    let mut left = usize::try_from(held).unwrap_or(usize::MAX);
+                    while left > 0 && self.is_open(stream) {
+                        let most = left.min(buffer.len());
+                        left -= self.read(stream, &mut buffer[..most], on_line);
+                    }
+                }
+            }
+            self.lines.finish(stream, on_line);
+        }
+    }
+
+    fn is_open(&self, stream: Stream) -> bool {
+        match stream {
+            Stream::Stdout => self.stdout.is_some(),
+            Stream::Stderr => self.stderr.is_some(),
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.stdout.is_none() && self.stderr.is_none() && !self.stdout_elsewhere
+    }
+
+    /// Whether nothing that counts can be written any more: no process of the child's group lives. When it is
+    /// `until`, who is left is killed, and named.
+    fn end_survivors(&mut self, ended_at: Instant, until: Instant) -> bool {
+        match strays::group(self.id()) {
+            None => ended_at.elapsed() >= BLIND,
+            Some(left) if left.is_empty() => true,
+            Some(left) if Instant::now() >= until => {
+                self.mailbox.signal_group(Signal::KILL);
+                let left = left.join(", ");
+                self.lines.remark(format!("[xtask] ended what this command left running: {left}"));
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// The limit on what is captured, if it has been passed.
+    fn too_much(&self) -> Option<usize> {
+        let captured = self.captured.as_ref()?;
+        (captured.len() > self.tool.most).then_some(self.tool.most)
+    }
+
+    fn write_input(&mut self) {
+        let Some(input) = &mut self.stdin else { return };
+        match input.pipe.write(&input.bytes[input.written..]) {
+            Ok(written) => input.written += written,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                return;
+            }
+            // A child that does not read its input to the end says why by its exit.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                input.written = input.bytes.len();
+            }
+            Err(error) => {
+                // What it got must not look like the whole.
+                self.incomplete = Some(format!("its input could not be written: {error}"));
+                self.mailbox.signal_group(Signal::KILL);
+                return;
+            }
+        }
+        if input.written == input.bytes.len() {
+            self.stdin = None;
         }
     }
 
     /// A limit has been reached: ask it to end, or kill it if it was asked before.
-    fn overdue(&self, ousting: Option<Ousting>, last_line: Instant) -> Ousting {
+    fn overdue(&self, ousting: Option<Ousting>, last_output: Instant) -> Ousting {
         if let Some(ousting) = ousting {
-            self.kill(Signal::KILL);
+            self.mailbox.signal_group(Signal::KILL);
             return Ousting { kill_at: Instant::now() + self.tool.grace, ..ousting };
         }
         let late = |answer: &Answer| self.started.elapsed() >= answer.within;
-        if let Some(answer) = self.awaited.filter(late) {
+        if let Some(answer) = self.lines.awaited.filter(late) {
             return self.oust(Ending::TimedOut(answer.within), self.tool.grace);
         }
         let ending = match (self.tool.silence, self.tool.limit) {
-            (Some(silence), _) if last_line.elapsed() >= silence => Ending::Silent(silence),
+            (Some(silence), _) if last_output.elapsed() >= silence => Ending::Silent(silence),
             (_, Some(limit)) => Ending::TimedOut(limit),
             (Some(silence), None) => Ending::Silent(silence),
             (None, None) => Ending::Stopped,
@@ -254,40 +450,24 @@ impl Child {
     }
 
     fn oust(&self, ending: Ending, grace: Duration) -> Ousting {
-        self.kill(Signal::TERM);
+        self.mailbox.signal_group(Signal::TERM);
         Ousting { ending, kill_at: Instant::now() + grace }
-    }
-
-    fn kill(&self, signal: Signal) {
-        if !self.reaped {
-            // The group may be gone already; then there is nothing to end.
-            kill_process_group(self.pid, signal).ok();
-        }
     }
 
     /// Takes the exit status; whoever is left of the group is killed first, while its id is still ours.
     fn reap(&mut self, ousting: Option<Ousting>) -> Option<Ending> {
-        self.kill(Signal::KILL);
+        self.mailbox.close();
         self.reaped = true;
+        self.stdin = None;
         let status = self.handle.wait();
-        match (ousting, status) {
-            (Some(ousting), _) => Some(ousting.ending),
-            (None, Ok(status)) => ending(status),
-            (None, Err(error)) => Some(Ending::NotStarted(error.to_string())),
+        self.over = None;
+        let incomplete = self.incomplete.take().map(Ending::Incomplete);
+        match (ousting, incomplete, status) {
+            (Some(ousting), ..) => Some(ousting.ending),
+            (None, Some(incomplete), _) => Some(incomplete),
+            (None, None, Ok(status)) => ending(status),
+            (None, None, Err(error)) => Some(Ending::NotStarted(error.to_string())),
         }
-    }
-
-    fn keep(&mut self, line: &[u8]) {
-        if let Some(log) = &mut self.log {
-            // A full disk must not end a child that may succeed without its log.
-            log.write_all(line).and_then(|()| log.write_all(b"\n")).ok();
-        }
-        if self.tail.len() == TAIL {
-            self.tail.pop_front();
-        }
-        let line = String::from_utf8_lossy(line).into_owned();
-        self.awaited = self.awaited.filter(|answer| !(answer.is)(&line));
-        self.tail.push_back(line);
     }
 }
 
@@ -297,6 +477,32 @@ impl Drop for Child {
             self.end();
         }
     }
+}
+
+/// Waits until one of the descriptors can be used or `deadline` has come; says which can.
+pub(super) fn ready<const N: usize>(
+    waited_for: [Option<(BorrowedFd<'_>, PollFlags)>; N],
+    deadline: Option<Instant>,
+) -> std::io::Result<[bool; N]> {
+    let mut polled = Vec::with_capacity(N);
+    for (fd, flags) in waited_for.iter().flatten() {
+        polled.push(PollFd::from_borrowed_fd(*fd, *flags));
+    }
+    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    // A time no clock can hold is no limit.
+    let left = left.and_then(|left| Timespec::try_from(left).ok());
+    match poll(&mut polled, left.as_ref()) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => return Ok([false; N]),
+        Err(error) => return Err(error.into()),
+    }
+    let mut polled = polled.iter();
+    Ok(waited_for
+        .map(|one| one.is_some() && polled.next().is_some_and(|fd| !fd.revents().is_empty())))
+}
+
+fn not_started(tool: &Tool, why: String) -> Failure {
+    tool.failure(Ending::NotStarted(why), VecDeque::new())
 }
 
 fn command(tool: &Tool) -> Command {
@@ -317,22 +523,23 @@ fn command(tool: &Tool) -> Command {
     command
 }
 
+/// The log is the user's alone: children print what they are given.
 fn open_log(tool: &Tool) -> std::io::Result<Option<File>> {
     let Some(path) = &tool.log else { return Ok(None) };
     if let Some(folder) = path.parent() {
         fs_err::create_dir_all(folder)?;
     }
-    let mut log = File::options().create(true).append(true).open(path)?;
+    let mut log = File::options().create(true).append(true).mode(0o600).open(path)?;
     writeln!(log, "$ {tool}")?;
     Ok(Some(log))
 }
 
 fn reason(tool: &Tool, error: &std::io::Error) -> String {
     match (error.kind(), &tool.folder) {
-        (std::io::ErrorKind::NotFound, Some(folder)) if !folder.is_dir() => {
+        (ErrorKind::NotFound, Some(folder)) if !folder.is_dir() => {
             format!("there is no folder `{}`", folder.display())
         }
-        (std::io::ErrorKind::NotFound, _) => {
+        (ErrorKind::NotFound, _) => {
             format!("there is no `{}` on PATH", tool.program.to_string_lossy())
         }
         _ => error.to_string(),
@@ -347,38 +554,29 @@ fn ending(status: ExitStatus) -> Option<Ending> {
     }
 }
 
-fn read_lines(stream: Stream, from: impl Read + Send + 'static, to: Sender<Message>) {
-    std::thread::spawn(move || {
-        let mut from = BufReader::new(from);
-        let mut line = Vec::new();
-        while from.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            if line.last() == Some(&b'\n') {
-                line.pop();
-            }
-            if to.send(Message::Line(stream, std::mem::take(&mut line))).is_err() {
-                return;
-            }
-        }
-        // The owner may have given up on a stream that a grandchild holds.
-        to.send(Message::Closed).ok();
-    });
+fn input(tool: &Tool, handle: &mut std::process::Child) -> std::io::Result<Option<Input>> {
+    let Some(bytes) = tool.input.clone() else { return Ok(None) };
+    let Some(pipe) = handle.stdin.take() else { return Ok(None) };
+    // Our end alone; the child's still blocks.
+    rustix::io::ioctl_fionbio(&pipe, true)?;
+    Ok(Some(Input { pipe, bytes, written: 0 }))
 }
 
-fn feed(tool: &Tool, child: &mut std::process::Child) {
-    if let Some(input) = tool.input.clone()
-        && let Some(mut stdin) = child.stdin.take()
-    {
-        std::thread::spawn(move || {
-            // A child that does not read its input to the end says why by its exit.
-            stdin.write_all(&input).ok();
-        });
-    }
+type SetUp = (Option<Input>, Arc<Mailbox>, PipeReader);
+
+fn set_up(tool: &Tool, handle: &mut std::process::Child) -> std::io::Result<SetUp> {
+    let input = input(tool, handle)?;
+    let pid = Pid::from_child(handle);
+    let (mailbox, woken) = Mailbox::new(pid)?;
+    await_end(pid, Arc::clone(&mailbox))?;
+    Ok((input, mailbox, woken))
 }
 
-fn await_end(pid: Pid, to: Sender<Message>) {
-    std::thread::spawn(move || {
+fn await_end(pid: Pid, mailbox: Arc<Mailbox>) -> std::io::Result<()> {
+    let wait = move || {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
-        to.send(Message::Ended).ok();
-    });
+        mailbox.post(&mailbox.child_ended);
+    };
+    std::thread::Builder::new().name("await a child".to_owned()).spawn(wait).map(drop)
 }

@@ -73,6 +73,11 @@ impl Display for Ending {
                 write!(f, "printed nothing for {}", humantime::format_duration(*limit))
             }
             Ending::Stopped => write!(f, "stopped with the run"),
+            Ending::TooMuch(most) => {
+                let most = crate::ui::text::bytes(*most as u64);
+                write!(f, "printed more than the {most} that are taken into memory")
+            }
+            Ending::Incomplete(why) => write!(f, "its output is incomplete: {why}"),
         }
     }
 }

@@ -4,12 +4,18 @@
 //! output goes line by line to the owner, whole to a log file, and its last lines into the error. A
 //! child ends by itself, or is ended (TERM, grace, KILL to the group) when its time is up, when
 //! it has been silent for too long, when the run is stopped by a signal, or when its owner is dropped.
-//! The owner waits on one channel for all of this: nothing polls, nothing sleeps.
+//!
+//! A call that succeeds has all of the child's output, or as many bytes as the owner asked for; a
+//! call whose output could not be read to its end is an error.
 //!
 //! Arguments are always a list. There is no shell anywhere.
 
+mod background;
 mod child;
 mod display;
+mod lines;
+mod mailbox;
+mod pipe;
 pub mod stop;
 mod strays;
 
@@ -21,15 +27,16 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
+pub use background::Background;
 pub use child::{Child, Stream};
 pub use display::Brief;
 pub use strays::end_strays;
 
-/// Lines of output an error carries.
-const TAIL: usize = 20;
-
 /// How long a child gets between TERM and KILL.
 pub const GRACE: Duration = Duration::from_secs(5);
+
+/// The largest standard output that is taken into memory.
+const MOST: usize = 256 << 20;
 
 /// A program and what it is to be started with.
 #[derive(Clone, Debug)]
@@ -45,6 +52,8 @@ pub struct Tool {
     answer: Option<Answer>,
     grace: Duration,
     despite_stop: bool,
+    /// The largest standard output that is captured, in bytes.
+    most: usize,
 }
 
 /// A line that must come within a time, and how it is known.
@@ -91,6 +100,10 @@ pub enum Ending {
     Silent(Duration),
     /// Ended by us: the run is being stopped.
     Stopped,
+    /// Ended by us: it printed more bytes than are taken into memory.
+    TooMuch(usize),
+    /// Its output could not be read to its end, or its input not written: why.
+    Incomplete(String),
 }
 
 /// A child that did not end well: which, how, its last words, and where the rest of them are.
@@ -116,6 +129,7 @@ impl Tool {
             answer: None,
             grace: GRACE,
             despite_stop: false,
+            most: MOST,
         }
     }
 
@@ -214,17 +228,25 @@ impl Tool {
         self
     }
 
-    /// Runs it to its end and gives back what it wrote to standard output.
+    /// Runs it to its end and gives back what it wrote to standard output, byte for byte.
     pub fn run(&self) -> Result<Output, Failure> {
-        let mut stdout = Vec::new();
-        let mut output = self.stream(|stream, line| {
-            if stream == Stream::Stdout {
-                stdout.extend_from_slice(line);
-                stdout.push(b'\n');
-            }
-        })?;
-        output.stdout = stdout;
-        Ok(output)
+        let (stdout, end) = self.capture(|_, _| {});
+        end.map(|output| Output { stdout, ..output })
+    }
+
+    /// Runs it to its end, handing over each line as it comes; gives back what it wrote to standard
+    /// output however it ended.
+    pub fn capture(
+        &self,
+        on_line: impl FnMut(Stream, &[u8]),
+    ) -> (Vec<u8>, Result<Output, Failure>) {
+        let mut child = match self.start() {
+            Ok(child) => child,
+            Err(failure) => return (Vec::new(), Err(failure)),
+        };
+        child.captured = Some(Vec::new());
+        let end = child.wait(on_line);
+        (child.captured.take().unwrap_or_default(), end)
     }
 
     /// Runs it to its end and gives back its standard output as text, ends trimmed.
@@ -232,7 +254,7 @@ impl Tool {
         Ok(String::from_utf8_lossy(&self.run()?.stdout).trim().to_owned())
     }
 
-    /// Runs it to its end, handing over each line as it comes (without its newline).
+    /// Runs it to its end, handing over each line as it comes (without its newline, and cut if it is very long).
     pub fn stream(&self, on_line: impl FnMut(Stream, &[u8])) -> Result<Output, Failure> {
         self.start()?.wait(on_line)
     }
@@ -242,13 +264,24 @@ impl Tool {
         Child::start(self)
     }
 
+    /// Starts it for as long as what is given back lives.
+    pub fn serve(&self) -> Result<Background, Failure> {
+        Background::start(self)
+    }
+
     /// Starts it with its standard output piped straight into `sink`, and waits for both. No byte of
     /// the stream passes through our memory.
     pub fn pipe_into(&self, sink: &Tool) -> Result<Output, Failure> {
         let (mut source, stdout) = Child::start_piped(self)?;
         let mut end = Child::start_fed(sink, stdout)?;
-        let end = end.wait(|_, _| {});
-        match source.wait(|_, _| {}) {
+        let (source, end) = std::thread::scope(|scope| {
+            let source = scope.spawn(|| source.wait(|_, _| {}));
+            let end = end.wait(|_, _| {});
+            (source.join(), end)
+        });
+        let panicked =
+            |_| self.failure(Ending::Incomplete("a thread panicked".to_owned()), [].into());
+        match source.map_err(panicked)? {
             // A sink that gave up breaks the source's pipe: its reason is the one that counts.
             Err(failure) if end.is_ok() => Err(failure),
             _ => end,
@@ -261,13 +294,11 @@ impl Tool {
         &self,
         read: impl FnOnce(&mut dyn Read) -> anyhow::Result<T> + Send,
     ) -> anyhow::Result<T> {
-        let (mut child, stdout) = Child::start_piped(self)?;
+        let (mut child, mut source) = Child::start_read(self)?;
         let (read, end) = std::thread::scope(|scope| {
             // Moved in, so that the child is not left writing to a reader that has given up.
-            let reader = scope.spawn(move || {
-                let mut stdout = Watched { stream: stdout, ended: false };
-                read(&mut stdout).map_err(|error| (error, stdout.ended))
-            });
+            let reader =
+                scope.spawn(move || read(&mut source).map_err(|error| (error, source.ended)));
             let end = child.wait(|_, _| {});
             (reader.join(), end)
         });
@@ -310,20 +341,6 @@ impl Tool {
 
     fn failure(&self, ending: Ending, tail: VecDeque<String>) -> Failure {
         Failure { command: self.to_string(), ending, tail: tail.into(), log: self.log.clone() }
-    }
-}
-
-/// A stream that remembers whether its end was seen.
-struct Watched<R> {
-    stream: R,
-    ended: bool,
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.stream.read(buffer)?;
-        self.ended |= read == 0 && !buffer.is_empty();
-        Ok(read)
     }
 }
 

@@ -21,10 +21,53 @@ pub fn end_strays(ours: impl Fn(&[&str]) -> bool) {
     }
 }
 
+/// The living processes of a group, each as people call it; none if the kernel does not list processes.
+pub(super) fn group(id: u32) -> Option<Vec<String>> {
+    if !Path::new("/proc/self/stat").exists() {
+        return None;
+    }
+    let mut members = Vec::new();
+    for (pid, folder) in kernel::processes(Path::new("/")) {
+        // A process that has ended meanwhile is none of them.
+        let Ok(stat) = fs_err::read_to_string(folder.join("stat")) else { continue };
+        if lives_in(&stat, id) {
+            let line = fs_err::read(folder.join("cmdline")).unwrap_or_default();
+            let words: Vec<_> =
+                line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+            members.push(format!("`{}` (process {pid})", words.join(" ").trim_end()));
+        }
+    }
+    Some(members)
+}
+
+/// Whether a line `PID (NAME) STATE PARENT GROUP …` is of a process of that group that has not ended. The name
+/// may hold anything.
+fn lives_in(stat: &str, group: u32) -> bool {
+    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+    let mut words = rest.split_whitespace();
+    let state = words.next();
+    let of = words.nth(1).and_then(|word| word.parse().ok());
+    of == Some(group) && !matches!(state, Some("Z" | "X" | "x"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Tool;
     use super::*;
+
+    #[test]
+    fn a_group_is_its_living_members_whatever_they_are_called() {
+        let cases = [
+            ("7 (sleep) S 1 42 7", true),
+            ("7 (a) b) (c) R 1 42 7", true),
+            ("42 (sh) Z 1 42 7", false),
+            ("7 (x 42) S 42 7 42", false),
+            ("", false),
+        ];
+        for (stat, expected) in cases {
+            assert_eq!(lives_in(stat, 42), expected, "{stat}");
+        }
+    }
 
     #[test]
     fn only_the_command_line_that_is_meant_is_ended() {

@@ -15,7 +15,7 @@ fn output_is_read_and_trimmed() {
 fn input_arrives_and_large_output_does_not_block() {
     let input = vec![b'x'; 3 << 20];
     let output = Tool::new("cat").input(input).run().unwrap();
-    assert_eq!(output.stdout.len(), (3 << 20) + 1);
+    assert_eq!(output.stdout.len(), 3 << 20);
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn a_failure_names_command_code_tail_and_log() {
     let log = folder.path().join("logs/a.log");
     let failure = sh("seq 1 30 >&2; echo last words >&2; exit 3").log(&log).run().unwrap_err();
     assert_eq!(failure.ending, Ending::Code(3));
-    assert!(failure.tail.contains(&"last words".to_owned()) && failure.tail.len() == TAIL);
+    assert!(failure.tail.contains(&"last words".to_owned()) && failure.tail.len() == lines::TAIL);
     assert!(fs_err::read_to_string(&log).unwrap().contains("\n1\n"));
     let text = failure.to_string();
     assert!(text.starts_with("failed to run `sh -c 'seq 1 30"), "{text}");
@@ -149,4 +149,108 @@ fn what_is_written_arrives_whole_or_its_child_never_sees_an_end() {
     let long = |to: &mut dyn std::io::Write| Ok(to.write_all(&vec![0; 1 << 20])?);
     let error = sh("exit 7").written_by(long).unwrap_err();
     assert_eq!(error.downcast_ref::<Failure>().unwrap().code(), Some(7));
+}
+
+#[test]
+fn output_that_is_read_late_is_whole() {
+    // Far more than a pipe holds, and an owner who gets to it long after the child has ended.
+    let dawdling = |lines: u32| {
+        let mut count = 0;
+        let tool = sh(&format!("seq 1 {lines}; seq 1 {lines} >&2"));
+        let end = tool.stream(|_, _| {
+            count += 1;
+            if count == 1 {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+        (count, end.map(drop))
+    };
+    assert!(matches!(dawdling(10), (20, Ok(()))));
+    assert!(matches!(dawdling(100_000), (200_000, Ok(()))));
+}
+
+#[test]
+fn output_is_whole_on_a_crowded_machine() {
+    std::thread::scope(|scope| {
+        for number in 0..60 {
+            scope.spawn(move || {
+                let text = sh(&format!("seq 1 3000; echo {number}; exec >&-; exit 0")).read();
+                let text = text.unwrap();
+                let mut lines = text.lines();
+                assert_eq!(lines.next_back(), Some(number.to_string().as_str()));
+                assert_eq!(lines.count(), 3000);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_stream_elsewhere_is_whole_though_it_is_read_late() {
+    let late = |from: &mut dyn std::io::Read| {
+        std::thread::sleep(Duration::from_secs(1));
+        let mut text = String::new();
+        from.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    assert_eq!(sh("echo a; echo b").read_by(late).unwrap(), "a\nb\n");
+    // Somebody outside the group holds it.
+    assert_eq!(sh("setsid sleep 60 & echo a").read_by(late).unwrap(), "a\n");
+}
+
+#[test]
+fn what_the_group_says_after_its_leader_counts() {
+    let script = "(sleep 1; echo late) & echo early";
+    assert_eq!(sh(script).grace(Duration::from_secs(20)).read().unwrap(), "early\nlate");
+}
+
+#[test]
+fn who_is_left_of_the_group_is_ended_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let tool = sh("sleep 601 & echo done").grace(Duration::from_millis(300)).log(&log);
+    let output = tool.run().unwrap();
+    assert_eq!(output.stdout, b"done\n");
+    let named = "ended what this command left running: `sleep 601`";
+    assert!(output.tail.iter().any(|line| line.contains(named)), "{:?}", output.tail);
+    assert!(fs_err::read_to_string(&log).unwrap().contains(named));
+}
+
+#[test]
+fn one_who_prints_for_ever_reaches_its_limit() {
+    let tool = Tool::new("yes").limit(Duration::from_millis(300));
+    let ending = tool.stream(|_, _| {}).unwrap_err().ending;
+    assert_eq!(ending, Ending::TimedOut(Duration::from_millis(300)));
+    let tool = Tool { most: 1 << 20, ..Tool::new("yes") };
+    let failure = tool.run().unwrap_err();
+    assert_eq!(failure.ending, Ending::TooMuch(1 << 20));
+    assert!(failure.to_string().contains("1.0 MiB that are taken into memory"), "{failure}");
+    // The same as lines is no trouble.
+    let tool = sh("head -c 3000000 /dev/zero");
+    let mut longest = 0;
+    tool.stream(|_, line| longest = line.len()).unwrap();
+    assert!(longest < 66_000, "{longest}");
+}
+
+#[test]
+fn a_child_that_serves_is_read_and_ends_with_its_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = folder.path().join("said");
+    // More than a pipe holds, before the file is there.
+    let script = format!("seq 1 100000; touch {}; exec sleep 602", said.display());
+    let child = sh(&script).serve().unwrap();
+    while !said.exists() {
+        std::thread::yield_now();
+    }
+    let id = child.id();
+    drop(child);
+    assert!(!Path::new(&format!("/proc/{id}")).exists());
+}
+
+#[test]
+fn a_log_is_its_users_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    sh("echo a").log(&log).run().unwrap();
+    assert_eq!(fs_err::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
 }

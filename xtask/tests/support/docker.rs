@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use xtask::process::{Child, Tool};
+use xtask::process::{Background, Tool};
 
 use super::machine::Group;
 
@@ -16,7 +16,7 @@ const PROGRAMS: [&str; 2] = ["usr/sbin", "usr/bin"];
 pub(crate) struct Docker {
     folder: PathBuf,
     bridge: String,
-    _daemon: Child,
+    _daemon: Background,
 }
 
 impl Docker {
@@ -29,7 +29,7 @@ impl Docker {
         run("ip", &["link", "add", &bridge, "type", "bridge"])?;
         let docker = Self {
             folder: folder.to_owned(),
-            _daemon: daemon(folder, group, &bridge).start()?,
+            _daemon: daemon(folder, group, &bridge).serve()?,
             bridge,
         };
         run("ip", &["address", "add", &address, "dev", &docker.bridge])?;
