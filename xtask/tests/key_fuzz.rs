@@ -15,10 +15,10 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use dockerignore::Rules;
 use fastrand::Rng;
 use xtask::config::Inputs;
 use xtask::context::dockerfile::{self, Platform, Reading, Request, Sources};
-use xtask::context::ignore::Rules;
 use xtask::context::{self, Bases, Key, Spec};
 
 /// Edits of one seed, in turns of so many on one context.

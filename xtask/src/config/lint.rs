@@ -30,7 +30,6 @@ pub enum Rule {
     /// A context that sends what no build wants.
     ContextJunk,
     /// An ignore file that podman alone reads otherwise.
-    IgnoreFilePodman,
     /// A script that builds with `--no-cache`.
     NoCache,
     /// An exception that excepts nothing.
@@ -38,7 +37,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [(&'static str, Rule); 12] = [
+    pub const ALL: [(&'static str, Rule); 11] = [
         ("unreadable", Rule::Unreadable),
         ("base-registry", Rule::BaseRegistry),
         ("unpinned-base", Rule::UnpinnedBase),
@@ -48,7 +47,6 @@ impl Rule {
         ("image-unknown", Rule::ImageUnknown),
         ("context-secret", Rule::ContextSecret),
         ("context-junk", Rule::ContextJunk),
-        ("ignore-file-podman", Rule::IgnoreFilePodman),
         ("no-cache", Rule::NoCache),
         ("unused-exception", Rule::UnusedException),
     ];

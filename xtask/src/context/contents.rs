@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
+use dockerignore::Rules;
 use rayon::prelude::*;
 
 use super::cargo::{self, Closure};
 use super::digest::{Digest, Records};
 use super::dockerfile::Selection;
 use super::golang;
-use super::ignore::Rules;
 use super::tree::{Kind, Node, Tree, View};
 
 /// How many entries make a group of the digest. Part of the key's form.

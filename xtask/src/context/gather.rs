@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow};
+use dockerignore::Rules;
 
 use super::contents::{self, Contents, Narrowing, Widening};
 use super::digest::Digest;
 use super::dockerfile::{self, BaseConfig, Platform, Reading, Selection, Sources};
-use super::ignore::{self, Rules};
+
 use super::moved::until_at_rest;
 use super::tree::{MAX_VIEWS, Tree, Viewed};
 use super::walk::{ViewRules, walk};
@@ -111,8 +112,8 @@ pub fn open(specs: &[Spec]) -> Result<Vec<Opened>> {
 fn open_one(spec: &Spec) -> Result<Opened> {
     let root = fs_err::canonicalize(&spec.root)
         .with_context(|| format!("failed to open the context of `{}`", spec.name))?;
-    let found = ignore::find(&root, spec.dockerfile.as_deref())?;
-    let listed = |errors: Vec<ignore::RuleError>, file: &Path| {
+    let found = dockerignore::find(&root, spec.dockerfile.as_deref())?;
+    let listed = |errors: Vec<dockerignore::RuleError>, file: &Path| {
         let lines = errors.into_iter().map(|e| format!("{}:{}: {e}", file.display(), e.line));
         anyhow!(lines.collect::<Vec<_>>().join("\n"))
     };

@@ -240,8 +240,8 @@ pub(super) fn complete(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::ignore::Rules;
     use crate::context::walk::walk;
+    use dockerignore::Rules;
 
     fn tree(root: &Path) -> Tree {
         walk(root, &[&vec![Rules::parse(b"").unwrap()]]).unwrap()

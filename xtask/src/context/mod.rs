@@ -10,7 +10,6 @@ mod digest; //         SHA-256 of files and records
 pub mod dockerfile; // which of them the target can read
 mod gather; //         rules + Dockerfiles + walk + index → contexts
 mod golang; //         what a Go package is built from
-pub mod ignore; //     which paths the ignore file leaves
 mod index; //          digests that need not be taken again
 pub mod junk; //       what is hardly ever wanted
 mod key; //            what a key is made of
@@ -31,8 +30,8 @@ use contents::Contents;
 pub use contents::{Entry, Widening};
 pub use digest::Digest;
 use dockerfile::{Reading, Role};
+use dockerignore::Rules;
 pub use gather::{Bases, Opened, Spec, gather, open};
-use ignore::Rules;
 pub use key::{Key, Parts};
 pub use moved::{is_moved, until_at_rest};
 use record::Record;

@@ -10,9 +10,9 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use dockerignore::{Rules, State};
 use rayon::prelude::*;
 
-use super::ignore::{Rules, State};
 use super::moved;
 use super::tree::{Kind, MAX_VIEWS, Node, Stat, Tree, Views, as_path};
 

@@ -62,20 +62,3 @@ fn left(sent: &[(&Image, &JunkAt)]) -> Option<Finding> {
 fn names<T>(sent: &[(&Image, T)]) -> String {
     quoted(sent.iter().map(|(image, _)| image.name.as_str()))
 }
-
-/// `ignore-file-podman`.
-pub(super) fn ignore_files(facts: &Facts) -> Vec<Finding> {
-    let lines = facts
-        .ignore_files
-        .iter()
-        .flat_map(|ignore| ignore.differs.iter().map(move |(line, why)| (ignore, *line, why)));
-    let findings = lines.map(|(ignore, line, why)| Finding {
-        rule: Rule::IgnoreFilePodman,
-        file: ignore.file.clone(),
-        line,
-        reason: why.clone(),
-        mend: "write it so that both engines read it alike: runs of ours follow BuildKit"
-            .to_owned(),
-    });
-    findings.collect()
-}

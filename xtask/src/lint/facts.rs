@@ -13,8 +13,6 @@ use crate::repository::manifest::Manifest;
 pub struct Facts<'a> {
     pub config: &'a Config,
     pub images: Vec<Image>,
-    /// The ignore files that the images' contexts have, each once.
-    pub ignore_files: Vec<IgnoreFile>,
     pub suites: Vec<Deployed<'a>>,
     /// The user's own kind configurations.
     pub kinds: Vec<Kind>,
@@ -61,13 +59,6 @@ pub struct Suspect {
 pub struct JunkAt {
     pub junk: Junk,
     pub file: String,
-}
-
-#[derive(Clone, Debug)]
-pub struct IgnoreFile {
-    pub file: String,
-    /// Lines podman alone reads otherwise, and how.
-    pub differs: Vec<(usize, String)>,
 }
 
 /// A suite and what its steps apply.

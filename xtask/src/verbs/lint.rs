@@ -10,10 +10,10 @@ use super::Session;
 use crate::cli;
 use crate::config::{Action, Config, Suite};
 use crate::context::dockerfile::{Reading, Sources};
-use crate::context::{self, Context, Spec, ignore, junk};
+use crate::context::{self, Context, Spec, junk};
 use crate::exit::Exit;
 use crate::lint::facts::{
-    AppliedManifest, Base, Deployed, IgnoreFile, Image, JunkAt, Kind, Script, Suspect, Unreadable,
+    AppliedManifest, Base, Deployed, Image, JunkAt, Kind, Script, Suspect, Unreadable,
 };
 use crate::lint::{self, Facts, Finding, report, scripts, secret};
 use crate::repository::{self, kind, kustomize, manifest, relative};
@@ -44,11 +44,9 @@ pub(super) fn findings(config: &Config) -> Result<Vec<Finding>> {
     let mut manifests = Manifests { root: &config.root, ..Manifests::default() };
     let suites: Vec<Deployed> =
         config.suites.values().map(|suite| manifests.deployed(suite)).collect();
-    let ignore_files = ignore_files(config, &contexts)?;
     let facts = Facts {
         config,
         images: contexts.iter().map(|context| image(config, context)).collect::<Result<_>>()?,
-        ignore_files,
         suites,
         kinds: kinds(config)?,
         scripts: scripts(&config.root),
@@ -80,7 +78,7 @@ fn image(config: &Config, context: &Context) -> Result<Image> {
     }
     let junk = junk::junk(sizes.iter().copied()).into_iter();
     let junk = junk.map(|junk| JunkAt { file: named(&junk.example), junk }).collect();
-    let ignore_file = ignore::find(&spec.root, spec.dockerfile.as_deref())?
+    let ignore_file = dockerignore::find(&spec.root, spec.dockerfile.as_deref())?
         .map_or_else(|| spec.root.join(".dockerignore"), |found| found.path);
     let bases = context.reading.iter().flat_map(|reading| &reading.bases);
     let base = |base: &context::dockerfile::Base| Base {
@@ -124,19 +122,6 @@ fn taker(reading: &Reading, path: &str) -> Option<usize> {
     };
     let takers = sources.iter().filter(|source| holds(&source.pattern));
     takers.max_by_key(|source| source.pattern.len()).map(|source| source.line)
-}
-
-fn ignore_files(config: &Config, contexts: &[Context]) -> Result<Vec<IgnoreFile>> {
-    let mut found: BTreeMap<PathBuf, IgnoreFile> = BTreeMap::new();
-    for context in contexts {
-        let spec = &context.spec;
-        let Some(ignore) = ignore::find(&spec.root, spec.dockerfile.as_deref())? else { continue };
-        found.entry(clean(&ignore.path)).or_insert_with(|| IgnoreFile {
-            file: relative(&clean(&ignore.path), &config.root),
-            differs: ignore::podman_differs(&ignore.text),
-        });
-    }
-    Ok(found.into_values().collect())
 }
 
 fn kinds(config: &Config) -> Result<Vec<Kind>> {

@@ -13,9 +13,10 @@
 
 use std::ops::Range;
 
+use dockerignore::{Rules, State};
+
 use super::glob::{Glob, has_wildcard};
 use super::{Source, SourceKind};
-use crate::context::ignore::{Rules, State};
 
 /// What `select` chose.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dockerignore::Rules;
+
 use super::environment::Environment;
 use super::expand::Expanded;
 use super::globals::Globals;
@@ -9,7 +11,6 @@ use super::instruction::{Assignment, Body, Copy, Instruction, Run};
 use super::mount::{self, Trouble};
 use super::stages::{Graph, Stage, Target};
 use super::{Base, Fault, Request, Role, Source, SourceKind, Sources};
-use crate::context::ignore::Rules;
 
 /// What the stages reached come to.
 pub(super) struct Found {

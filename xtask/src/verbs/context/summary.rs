@@ -1,6 +1,5 @@
 //! A context for people: how much, the largest paths and folders, what to leave out.
 
-use crate::context::ignore;
 use crate::context::junk::junk;
 use crate::context::{Context, Entry};
 use crate::ui;
@@ -66,7 +65,7 @@ pub(super) fn suggestions(context: &Context) -> Vec<String> {
 fn ignore_file(context: &Context) -> String {
     let root = fs_err::canonicalize(&context.spec.root);
     let root = root.unwrap_or_else(|_| context.spec.root.clone());
-    let found = ignore::find(&root, context.spec.dockerfile.as_deref()).ok().flatten();
+    let found = dockerignore::find(&root, context.spec.dockerfile.as_deref()).ok().flatten();
     let path = found.map_or_else(|| root.join(".dockerignore"), |found| found.path);
     path.strip_prefix(&root).unwrap_or(&path).display().to_string()
 }

@@ -19,69 +19,114 @@
 //! | `a\|b` | either; each alternative is searched for unless pinned |
 //! | other escapes, `[z-a]`, `a{3,2}`, one repetition upon another | an error |
 
-use regex_syntax::hir::{Class, HirKind};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use super::charset::CharSet;
+use regex_automata::hybrid::dfa::{Cache, DFA};
+use regex_automata::nfa::thompson;
+use regex_automata::util::pool::Pool;
+use regex_automata::{Anchored, Input};
+use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Look, Repetition};
 
-#[derive(Debug)]
-pub(super) enum Node {
-    /// One character of the set with this index.
-    Set(usize),
-    Assert(Assertion),
-    Concat(Vec<Node>),
-    Either(Vec<Node>),
-    Repeat {
-        node: Box<Node>,
-        least: u32,
-        most: Option<u32>,
-    },
-}
+use super::utf8;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Assertion {
-    Start,
-    End,
-    WordEdge,
-    NoWordEdge,
-}
-
-/// An expression and the sets its nodes name.
-#[derive(Debug)]
+/// An expression that is ready to be matched, in time bounded by the lengths of both.
+///
+/// The search is Go's `MatchString`: a match may begin anywhere. The translation puts `^` first
+/// and `$` last, but with a `|` between them each pins one alternative only.
 pub(super) struct Expression {
-    pub(super) root: Node,
-    pub(super) sets: Vec<CharSet>,
+    dfa: DFA,
+    /// The states found so far, one set for each thread that searches.
+    caches: Pool<Cache, NewCache>,
+    /// Whether a match can only begin where the path does.
+    anchored: Anchored,
 }
+
+type NewCache = Box<dyn Fn() -> Cache + Send + Sync + UnwindSafe + RefUnwindSafe>;
 
 /// What is wrong with an expression.
 type Fault = String;
 
 const MOST_REPEATS: u32 = 1000;
 
-pub(super) fn parse(text: &str) -> Result<Expression, Fault> {
-    let mut parser = Parser { rest: text, sets: Vec::new() };
+/// Larger expressions are refused. Go's own bound is higher; no pattern that a person writes comes
+/// near either.
+const MOST_BYTES: usize = 64 << 20;
+
+impl Expression {
+    pub(super) fn new(text: &str) -> Result<Expression, Fault> {
+        let hir = parse(text)?;
+        let is_pinned = hir.properties().look_set_prefix().contains(Look::Start);
+        let config = thompson::Config::new().nfa_size_limit(Some(MOST_BYTES));
+        let config = config.which_captures(thompson::WhichCaptures::None);
+        let nfa = thompson::Compiler::new().configure(config).build_from_hir(&hir);
+        let nfa = nfa.map_err(|_| "the expression is too large")?;
+        let config = DFA::config().skip_cache_capacity_check(true);
+        let dfa = DFA::builder().configure(config).build_from_nfa(nfa);
+        let dfa = dfa.map_err(|error| error.to_string())?;
+        let for_caches = dfa.clone();
+        let caches = Pool::new(Box::new(move || for_caches.create_cache()) as NewCache);
+        let anchored = if is_pinned { Anchored::Yes } else { Anchored::No };
+        Ok(Expression { dfa, caches, anchored })
+    }
+
+    /// Whether the expression is found in `path`.
+    pub(super) fn matches(&self, path: &[u8]) -> bool {
+        let text = utf8::to_string(path);
+        let input = Input::new(&text).anchored(self.anchored).earliest(true);
+        let found = self.dfa.try_search_fwd(&mut self.caches.get(), &input);
+        // No expression of ours makes a search give up: see the crate's conditions for an error.
+        found.is_ok_and(|end| end.is_some())
+    }
+
+    /// Whether it could be found in a text that begins with `head` and goes on; never wrongly
+    /// false.
+    pub(super) fn reaches(&self, head: &[u8]) -> bool {
+        let text = utf8::to_string(head);
+        let cache = &mut self.caches.get();
+        let input = Input::new(&text).anchored(self.anchored);
+        let Ok(mut state) = self.dfa.start_state_forward(cache, &input) else { return true };
+        for &byte in text.as_bytes() {
+            match self.dfa.next_state(cache, state, byte) {
+                Ok(next) if next.is_dead() => return false,
+                Ok(next) if next.is_match() => return true,
+                Ok(next) => state = next,
+                Err(_) => return true,
+            }
+        }
+        true
+    }
+}
+
+impl std::fmt::Debug for Expression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Expression").field("anchored", &self.anchored).finish_non_exhaustive()
+    }
+}
+
+fn parse(text: &str) -> Result<Hir, Fault> {
+    let mut parser = Parser { rest: text };
     let root = parser.alternatives()?;
     if !parser.rest.is_empty() {
         return Err("unexpected `)`".into());
     }
-    Ok(Expression { root, sets: parser.sets })
+    Ok(root)
 }
 
 struct Parser<'a> {
     rest: &'a str,
-    sets: Vec<CharSet>,
 }
 
 impl<'a> Parser<'a> {
     /// Up to the end or the `)` that closes this group, which is left unread.
-    fn alternatives(&mut self) -> Result<Node, Fault> {
+    fn alternatives(&mut self) -> Result<Hir, Fault> {
         let mut all = vec![self.sequence()?];
         while self.eat("|") {
             all.push(self.sequence()?);
         }
-        Ok(if all.len() == 1 { all.remove(0) } else { Node::Either(all) })
+        Ok(Hir::alternation(all))
     }
 
-    fn sequence(&mut self) -> Result<Node, Fault> {
+    fn sequence(&mut self) -> Result<Hir, Fault> {
         let mut nodes = Vec::new();
         let mut after_repeat = false;
         while let Some(c) = self.rest.chars().next().filter(|c| !matches!(c, '|' | ')')) {
@@ -90,8 +135,9 @@ impl<'a> Parser<'a> {
                 if after_repeat {
                     return Err("a repetition of a repetition".into());
                 }
-                let node = nodes.pop().ok_or("nothing to repeat")?;
-                let node = Node::Repeat { node: Box::new(node), least, most };
+                let sub = Box::new(nodes.pop().ok_or("nothing to repeat")?);
+                let repetition = Repetition { min: least, max: most, greedy: true, sub };
+                let node = Hir::repetition(repetition);
                 if most.unwrap_or(least) > 1 && !repeats_fit(&node, MOST_REPEATS) {
                     return Err("too many repetitions".into());
                 }
@@ -101,7 +147,7 @@ impl<'a> Parser<'a> {
             }
             after_repeat = bounds.is_some();
         }
-        Ok(Node::Concat(nodes))
+        Ok(Hir::concat(nodes))
     }
 
     /// Reads `*`, `+`, `?` or `{n,m}`, if that is what comes, and the `?` that makes it lazy.
@@ -125,19 +171,16 @@ impl<'a> Parser<'a> {
         Ok(Some(bounds))
     }
 
-    fn atom(&mut self, c: char, nodes: &mut Vec<Node>) -> Result<(), Fault> {
+    fn atom(&mut self, c: char, nodes: &mut Vec<Hir>) -> Result<(), Fault> {
         if c == '\\' {
             return self.escape(nodes);
         }
         self.rest = &self.rest[c.len_utf8()..];
         let node = match c {
-            '^' => Node::Assert(Assertion::Start),
-            '$' => Node::Assert(Assertion::End),
-            '.' => self.set(CharSet::one('\n').negated()),
-            '[' => {
-                let set = self.class()?;
-                self.set(set)
-            }
+            '^' => Hir::look(Look::Start),
+            '$' => Hir::look(Look::End),
+            '.' => hir(negated(one('\n'))),
+            '[' => hir(self.class()?),
             '(' => {
                 let group = self.alternatives()?;
                 if !self.eat(")") {
@@ -145,48 +188,44 @@ impl<'a> Parser<'a> {
                 }
                 group
             }
-            c => self.set(CharSet::one(c)),
+            c => hir(one(c)),
         };
         nodes.push(node);
         Ok(())
     }
 
     /// A `\` outside a class.
-    fn escape(&mut self, nodes: &mut Vec<Node>) -> Result<(), Fault> {
-        let assertion = match self.rest.as_bytes().get(1) {
-            Some(b'A') => Assertion::Start,
-            Some(b'z') => Assertion::End,
-            Some(b'b') => Assertion::WordEdge,
-            Some(b'B') => Assertion::NoWordEdge,
+    fn escape(&mut self, nodes: &mut Vec<Hir>) -> Result<(), Fault> {
+        let look = match self.rest.as_bytes().get(1) {
+            Some(b'A') => Look::Start,
+            Some(b'z') => Look::End,
+            Some(b'b') => Look::WordAscii,
+            Some(b'B') => Look::WordAsciiNegate,
             Some(b'Q') => {
                 let text = &self.rest[2..];
                 let (literal, after) = text.split_once("\\E").unwrap_or((text, ""));
                 self.rest = after;
-                for c in literal.chars() {
-                    let node = self.set(CharSet::one(c));
-                    nodes.push(node);
-                }
+                nodes.extend(literal.chars().map(|c| hir(one(c))));
                 return Ok(());
             }
             _ => {
                 let set = match self.named_set()? {
                     Some(set) => set,
-                    None => CharSet::one(self.escaped_char()?),
+                    None => one(self.escaped_char()?),
                 };
-                let node = self.set(set);
-                nodes.push(node);
+                nodes.push(hir(set));
                 return Ok(());
             }
         };
         self.rest = &self.rest[2..];
-        nodes.push(Node::Assert(assertion));
+        nodes.push(Hir::look(look));
         Ok(())
     }
 
     /// What follows a `[`, with its `]`.
-    fn class(&mut self) -> Result<CharSet, Fault> {
-        let negated = self.eat("^");
-        let mut ranges = Vec::new();
+    fn class(&mut self) -> Result<ClassUnicode, Fault> {
+        let is_negated = self.eat("^");
+        let mut class = ClassUnicode::empty();
         let mut first = true;
         while first || !self.rest.starts_with(']') {
             first = false;
@@ -195,7 +234,7 @@ impl<'a> Parser<'a> {
                 None => self.named_set()?,
             };
             if let Some(set) = named {
-                ranges.extend_from_slice(set.ranges());
+                class.union(&set);
                 continue;
             }
             let low = self.class_char()?;
@@ -207,11 +246,10 @@ impl<'a> Parser<'a> {
             if high < low {
                 return Err(format!("the range `{low}-{high}` runs backwards"));
             }
-            ranges.push((low.into(), high.into()));
+            class.push(ClassUnicodeRange::new(low, high));
         }
         self.rest = &self.rest[1..];
-        let set = CharSet::new(ranges);
-        Ok(if negated { set.negated() } else { set })
+        Ok(if is_negated { negated(class) } else { class })
     }
 
     fn class_char(&mut self) -> Result<char, Fault> {
@@ -226,36 +264,36 @@ impl<'a> Parser<'a> {
     }
 
     /// `[:alpha:]`, `[:^alpha:]`; a `[:` that no `:]` follows is no such thing.
-    fn posix_set(&mut self) -> Result<Option<CharSet>, Fault> {
+    fn posix_set(&mut self) -> Result<Option<ClassUnicode>, Fault> {
         let Some((name, after)) =
             self.rest.strip_prefix("[:").and_then(|inside| inside.split_once(":]"))
         else {
             return Ok(None);
         };
-        let (negated, bare) = name.strip_prefix('^').map_or((false, name), |bare| (true, bare));
+        let (is_negated, bare) = name.strip_prefix('^').map_or((false, name), |bare| (true, bare));
         let set = posix(bare).ok_or_else(|| format!("unknown class `[:{name}:]`"))?;
         self.rest = after;
-        Ok(Some(if negated { set.negated() } else { set }))
+        Ok(Some(if is_negated { negated(set) } else { set }))
     }
 
     /// `\d`, `\W`, `\pL`, `\P{Greek}` and their like.
-    fn named_set(&mut self) -> Result<Option<CharSet>, Fault> {
+    fn named_set(&mut self) -> Result<Option<ClassUnicode>, Fault> {
         let Some(kind) = self.rest.strip_prefix('\\').and_then(|rest| rest.chars().next()) else {
             return Ok(None);
         };
         let plain = match kind.to_ascii_lowercase() {
             'd' => posix("digit"),
             'w' => posix("word"),
-            's' => Some(CharSet::new(vec![(0x09, 0x0a), (0x0c, 0x0d), (0x20, 0x20)])),
+            's' => Some(ranges(&[('\t', '\n'), ('\u{c}', '\r'), (' ', ' ')])),
             'p' => return self.unicode_set(kind == 'P').map(Some),
             _ => None,
         };
         let Some(set) = plain else { return Ok(None) };
         self.rest = &self.rest[2..];
-        Ok(Some(if kind.is_ascii_uppercase() { set.negated() } else { set }))
+        Ok(Some(if kind.is_ascii_uppercase() { negated(set) } else { set }))
     }
 
-    fn unicode_set(&mut self, negated: bool) -> Result<CharSet, Fault> {
+    fn unicode_set(&mut self, is_negated: bool) -> Result<ClassUnicode, Fault> {
         let text = &self.rest[2..];
         let (name, after) = match (text.strip_prefix('{'), text.chars().next()) {
             (Some(inside), _) => inside.split_once('}').ok_or("missing `}`")?,
@@ -265,7 +303,7 @@ impl<'a> Parser<'a> {
         let (turned, bare) = name.strip_prefix('^').map_or((false, name), |bare| (true, bare));
         let set = unicode(bare).ok_or_else(|| format!("unknown class `\\p{{{name}}}`"))?;
         self.rest = after;
-        Ok(if negated == turned { set } else { set.negated() })
+        Ok(if is_negated == turned { set } else { negated(set) })
     }
 
     /// An escape that stands for one character.
@@ -292,14 +330,6 @@ impl<'a> Parser<'a> {
         Ok(c)
     }
 
-    fn set(&mut self, set: CharSet) -> Node {
-        let known = self.sets.iter().rposition(|other| *other == set);
-        Node::Set(known.unwrap_or_else(|| {
-            self.sets.push(set);
-            self.sets.len() - 1
-        }))
-    }
-
     fn eat(&mut self, token: &str) -> bool {
         let after: Option<&'a str> = self.rest.strip_prefix(token);
         self.rest = after.unwrap_or(self.rest);
@@ -307,18 +337,35 @@ impl<'a> Parser<'a> {
     }
 }
 
+fn hir(class: ClassUnicode) -> Hir {
+    Hir::class(Class::Unicode(class))
+}
+
+fn one(c: char) -> ClassUnicode {
+    ranges(&[(c, c)])
+}
+
+fn ranges(ranges: &[(char, char)]) -> ClassUnicode {
+    ClassUnicode::new(ranges.iter().map(|&(low, high)| ClassUnicodeRange::new(low, high)))
+}
+
+fn negated(mut class: ClassUnicode) -> ClassUnicode {
+    class.negate();
+    class
+}
+
 /// Go's guard: no nest of repetitions may multiply to more than `most`.
-fn repeats_fit(node: &Node, most: u32) -> bool {
-    match node {
-        Node::Repeat { node, least, most: upper } => match upper.unwrap_or(*least) {
-            0 if upper.is_some() => true,
-            0 => repeats_fit(node, most),
-            times => times <= most && repeats_fit(node, most / times),
+fn repeats_fit(hir: &Hir, most: u32) -> bool {
+    match hir.kind() {
+        HirKind::Repetition(Repetition { min, max, sub, .. }) => match max.unwrap_or(*min) {
+            0 if max.is_some() => true,
+            0 => repeats_fit(sub, most),
+            times => times <= most && repeats_fit(sub, most / times),
         },
-        Node::Concat(nodes) | Node::Either(nodes) => {
-            nodes.iter().all(|node| repeats_fit(node, most))
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().all(|part| repeats_fit(part, most))
         }
-        Node::Set(_) | Node::Assert(_) => true,
+        _ => true,
     }
 }
 
@@ -370,41 +417,38 @@ fn octal(text: &str) -> Option<(char, &str)> {
     char::from_u32(code).map(|c| (c, after))
 }
 
-fn posix(name: &str) -> Option<CharSet> {
-    const DIGIT: (u32, u32) = (0x30, 0x39);
-    const UPPER: (u32, u32) = (0x41, 0x5a);
-    const LOWER: (u32, u32) = (0x61, 0x7a);
-    let ranges = match name {
-        "alnum" => vec![DIGIT, UPPER, LOWER],
-        "alpha" => vec![UPPER, LOWER],
-        "ascii" => vec![(0x00, 0x7f)],
-        "blank" => vec![(0x09, 0x09), (0x20, 0x20)],
-        "cntrl" => vec![(0x00, 0x1f), (0x7f, 0x7f)],
-        "digit" => vec![DIGIT],
-        "graph" => vec![(0x21, 0x7e)],
-        "lower" => vec![LOWER],
-        "print" => vec![(0x20, 0x7e)],
-        "punct" => vec![(0x21, 0x2f), (0x3a, 0x40), (0x5b, 0x60), (0x7b, 0x7e)],
-        "space" => vec![(0x09, 0x0d), (0x20, 0x20)],
-        "upper" => vec![UPPER],
-        "word" => vec![DIGIT, UPPER, LOWER, (0x5f, 0x5f)],
-        "xdigit" => vec![DIGIT, (0x41, 0x46), (0x61, 0x66)],
+fn posix(name: &str) -> Option<ClassUnicode> {
+    const DIGIT: (char, char) = ('0', '9');
+    const UPPER: (char, char) = ('A', 'Z');
+    const LOWER: (char, char) = ('a', 'z');
+    Some(match name {
+        "alnum" => ranges(&[DIGIT, UPPER, LOWER]),
+        "alpha" => ranges(&[UPPER, LOWER]),
+        "ascii" => ranges(&[('\0', '\x7f')]),
+        "blank" => ranges(&[('\t', '\t'), (' ', ' ')]),
+        "cntrl" => ranges(&[('\0', '\x1f'), ('\x7f', '\x7f')]),
+        "digit" => ranges(&[DIGIT]),
+        "graph" => ranges(&[('!', '~')]),
+        "lower" => ranges(&[LOWER]),
+        "print" => ranges(&[(' ', '~')]),
+        "punct" => ranges(&[('!', '/'), (':', '@'), ('[', '`'), ('{', '~')]),
+        "space" => ranges(&[('\t', '\r'), (' ', ' ')]),
+        "upper" => ranges(&[UPPER]),
+        "word" => ranges(&[DIGIT, UPPER, LOWER, ('_', '_')]),
+        "xdigit" => ranges(&[DIGIT, ('A', 'F'), ('a', 'f')]),
         _ => return None,
-    };
-    Some(CharSet::new(ranges))
+    })
 }
 
 /// A general category or a script. The text given to `regex-syntax` can be nothing else.
-fn unicode(name: &str) -> Option<CharSet> {
+fn unicode(name: &str) -> Option<ClassUnicode> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ' ');
     if name.is_empty() || !name.chars().all(is_name) {
         return None;
     }
     let hir = regex_syntax::parse(&format!(r"\p{{{name}}}")).ok()?;
     match hir.kind() {
-        HirKind::Class(Class::Unicode(class)) => Some(CharSet::new(
-            class.ranges().iter().map(|range| (range.start().into(), range.end().into())).collect(),
-        )),
+        HirKind::Class(Class::Unicode(class)) => Some(class.clone()),
         _ => None,
     }
 }

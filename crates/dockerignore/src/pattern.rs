@@ -23,11 +23,10 @@
 //! characters to escape is too small for them (`1 << (b / 8)` overflows a byte).
 //!
 //! An expression that does not compile fails the build when a path is first tested against it, so
-//! it is kept as [`Matcher::Broken`]. What is common goes to [`glob`], the rest to [`re2`].
+//! it is kept as [`Matcher::Broken`]. What is common goes to [`glob`], the rest to [`expression`].
 
+use super::expression;
 use super::glob::{self, Token};
-use super::nfa::Program;
-use super::re2;
 
 #[derive(Debug)]
 pub(super) struct Pattern {
@@ -46,7 +45,7 @@ enum Matcher {
     Prefix(Vec<u8>),
     Suffix(Vec<u8>),
     Glob(Vec<Token>),
-    Expression(Program),
+    Expression(Box<expression::Expression>),
     Broken(String),
 }
 
@@ -63,7 +62,7 @@ impl Pattern {
             Matcher::Prefix(head) => path.starts_with(head),
             Matcher::Suffix(tail) => path.ends_with(tail) || tail.strip_prefix(b"/") == Some(path),
             Matcher::Glob(tokens) => glob::matches(tokens, path),
-            Matcher::Expression(program) => program.matches(path),
+            Matcher::Expression(expression) => expression.matches(path),
             Matcher::Broken(why) => return Err(why),
         })
     }
@@ -76,7 +75,7 @@ impl Pattern {
             Matcher::Prefix(own) => own.starts_with(head) || head.starts_with(own),
             Matcher::Suffix(_) => true,
             Matcher::Glob(tokens) => glob::reaches(tokens, head),
-            Matcher::Expression(program) => program.reaches(head),
+            Matcher::Expression(expression) => expression.reaches(head),
             Matcher::Broken(_) => false,
         }
     }
@@ -98,8 +97,8 @@ impl Matcher {
             (Kind::Suffix, _) => Matcher::Suffix(bytes[2..].to_vec()),
             (Kind::Expression, expression) => match glob::parse(scanned) {
                 Some(tokens) => Matcher::Glob(tokens),
-                None => match re2::parse(&expression).and_then(Program::new) {
-                    Ok(program) => Matcher::Expression(program),
+                None => match expression::Expression::new(&expression) {
+                    Ok(expression) => Matcher::Expression(Box::new(expression)),
                     Err(why) => Matcher::Broken(why),
                 },
             },
@@ -293,7 +292,7 @@ mod tests {
         ) {
             let path = path.concat();
             let (_, expression) = translate(&pattern);
-            let program = Program::new(re2::parse(&expression).unwrap()).unwrap();
+            let program = expression::Expression::new(&expression).unwrap();
             if let Some(tokens) = glob::parse(&pattern) {
                 prop_assert_eq!(glob::matches(&tokens, &path), program.matches(&path));
             }

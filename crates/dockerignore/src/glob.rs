@@ -3,9 +3,10 @@
 //! Both ends of a pattern are pinned to the ends of the path, so whatever has a fixed width is
 //! compared there first; most paths are turned away by one comparison of bytes. What remains lies
 //! between two wildcards and is searched for by trying. [`MOST_WILDCARDS`] bounds the trying, a
-//! pattern with more goes to [`super::re2`], whose time grows with the length of the path alone.
+//! pattern with more goes to [`super::expression`], whose time grows with the length of the path alone.
 
-use super::charset::CharSet;
+use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
+
 use super::utf8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub(super) enum Token {
     /// `?`: one character, not `/`.
     Any,
     /// `[…]`: one character of the set; a negated one holds `/` as well.
-    Set(CharSet),
+    Set(ClassUnicode),
     /// `*`: any characters but `/`.
     Star,
     /// `**/` or `**` before something: nothing, or anything that ends in `/`; no newline.
@@ -27,7 +28,7 @@ pub(super) enum Token {
 const MOST_WILDCARDS: usize = 3;
 
 /// The tokens of a pattern in which nothing has a second meaning to a regular expression.
-/// `None`: a matter for [`super::re2`].
+/// `None`: a matter for [`super::expression`].
 pub(super) fn parse(pattern: &str) -> Option<Vec<Token>> {
     let mut tokens = Vec::new();
     let mut rest = pattern;
@@ -70,23 +71,25 @@ fn push_text(tokens: &mut Vec<Token>, c: char) {
 }
 
 /// `text` is what follows a `[`. Only characters and ranges of them, nothing nested or escaped.
-fn simple_set(text: &str) -> Option<(CharSet, &str)> {
+fn simple_set(text: &str) -> Option<(ClassUnicode, &str)> {
     let (negated, text) = text.strip_prefix('^').map_or((false, text), |after| (true, after));
     let (inside, after) = text.split_once(']')?;
     if inside.is_empty() || inside.contains(['[', '\\', '*', '?', '^']) {
         return None;
     }
-    let mut ranges = Vec::new();
+    let mut set = ClassUnicode::empty();
     let mut chars = inside.chars().peekable();
     while let Some(low) = chars.next() {
         let high = if chars.next_if_eq(&'-').is_some() { chars.next()? } else { low };
         if low == '-' || high == '-' || low > high {
             return None;
         }
-        ranges.push((low.into(), high.into()));
+        set.push(ClassUnicodeRange::new(low, high));
     }
-    let set = CharSet::new(ranges);
-    Some((if negated { set.negated() } else { set }, after))
+    if negated {
+        set.negate();
+    }
+    Some((set, after))
 }
 
 impl Token {
@@ -120,7 +123,10 @@ impl Token {
 
     fn takes(&self, c: char) -> bool {
         match self {
-            Token::Set(set) => set.contains(c),
+            Token::Set(set) => {
+                let after = set.ranges().partition_point(|range| range.start() <= c);
+                after > 0 && c <= set.ranges()[after - 1].end()
+            }
             _ => c != '/',
         }
     }

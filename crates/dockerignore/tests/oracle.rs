@@ -1,5 +1,5 @@
 //! The ignore rules against BuildKit, twice:
-//! `cargo test -p xtask --test ignore_oracle -- --ignored`.
+//! `cargo test -p dockerignore --test oracle -- --ignored`.
 //!
 //! 1. Against the code it runs, `patternmatcher`, `ignorefile` and `fsutil`, behind a small Go
 //!    program: many cases a second. Needs Go and its module proxy.
@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test's own child, not one of the tool's")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "all of this is a test")]
 
+use dockerignore::{RuleError, Rules, State};
 use fs_err as fs;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -18,7 +19,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use xtask::context::ignore::{RuleError, Rules, State};
 
 const CASES: u32 = 20_000;
 const BUILDS: u32 = 400;
@@ -82,7 +82,7 @@ struct Answer {
 
 impl Oracle {
     fn start(folder: &Path) -> Oracle {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ignore_oracle");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle");
         let program = folder.join("oracle");
         let built =
             Command::new("go").args(["build", "-o"]).arg(&program).current_dir(source).status();

@@ -2,34 +2,38 @@
 //!
 //! Not git's: every pattern is anchored at the context's root, a match on a folder covers what is
 //! below, and `!` brings files back from an ignored folder. About a quarter of all cases come out
-//! differently by git's rules. The engines differ among each other too; the files are staged by us,
-//! so BuildKit's answer holds for all of them, and [`podman_differs`] tells where podman alone
-//! would have read a file otherwise.
+//! differently by git's rules.
+//!
+//! ```
+//! let rules = dockerignore::Rules::parse(b"*\n!src\n**/*.log").unwrap();
+//! assert!(rules.ignores(b"README.md").unwrap());
+//! assert!(!rules.ignores(b"src/main.go").unwrap());
+//! assert!(rules.ignores(b"src/a.log").unwrap());
+//! ```
+//!
+//! A walk asks [`Rules::test`] for each entry and hands the state down, which is quicker than asking
+//! anew for each path, and [`Rules::may_hold_kept`] whether an ignored folder has to be opened.
 //!
 //! | question | file |
 //! | --- | --- |
 //! | which ignore file is read | `file` |
 //! | what its lines are | `parse`, `syntax` |
-//! | what one pattern matches | `pattern`, and below it `glob` or `re2` and `nfa` |
+//! | what one pattern matches | `pattern`, and below it `glob` or `expression` |
 //! | what all of them keep | `rules` |
 //!
 //! The source of each rule is the code BuildKit runs: `moby/patternmatcher` 0.6, `fsutil`, and
-//! `regexp` of Go's library. `xtask/tests/ignore_oracle.rs` compares with that code itself.
+//! `regexp` of Go's library. `tests/oracle.rs` compares with that code itself.
 
-mod charset;
+mod expression;
 mod file;
 mod glob;
-mod nfa;
 mod parse;
 mod pattern;
-mod podman;
-mod re2;
 mod rules;
 mod syntax;
 mod utf8;
 
 pub use file::{IgnoreFile, find};
-pub use podman::podman_differs;
 pub use rules::{Rules, State, Verdict};
 
 /// A pattern BuildKit would refuse.

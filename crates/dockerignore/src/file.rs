@@ -8,11 +8,10 @@
 //! only: an absolute target begins at the folder, `..` stops there. A link to elsewhere thus finds
 //! nothing, which is the same as no file; so is a folder of that name. All seen with BuildKit 0.23.
 
-use anyhow::Context as _;
 use fs_err as fs;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 /// An ignore file as it was found.
@@ -23,11 +22,14 @@ pub struct IgnoreFile {
     pub text: Vec<u8>,
 }
 
+/// In bytes. Nobody writes a larger one by hand.
+const LONGEST_FILE: u64 = 16 << 20;
+
 /// As many links as the kernel follows.
 const MOST_LINKS: usize = 40;
 
 /// The ignore file for a build of `dockerfile` with `context`, if there is one.
-pub fn find(context: &Path, dockerfile: Option<&Path>) -> anyhow::Result<Option<IgnoreFile>> {
+pub fn find(context: &Path, dockerfile: Option<&Path>) -> io::Result<Option<IgnoreFile>> {
     if let Some(dockerfile) = dockerfile
         && let Some(name) = dockerfile.file_name()
     {
@@ -41,19 +43,20 @@ pub fn find(context: &Path, dockerfile: Option<&Path>) -> anyhow::Result<Option<
     read(context, OsStr::new(".dockerignore"))
 }
 
-fn read(folder: &Path, name: &OsStr) -> anyhow::Result<Option<IgnoreFile>> {
+fn read(folder: &Path, name: &OsStr) -> io::Result<Option<IgnoreFile>> {
     let path = folder.join(name);
-    let Some(target) = resolve(folder, name)
-        .with_context(|| format!("failed to read the ignore file `{}`", path.display()))?
-    else {
-        return Ok(None);
-    };
-    let text = fs::read(target).context("failed to read the ignore file")?;
+    let Some(target) = resolve(folder, name)? else { return Ok(None) };
+    let mut text = Vec::new();
+    fs::File::open(target)?.take(LONGEST_FILE + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LONGEST_FILE {
+        let text = format!("the ignore file `{}` is larger than 16 MiB", path.display());
+        return Err(io::Error::new(ErrorKind::FileTooLarge, text));
+    }
     Ok(Some(IgnoreFile { path, text }))
 }
 
 /// The regular file `name` stands for, with `folder` as the root of all links.
-fn resolve(folder: &Path, name: &OsStr) -> anyhow::Result<Option<PathBuf>> {
+fn resolve(folder: &Path, name: &OsStr) -> io::Result<Option<PathBuf>> {
     let mut done = PathBuf::new();
     let mut todo: VecDeque<OsString> = [name.to_owned()].into();
     let mut links = 0;
@@ -62,7 +65,7 @@ fn resolve(folder: &Path, name: &OsStr) -> anyhow::Result<Option<PathBuf>> {
         let kind = match fs::symlink_metadata(&here) {
             Ok(metadata) => metadata.file_type(),
             Err(error) if is_missing(error.kind()) => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         if kind.is_symlink() {
             links += 1;
