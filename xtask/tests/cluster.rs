@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use support::registry::Registry;
 use tempfile::TempDir;
 use xtask::cluster::{self, Cluster, Image, Pulls, Status};
-use xtask::config::{self, Port, Reuse, Wait, WaitFor};
+use xtask::config::{self, Port, Reuse, WaitFor};
 use xtask::deploy::{self, How, Kept, Looks, Pods, Rendered, Target};
 use xtask::event::Events;
 use xtask::exit::{Exit, code};
@@ -138,14 +138,18 @@ impl World {
     }
 
     /// Waits in the namespace that the manifest begins with.
-    fn wait(&self, cluster: &Cluster, rendered: &Rendered, on: WaitFor) -> anyhow::Result<()> {
-        let wait = Wait { on, timeout: Duration::from_mins(1) };
+    fn wait(&self, cluster: &Cluster, rendered: &Rendered, on: &WaitFor) -> anyhow::Result<()> {
+        let workloads = Kept::open(&self.folder.path().join("nothing")).workloads(rendered);
         let looks = Looks::new(cluster.kubectl(), &self.folder.path().join("looks"));
         let target = Target {
             step: &rendered.step,
-            wait: &wait,
+            on: Some(on),
+            timeout: Duration::from_mins(1),
             namespace: &rendered.documents[0].object.name,
-            workloads: &rendered.workloads(),
+            workloads: &workloads,
+            since: Instant::now(),
+            applied: Some(None),
+            is_loaded: &|_, _| None,
             addresses: &BTreeMap::new(),
             others_coming: &|| false,
         };
@@ -309,12 +313,11 @@ fn an_unchanged_step_is_proven(world: &World, cluster: &Cluster) {
     let objects = timed("applied", || world.apply(cluster, &rendered));
     Kept::open(&file).remember(&rendered, &objects, Pods::new()).unwrap();
     let rollout = WaitFor::Rollout("deployment/sleeper".to_owned());
-    timed("rolled out", || world.wait(cluster, &rendered, rollout.clone()).unwrap());
-    world.wait(cluster, &rendered, WaitFor::Endpoint("sleeper".to_owned())).unwrap();
+    timed("rolled out", || world.wait(cluster, &rendered, &rollout).unwrap());
+    world.wait(cluster, &rendered, &WaitFor::Endpoint("sleeper".to_owned())).unwrap();
 
     let mut kept = Kept::open(&file);
     timed("proven", || kept.look(&cluster.kubectl()));
-    assert!(kept.is_ready(&rollout, "sleeper"), "{kept:#?}");
     assert!(kept.is_applied(&rendered), "{kept:#?}");
     let scale = ["scale", "deployment/sleeper", "--replicas", "2", "--namespace", "sleeper"];
     cluster.kubectl().args(scale).run().unwrap();
@@ -341,7 +344,7 @@ fn a_job_that_changed_is_run_again(world: &World, cluster: &Cluster) {
     for command in ["['true']", "[sh, -c, exit 0]"] {
         let rendered = world.render("changing", &job("changing", command));
         world.apply(cluster, &rendered);
-        world.wait(cluster, &rendered, WaitFor::Job("changing".to_owned())).unwrap();
+        world.wait(cluster, &rendered, &WaitFor::Job("changing".to_owned())).unwrap();
     }
 }
 

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use serde_json::Value;
 
+use super::Cluster;
 use crate::process::Tool;
 
 /// An image that must be on every node.
@@ -52,6 +53,20 @@ impl Held {
         Self(rows.collect())
     }
 
+    /// Whether what the node calls by this digest, a manifest's or a config's, is the image of that id.
+    fn leads_to(
+        &self,
+        digest: &str,
+        id: &str,
+        config_of: impl FnOnce(&str) -> Option<String>,
+    ) -> bool {
+        let manifest = self.0.get(digest).map_or(digest, String::as_str);
+        // An engine on containerd's own store calls the manifest's digest the id.
+        manifest == id
+            || self.0.get(id).is_some_and(|of_id| of_id == manifest)
+            || config_of(manifest).is_some_and(|config| config == id)
+    }
+
     /// Whether the node has exactly this image behind this tag. `config_of` reads a manifest.
     pub(super) fn has(
         &self,
@@ -65,6 +80,24 @@ impl Held {
             || self.0.get(&id) == Some(manifest)
             || config_of(manifest).is_some_and(|config| config == id)
     }
+}
+
+/// Whether a container runs this image: `image_id` is what its status says, which is the image's id, or
+/// a name with the digest of a manifest that the nodes have.
+pub fn is_image(cluster: &Cluster, engine: &Tool, image: &Image, image_id: &str) -> bool {
+    let (digest, id) = (digest(image_id), digest(&image.id));
+    digest == id
+        || cluster.nodes.iter().any(|node| {
+            Held::on(engine, node).is_ok_and(|held| {
+                held.leads_to(&digest, &id, |manifest| config(engine, node, manifest))
+            })
+        })
+}
+
+/// `sha256:…` of an id, of `NAME@sha256:…` or of `docker-pullable://NAME@sha256:…`.
+pub fn digest(image_id: &str) -> String {
+    let digest = image_id.rsplit(['@', '/']).next().unwrap_or_default();
+    format!("sha256:{}", digest.trim_start_matches("sha256:"))
 }
 
 /// Those of `images` that a node does not hold.
@@ -131,6 +164,24 @@ sha256:ec5c                   application/vnd.docker.distribution.manifest.v2+js
         ] {
             let image = Image { tag: tag.to_owned(), id: id.to_owned() };
             assert_eq!(held.has(&image, config_of), holds, "{tag} {id}");
+        }
+    }
+
+    #[test]
+    fn what_a_container_says_it_runs_leads_to_an_image_or_not() {
+        let held = Held::parse(LISTED);
+        let config_of = |manifest: &str| (manifest == "sha256:7777").then(|| "sha256:ffff".into());
+        for (says, id, leads) in [
+            ("sha256:ec5c", "sha256:68e6", true),
+            ("docker.io/library/import-2026-11-21@sha256:68e6", "sha256:ec5c", true),
+            ("docker-pullable://localhost/a@sha256:68e6", "sha256:ec5c", true),
+            ("localhost/fresh@sha256:7777", "sha256:ffff", true),
+            ("localhost/fresh@sha256:7777", "sha256:ec5c", false),
+            ("sha256:8624", "sha256:ec5c", false),
+            ("sha256:0000", "sha256:ec5c", false),
+            ("", "sha256:ec5c", false),
+        ] {
+            assert_eq!(held.leads_to(&digest(says), id, config_of), leads, "{says} {id}");
         }
     }
 }

@@ -47,7 +47,7 @@ pub use ailing::{ailments, lost};
 pub use existing::reach;
 pub use garbage::{free, garbage, is_kept, nodes_of};
 use held::Held;
-pub use held::Image;
+pub use held::{Image, digest, is_image};
 pub use load::{Loaded, load};
 pub use makers::makers;
 pub use pull::{Pulls, is_reachable};

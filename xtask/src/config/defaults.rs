@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{CacheMode, Engine, EngineName, Reuse};
+use super::{CacheMode, Engine, EngineName, Restarts, Reuse};
 
 pub(super) const ENGINE: Engine = Engine {
     name: EngineName::Auto,
@@ -38,6 +38,9 @@ pub(super) const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 pub(super) const TEST_TIMEOUT: Duration = Duration::from_mins(10);
 
 pub(super) const HTTP_STATUS: u16 = 200;
+
+/// A test may restart things on purpose.
+pub(super) const RESTARTS: Restarts = Restarts::Warn;
 
 /// What others will run is put where they find it only if the file says so.
 pub(super) const CACHE_MODE: CacheMode = CacheMode::ReadOnly;

@@ -313,8 +313,19 @@ pub struct Suite {
     pub images: Vec<String>,
     pub steps: Vec<Step>,
     pub test: Option<Test>,
+    /// What becomes of a run whose containers were started again while the tests ran.
+    pub restarts: Restarts,
     /// The whole run, from the first step to the last test.
     pub timeout: Duration,
+}
+
+/// `restarts` of a suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restarts {
+    /// They are named.
+    Warn,
+    /// They are named, and the run has failed.
+    Fail,
 }
 
 /// `[[suites.NAME.steps]]`.
@@ -324,6 +335,9 @@ pub struct Step {
     pub action: Action,
     /// Names of steps that must have ended well before.
     pub needs: Vec<String>,
+    /// How long the workloads it applies may take to roll out; none: they are not waited for.
+    pub rollouts: Option<Duration>,
+    /// What is waited for once they have.
     pub waits: Vec<Wait>,
     /// Images the manifests name, beyond those found by reading them.
     pub images: Vec<String>,
@@ -400,13 +414,13 @@ pub struct Wait {
 pub enum WaitFor {
     /// `deployment/NAME`, `statefulset/NAME`, `daemonset/NAME`: the new revision is complete.
     Rollout(String),
-    /// `NAME`: the Job has completed.
+    /// `NAME`: the Job that was applied has completed.
     Job(String),
-    /// `NAME`: the Service has a ready endpoint.
+    /// `NAME`: the Service has a ready endpoint of the newest revision.
     Endpoint(String),
     /// A URL answers with this status; `{gateway}` stands for that port's address.
     Http { url: String, status: u16, trust: Option<Trust> },
-    /// `HOST:PORT` accepts a connection.
+    /// `HOST:PORT` accepts a connection and keeps it.
     Tcp(String),
     /// `KIND/NAME` has this condition with this status (`True`).
     Condition { object: String, condition: String, status: String },

@@ -7,7 +7,7 @@ use super::document::At;
 use super::near;
 use super::shared::{self, Shared};
 use super::table::{Item, Table};
-use super::{Cluster, Existing, Port, Step, Suite, Test, action, check, defaults, wait};
+use super::{Cluster, Existing, Port, Restarts, Step, Suite, Test, action, check, defaults, wait};
 
 /// The names a suite may use.
 pub(super) struct Known<'k> {
@@ -56,6 +56,8 @@ fn suite(table: &mut Table<'_>, name: &str, known: &Known<'_>) -> Suite {
     if let Some(existing) = cluster.and_then(|name| known.clusters.get(name)?.existing.as_ref()) {
         on_others(table, existing, &images, limit, known.has_cache);
     }
+    let restarts = [("warn", Restarts::Warn), ("fail", Restarts::Fail)];
+    let restarts = table.choice("restarts", &restarts).unwrap_or(defaults::RESTARTS);
     let suite = "the suite".to_owned();
     let scope = Scope { ports: known.ports, cluster, limit, images, suite };
     Suite {
@@ -64,6 +66,7 @@ fn suite(table: &mut Table<'_>, name: &str, known: &Known<'_>) -> Suite {
         cluster: cluster.unwrap_or_default().to_owned(),
         steps: steps(table, &scope, known),
         test: test(table, &scope),
+        restarts,
         timeout: limit,
         images: scope.images,
     }
@@ -197,11 +200,13 @@ pub(super) fn read(
 ) -> Step {
     let images: Vec<&str> = scope.images.iter().map(String::as_str).collect();
     let timeout = within(step, scope, defaults::STEP_TIMEOUT);
+    let (rollouts, waits) = wait::waits(step, scope);
     Step {
         name: name.map(|name| name.value.to_owned()).unwrap_or_default(),
         action: action::action(step),
         needs: step.names("needs", "steps", all),
-        waits: wait::waits(step, scope),
+        rollouts,
+        waits,
         images: step.names("images", &format!("images of {}", scope.suite), &images),
         namespace: step.string("namespace").map(|namespace| namespace.value.to_owned()),
         timeout,

@@ -440,6 +440,7 @@ fn single_faults_of_a_wait() {
         &[
             ("[]", "`wait` is empty"),
             ("1", "`wait` must be a list of tables, not an integer"),
+            ("'nothing'", "`wait` cannot be `nothing`"),
             ("{}", "wait: exactly one of `rollout`, `job`, "),
             ("{ job = 'j', endpoint = 'e' }", "wait: exactly one of `rollout`, `job`, "),
             ("[{ job = 'j' }, { jop = 'j', tcp = 'a:1' }]", "wait 2: unknown key `jop`"),
@@ -541,6 +542,40 @@ fn every_form_of_wait() {
         assert_eq!(waits(text), [expected], "{text}");
     }
     assert_eq!(waits("[{ job = \"x\" }, { endpoint = \"y\" }]").len(), 2);
+}
+
+#[test]
+fn rollouts_are_waited_for_unless_the_step_says_otherwise() {
+    let rollouts = |wait: &str| {
+        let text = format!(
+            "[clusters.c]\n[suites.s]\ncluster = 'c'\n[[suites.s.steps]]\nname = 'a'\n\
+             run = ['a']\n{wait}"
+        );
+        let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
+        let step = &config.suites["s"].steps[0];
+        (step.rollouts.map(|limit| limit.as_secs()), step.waits.len())
+    };
+    for (wait, expected) in [
+        ("", (Some(120), 0)),
+        ("wait = 'none'", (None, 0)),
+        ("wait = { job = 'j' }", (Some(120), 1)),
+        ("wait = { job = 'j', timeout = '5s' }", (Some(5), 1)),
+        ("wait = [{ job = 'j', timeout = '5s' }, { job = 'k', timeout = '3m' }]", (Some(180), 2)),
+    ] {
+        assert_eq!(rollouts(wait), expected, "{wait}");
+    }
+}
+
+#[test]
+fn restarts_are_a_warning_or_a_failure() {
+    let restarts = |text: &str| {
+        read(&format!("[clusters.c]\n[suites.s]\ncluster = 'c'\n{text}"))
+            .map(|config| config.suites["s"].restarts)
+    };
+    assert_eq!(restarts("").unwrap(), Restarts::Warn);
+    assert_eq!(restarts("restarts = 'fail'").unwrap(), Restarts::Fail);
+    let Faults(faults) = restarts("restarts = 'never'").unwrap_err();
+    assert!(faults[0].message.contains("`restarts` cannot be `never`"), "{}", faults[0].message);
 }
 
 #[test]

@@ -1,4 +1,7 @@
-//! `wait`: a table or a list of them, each with exactly one thing to wait for.
+//! `wait`: a table or a list of them, each with exactly one thing to wait for, or `"none"`.
+//!
+//! The rollouts of a step's own workloads are waited for before anything else, and also without a
+//! `wait`: what answers until then may be the pods of before. Only `"none"` leaves them out.
 //!
 //! | key | value |
 //! | --- | --- |
@@ -11,23 +14,41 @@
 //!
 //! `{NAME}` is the address of that entry of `[ports]`.
 
+use std::time::Duration;
+
 use super::document::At;
 use super::suite::{Scope, within};
 use super::table::Table;
 use super::{Trust, Wait, WaitFor, defaults};
 
 const FORMS: [&str; 6] = ["rollout", "job", "endpoint", "http", "tcp", "condition"];
+/// Says that nothing is waited for.
+const NONE: &str = "none";
+
 const ROLLOUTS: [&str; 3] = ["deployment", "statefulset", "daemonset"];
 
-pub(super) fn waits(step: &mut Table<'_>, scope: &Scope<'_>) -> Vec<Wait> {
-    if let Some(value) = step.get("wait")
-        && value.get_ref().as_array().is_some_and(|list| list.is_empty())
-    {
-        let hint = "leave the key out to wait for nothing".to_owned();
+/// How long the step's rollouts may take (none: they are not waited for), and its waits.
+pub(super) fn waits(step: &mut Table<'_>, scope: &Scope<'_>) -> (Option<Duration>, Vec<Wait>) {
+    let default = defaults::WAIT_TIMEOUT.min(scope.limit);
+    let Some(value) = step.get("wait") else { return (Some(default), Vec::new()) };
+    if let Some(word) = value.get_ref().as_str() {
+        if word != NONE {
+            let hint = format!(
+                "write \"{NONE}\", a table like {{ rollout = \"deployment/NAME\" }}, or a list"
+            );
+            step.fault(&value.span(), format!("`wait` cannot be `{word}`"), Some(hint));
+        }
+        return (None, Vec::new());
+    }
+    if value.get_ref().as_array().is_some_and(|list| list.is_empty()) {
+        let hint =
+            format!("leave the key out to wait for the rollouts; \"{NONE}\" waits for nothing");
         step.fault(&value.span(), "`wait` is empty", Some(hint));
     }
     let tables = step.table_or_tables("wait", "wait");
-    tables.into_iter().filter_map(|table| wait(table, scope)).collect()
+    let waits: Vec<Wait> = tables.into_iter().filter_map(|table| wait(table, scope)).collect();
+    let longest = waits.iter().map(|wait| wait.timeout).max();
+    (Some(longest.unwrap_or(default)), waits)
 }
 
 fn wait(mut table: Table<'_>, scope: &Scope<'_>) -> Option<Wait> {

@@ -64,8 +64,13 @@ impl Api {
 
     /// The object or list the API serves at a path; none where there is nothing.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<Option<Value>> {
-        let body = self.ask(path)?;
+        let (body, _) = self.ask(path)?;
         Ok(body.map(|body| serde_json::from_slice(&body)).transpose()?)
+    }
+
+    /// What the API server's own clock says, as objects have it: `2026-11-21T09:00:30Z`.
+    pub(super) fn clock(&self) -> Option<String> {
+        self.ask("/version").ok()?.1
     }
 
     /// The last lines of a container's log; none if it has not run (or not run before).
@@ -76,11 +81,11 @@ impl Api {
              &previous={previous}&timestamps=true"
         ));
         // containerd keeps the last run's log only until the node has tidied up.
-        let text = String::from_utf8_lossy(&body.ok()??).into_owned();
+        let text = String::from_utf8_lossy(&body.ok()?.0?).into_owned();
         (!text.is_empty() && !text.starts_with("unable to retrieve")).then_some(text)
     }
 
-    fn ask(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    fn ask(&self, path: &str) -> anyhow::Result<Answer> {
         let socket = self.socket()?;
         let answered = ask(&socket, path);
         if answered.is_err() && UnixStream::connect(&socket).is_err() {
@@ -117,16 +122,19 @@ fn start(kubectl: &Tool) -> anyhow::Result<Proxy> {
     Ok(proxy)
 }
 
-fn ask(socket: &Path, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
+/// The body, none where there is nothing, and when it was given.
+type Answer = (Option<Vec<u8>>, Option<String>);
+
+fn ask(socket: &Path, path: &str) -> anyhow::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(LIMIT))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).context("the API server did not answer in time")?;
-    let (status, body) = parts(&answer).context("what answered is not the API server")?;
+    let (status, date, body) = parts(&answer).context("what answered is not the API server")?;
     match status {
-        200 => Ok(Some(body.to_vec())),
-        404 => Ok(None),
+        200 => Ok((Some(body.to_vec()), date)),
+        404 => Ok((None, date)),
         status => {
             let text = String::from_utf8_lossy(body);
             bail!("the API server answered {status}: {}", text.trim())
@@ -134,12 +142,27 @@ fn ask(socket: &Path, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Status and body of an answer.
-fn parts(answer: &[u8]) -> Option<(u16, &[u8])> {
+/// Status, date and body of an answer.
+fn parts(answer: &[u8]) -> Option<(u16, Option<String>, &[u8])> {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).ok()?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some((status, &answer[end + 4..]))
+    let date = head.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case("date").then(|| moment(value.trim())).flatten()
+    });
+    Some((status, date, &answer[end + 4..]))
+}
+
+/// `Sat, 21 Nov 2026 09:00:30 GMT` as objects have it.
+fn moment(date: &str) -> Option<String> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut words = date.split(' ').skip(1);
+    let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let month = MONTHS.iter().position(|one| *one == month)? + 1;
+    let moment = format!("{year}-{month:02}-{day:0>2}T{time}Z");
+    humantime::parse_rfc3339(&moment).ok().map(|_| moment)
 }
 
 #[cfg(test)]
@@ -149,8 +172,19 @@ mod tests {
     #[test]
     fn an_answer_is_parted_at_the_first_empty_line() {
         let answer = b"HTTP/1.0 200 OK\r\nA: b\r\n\r\n{\r\n\r\n}";
-        assert_eq!(parts(answer), Some((200, &b"{\r\n\r\n}"[..])));
-        assert_eq!(parts(b"HTTP/1.0 404 Not Found\r\n\r\n"), Some((404, &b""[..])));
+        assert_eq!(parts(answer), Some((200, None, &b"{\r\n\r\n}"[..])));
+        assert_eq!(parts(b"HTTP/1.0 404 Not Found\r\n\r\n"), Some((404, None, &b""[..])));
         assert_eq!(parts(b"HTTP/1.0 200 OK\r\n"), None);
+    }
+
+    #[test]
+    fn the_servers_clock_is_read_as_objects_have_it() {
+        let answer = b"HTTP/1.0 200 OK\r\ndate: Sat, 21 Nov 2026 09:00:30 GMT\r\n\r\n";
+        let (_, date, _) = parts(answer).unwrap();
+        assert_eq!(date.as_deref(), Some("2026-11-21T09:00:30Z"));
+        for wrong in ["", "yesterday", "Sat, 21 Abc 2026 09:00:30 GMT", "Sat, 99 Nov 2026 09:00:30"]
+        {
+            assert_eq!(moment(wrong), None, "{wrong}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Why a pod is hopeless, in its own words: its events and its last log lines, now and before.
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -15,19 +16,20 @@ const LINES: usize = 15;
 const EVENTS: usize = 6;
 
 /// Events and log lines of the faulty object; empty if it is not in this namespace.
-pub(super) fn explain(fault: &Fault, namespace: &str, looks: &Looks) -> String {
-    let Ok(objects) = looks.at(namespace) else { return String::new() };
+pub(super) fn explain(fault: &Fault, namespace: &str, since: Instant, looks: &Looks) -> String {
+    let Ok(look) = looks.at(namespace, since) else { return String::new() };
+    let objects = &look.objects;
     let Some((kind, wanted)) = fault.object.split_once('/') else { return String::new() };
-    let Some(object) = super::verdict::find(&objects, kind, wanted) else { return String::new() };
+    let Some(object) = super::verdict::find(objects, kind, wanted) else { return String::new() };
     let mut details = String::new();
     let pod = match kind {
         "pod" => Some(object),
-        _ => last_pod_of(object, &objects),
+        _ => last_pod_of(object, objects),
     };
-    write_events(&mut details, object, &objects);
+    write_events(&mut details, object, objects);
     if let Some(pod) = pod {
         if kind != "pod" {
-            write_events(&mut details, pod, &objects);
+            write_events(&mut details, pod, objects);
         }
         write_logs(&mut details, pod, fault.container.as_deref(), namespace, looks);
     }
@@ -35,9 +37,9 @@ pub(super) fn explain(fault: &Fault, namespace: &str, looks: &Looks) -> String {
 }
 
 /// The last warnings of a namespace, for a wait whose time is up.
-pub(super) fn recent(namespace: &str, looks: &Looks) -> String {
-    let Ok(objects) = looks.at(namespace) else { return String::new() };
-    let warnings = objects.iter().filter(|event| event["type"] == "Warning");
+pub(super) fn recent(namespace: &str, since: Instant, looks: &Looks) -> String {
+    let Ok(look) = looks.at(namespace, since) else { return String::new() };
+    let warnings = look.objects.iter().filter(|event| event["type"] == "Warning");
     listed(warnings.collect(), &format!("warnings in namespace `{namespace}`"))
 }
 

@@ -1,6 +1,6 @@
 //! One HTTP/1.1 GET and a TCP connection, as waits need them: no redirects, only the status.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
@@ -8,6 +8,10 @@ use anyhow::{Context as _, bail};
 
 use super::tls;
 use crate::config::Trust;
+
+/// How long a connection must stay open: what publishes an engine's ports accepts before it knows
+/// whether anybody is behind them, and closes at once if not.
+const STAYS: Duration = Duration::from_millis(300);
 
 /// How long an answer may take before it counts as none.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -69,6 +73,18 @@ pub(super) fn connect(address: &str) -> anyhow::Result<TcpStream> {
     }
 }
 
+/// Whether `HOST:PORT` accepts a connection and does not close it at once.
+pub(super) fn stays(address: &str) -> anyhow::Result<()> {
+    let mut stream = connect(address)?;
+    stream.set_read_timeout(Some(STAYS))?;
+    match stream.read(&mut [0]) {
+        Ok(0) => bail!("{address} accepts connections and closes them at once"),
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(()),
+        Err(error) => bail!("the connection to {address} did not stay: {error}"),
+    }
+}
+
 /// Of `HTTP/1.1 200`.
 fn status(head: &[u8; 12]) -> Option<u16> {
     let text = std::str::from_utf8(head).ok()?;
@@ -110,6 +126,23 @@ mod tests {
         let (address, _) = serve("SSH-2.0-OpenSSH_9.2 and more\r\n");
         assert!(get(&format!("http://{address}"), None).unwrap_err().to_string().contains("HTTP"));
         assert!(get("https://a", None).is_err());
+    }
+
+    #[test]
+    fn a_connection_counts_if_it_stays_or_says_something() {
+        for (says, stays) in [("", false), ("220 ready\r\n", true)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let thread = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.write_all(says.as_bytes()).unwrap();
+            });
+            assert_eq!(super::stays(&address).is_ok(), stays, "{says}");
+            thread.join().unwrap();
+        }
+        // It is accepted by the kernel, and nobody closes it.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        super::stays(&silent.local_addr().unwrap().to_string()).unwrap();
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! tags are content keys), and every object of it as the API serves it, by uid and by version: the
 //! `generation`, which counts changes of the spec, or for kinds without one the `resourceVersion`.
 //! The file alone proves nothing: it is believed only as far as one look at the cluster confirms
-//! it. That same look also answers rollout, job and endpoint waits of unchanged steps.
+//! it.
 //!
 //! Two kinds of step need more. A Secret made of files is compared with the cluster's own copy, in
 //! memory, so that no trace of its values is kept here. A Job has worked on what ran at the time: with
@@ -26,8 +26,8 @@ use super::apply::items;
 use super::delete;
 use super::object::ObjectRef;
 use super::render::Rendered;
-use super::verdict::{self, Verdict};
-use crate::config::WaitFor;
+use super::verdict;
+use super::workload::{Version, Workload};
 use crate::process::Tool;
 
 /// How long one question may take.
@@ -120,16 +120,17 @@ impl Kept {
         steps.get(&rendered.step).is_some_and(|applied| applied.manifest == manifest(rendered))
     }
 
-    /// Whether the look already showed that a wait is over.
-    pub fn is_ready(&self, wait: &WaitFor, namespace: &str) -> bool {
-        let here = |object: &&Value| object["metadata"]["namespace"] == namespace;
-        let objects: Vec<Value> = self.live.iter().filter(here).cloned().collect();
-        match verdict::judge(wait, &objects) {
-            Verdict::Ready => true,
-            // That it stays up was seen by the run that applied it, and it has not crashed since.
-            Verdict::Unproven { settles, .. } => settles == verdict::STARTED,
-            _ => false,
-        }
+    /// What makes pods of a step that was applied, each held to what its apply gave back.
+    pub fn workloads(&self, rendered: &Rendered) -> Vec<Workload> {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let proofs = steps.get(&rendered.step).map_or(&[][..], |applied| &applied.objects);
+        let documents = rendered.documents.iter();
+        let made = documents.filter(|document| document.object.is_workload());
+        made.map(|document| {
+            let is_it = |proof: &&Proof| proof.object.is_meant_by(&document.object);
+            Workload::of(document, proofs.iter().find(is_it).map(Proof::applied))
+        })
+        .collect()
     }
 
     /// Records what a step's apply gave back, and what ran before it.
@@ -213,6 +214,12 @@ impl Kept {
 }
 
 impl Proof {
+    fn applied(&self) -> Version {
+        let generation = self.version.strip_prefix("generation ");
+        let generation = generation.and_then(|number| number.parse().ok()).unwrap_or_default();
+        Version { uid: self.uid.clone(), generation }
+    }
+
     fn of(object: &Value) -> Option<Self> {
         Some(Self {
             object: ObjectRef::of(object)?,
@@ -273,8 +280,13 @@ mod tests {
     use super::*;
 
     fn served(kind: &str, uid: &str, generation: Option<u64>, version: &str) -> Value {
+        let api_version = match kind {
+            "Deployment" | "StatefulSet" => "apps/v1",
+            "Job" => "batch/v1",
+            _ => "v1",
+        };
         let mut object = json!({
-            "apiVersion": "v1", "kind": kind,
+            "apiVersion": api_version, "kind": kind,
             "metadata": {"name": "a", "namespace": "n", "uid": uid, "resourceVersion": version},
         });
         if let Some(generation) = generation {

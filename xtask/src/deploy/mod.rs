@@ -13,7 +13,9 @@
 //! | `kept` | what earlier runs applied, and whether it is still there unchanged |
 //! | `api` | the Kubernetes API through `kubectl proxy`, for questions asked many times a second |
 //! | `look` | the cluster's objects as they are just now, shared by all that wait |
-//! | `verdict` | objects → ready, waiting, hopeless; pure |
+//! | `workload` | what a step applied that makes pods, held to what its apply gave back |
+//! | `rollout`, `condition`, `verdict` | a look → ready, waiting, hopeless; pure |
+//! | `restarts` | which containers did not stay up during the tests |
 //! | `wait`, `http`, `tls` | the loop around it, and waits from outside |
 //! | `explain` | a hopeless pod's events and last log lines |
 //! | `diagnose` | everything about the cluster, into a folder |
@@ -26,6 +28,7 @@
 
 mod api;
 mod apply;
+mod condition;
 mod delete;
 mod diagnose;
 mod explain;
@@ -37,10 +40,13 @@ mod object;
 mod others;
 mod own;
 mod render;
+mod restarts;
+mod rollout;
 mod sweep;
 mod tls;
 mod verdict;
 mod wait;
+mod workload;
 
 pub use apply::{How, apply};
 pub use diagnose::diagnose;
@@ -50,8 +56,11 @@ pub use look::Looks;
 pub use object::ObjectRef;
 pub use own::{Maker, Own, given_ports, home};
 pub use render::{Document, Rendered, render, render_chart};
+pub use restarts::{Containers, containers};
+pub use rollout::IsLoaded;
 pub use sweep::{Leftover, free, leftovers, remove};
-pub use wait::{Target, wait};
+pub use wait::{Target, wait, wait_for_all};
+pub use workload::Workload;
 
 /// Who applies, in the objects' `managedFields`.
 const FIELD_MANAGER: &str = "xtask";

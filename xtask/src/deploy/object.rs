@@ -70,11 +70,13 @@ impl ObjectRef {
         }
     }
 
-    /// Whether it makes pods, or is one.
+    /// Whether it makes pods, or is one. Other groups have kinds of these names, too.
     pub(super) fn is_workload(&self) -> bool {
         matches!(
-            self.kind.as_str(),
-            "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "Pod" | "ReplicaSet"
+            (self.group(), self.kind.as_str()),
+            ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
+                | ("batch", "Job")
+                | ("", "Pod" | "ReplicationController")
         )
     }
 }

@@ -1,21 +1,23 @@
 //! Waiting for what a step promises, and giving up on what cannot come.
 //!
-//! `kubectl wait` fails on an object not yet made and runs to its timeout on a pod that can never
-//! start. This loop bears the one and finds the other: at every look the pods of the step are
-//! judged too, whatever is waited for, so that an http wait does not outlive the pod that should
-//! answer.
+//! `kubectl wait` fails on an object not yet made, runs to its timeout on a pod that can never start,
+//! and takes the pods of before for those that were applied. This loop bears the first, finds the
+//! second and holds what it sees to what was applied: whatever is waited for, the workloads of the step
+//! must have rolled out, by a look that began after the apply. Only then is an address asked, so that no
+//! pod of before can answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use serde_json::Value;
 
+use super::condition::{self, Since};
 use super::look::Looks;
-use super::object::ObjectRef;
+use super::rollout::{self, IsLoaded};
 use super::verdict::{self, Fault, Verdict};
+use super::workload::Workload;
 use super::{explain, http};
-use crate::config::{Address, Wait, WaitFor};
+use crate::config::{Address, WaitFor};
 use crate::event::Events;
 use crate::process::stop;
 
@@ -33,11 +35,18 @@ const UNREACHABLE: Duration = Duration::from_secs(6);
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     pub step: &'a str,
-    pub wait: &'a Wait,
-    /// Of the object that is named.
+    /// None: the rollouts alone.
+    pub on: Option<&'a WaitFor>,
+    pub timeout: Duration,
+    /// Where the object that is named lives.
     pub namespace: &'a str,
-    /// What the step applied that makes pods: [`super::Rendered::workloads`].
-    pub workloads: &'a [ObjectRef],
+    /// What the step applied that makes pods.
+    pub workloads: &'a [Workload],
+    /// When the step had been applied: what was seen before does not count.
+    pub since: Instant,
+    /// The same by the API server's clock; none: the step was unchanged, so that nothing was applied.
+    pub applied: Option<Option<&'a str>>,
+    pub is_loaded: IsLoaded<'a>,
     /// Port names → `127.0.0.1:30080`, for `{NAME}` in addresses.
     pub addresses: &'a BTreeMap<String, Address>,
     /// Whether a step that does not come after this one has yet to end. A container that crashes
@@ -49,62 +58,129 @@ pub struct Target<'a> {
 /// Waits until the target is ready; fails as soon as it cannot be, with the reason, its events and
 /// logs.
 pub fn wait(target: &Target<'_>, looks: &Looks, events: &Events) -> anyhow::Result<()> {
-    let mut patience = Patience::new(target.wait.timeout);
+    wait_for_all(std::slice::from_ref(target), looks, events)
+}
+
+/// Waits until all targets are ready in one and the same round.
+pub fn wait_for_all(targets: &[Target<'_>], looks: &Looks, events: &Events) -> anyhow::Result<()> {
+    let mut all: Vec<(&Target<'_>, Patience)> =
+        targets.iter().map(|target| (target, Patience::new(target.timeout))).collect();
+    let workloads = targets.iter().flat_map(|target| target.workloads);
+    let namespaces: BTreeSet<&str> = workloads.map(Workload::namespace).collect();
+    let Some(since) = targets.iter().map(|target| target.since).max() else { return Ok(()) };
     loop {
-        let seen = round(target, looks, &mut patience);
-        patience.note(&seen);
-        let what = match seen {
-            Ok(Verdict::Ready) => return Ok(()),
-            Ok(Verdict::Unproven { settles, .. }) if patience.has_settled(settles) => return Ok(()),
-            Ok(Verdict::Waiting(what) | Verdict::Unproven { what, .. }) => what,
-            Ok(Verdict::Crashing(fault)) if (target.others_coming)() => fault.to_string(),
-            Ok(Verdict::Suspect(fault) | Verdict::Crashing(fault))
-                if !patience.is_over_with(&fault, Instant::now()) =>
-            {
-                fault.to_string()
-            }
-            Ok(Verdict::Suspect(fault) | Verdict::Crashing(fault) | Verdict::Hopeless(fault)) => {
-                return Err(hopeless(target, &fault, looks));
-            }
-            Err(error) if patience.is_unreachable() => {
-                return Err(error.context(format!("failed to wait for step `{}`", target.step)));
-            }
-            Err(_) => "the cluster to answer".to_owned(),
-        };
-        if patience.is_over() {
-            return Err(timed_out(target, &what, looks));
+        if namespaces.len() > 1 {
+            looks.all(&namespaces, since);
         }
-        events.waiting(target.step, what);
-        stop::pause(patience.pause())?;
+        let mut missing = None;
+        for (target, patience) in &mut all {
+            if let Some(what) = turn(target, patience, looks)? {
+                missing.get_or_insert((target.step, what, patience.pause()));
+            }
+        }
+        let Some((step, what, pause)) = missing else { return Ok(()) };
+        events.waiting(step, what);
+        stop::pause(pause)?;
     }
 }
 
-/// One look, at the target and at the step's own pods.
-fn round(target: &Target<'_>, looks: &Looks, patience: &mut Patience) -> anyhow::Result<Verdict> {
-    if let Some(verdict) = outside(target) {
-        // What is answered from outside needs no look, until it is late.
-        if verdict == Verdict::Ready || patience.is_young() {
-            return Ok(verdict);
+/// One round of one target: none if it is ready, else what is missing.
+fn turn(
+    target: &Target<'_>,
+    patience: &mut Patience,
+    looks: &Looks,
+) -> anyhow::Result<Option<String>> {
+    let seen = round(target, looks, patience);
+    patience.note(&seen);
+    let what = match seen {
+        Ok(Verdict::Ready) => return Ok(None),
+        Ok(Verdict::Unproven { settles, .. }) if patience.has_settled(settles) => return Ok(None),
+        Ok(Verdict::Waiting(what) | Verdict::Unproven { what, .. }) => what,
+        Ok(Verdict::Lacking(fault)) if (target.others_coming)() => fault.to_string(),
+        Ok(Verdict::Suspect(fault) | Verdict::Lacking(fault))
+            if !patience.is_over_with(&fault, Instant::now()) =>
+        {
+            fault.to_string()
         }
-        return Ok(workloads(target, looks)?.unwrap_or(verdict));
-    }
-    let objects = looks.at(target.namespace)?;
-    patience.answered();
-    let own = match &target.wait.on {
-        WaitFor::Condition { object, condition, status } => {
-            conditional(object, (condition, status), target, looks, &objects)
+        Ok(Verdict::Suspect(fault) | Verdict::Lacking(fault) | Verdict::Hopeless(fault)) => {
+            return Err(hopeless(target, &fault, looks));
         }
-        on => verdict::judge(on, &objects),
+        Err(error) if patience.is_unreachable() => {
+            return Err(error.context(format!("failed to wait for step `{}`", target.step)));
+        }
+        Err(_) => "the cluster to answer".to_owned(),
     };
-    match own {
-        Verdict::Waiting(_) => Ok(workloads(target, looks)?.unwrap_or(own)),
-        settled => Ok(settled),
+    if patience.is_over() {
+        return Err(timed_out(target, &what, looks));
     }
+    Ok(Some(what))
+}
+
+/// One look, at the step's own workloads and then at the target.
+fn round(target: &Target<'_>, looks: &Looks, patience: &mut Patience) -> anyhow::Result<Verdict> {
+    let mut rollouts = Verdict::Ready;
+    for workload in target.workloads {
+        let look = looks.at(workload.namespace(), target.since)?;
+        patience.answered();
+        rollouts = worse(rollouts, rollout::rollout(workload, &look, target.is_loaded));
+    }
+    let Some(on) = target.on else { return Ok(rollouts) };
+    match rollouts {
+        // They were waited for before, and have stayed up for as long as that takes.
+        Verdict::Ready | Verdict::Unproven { .. } => {}
+        missing => return Ok(missing),
+    }
+    let own = judge(on, target, looks, patience)?;
+    patience.was_otherwise |= matches!(own, Verdict::Waiting(_));
+    Ok(own)
+}
+
+/// How things stand with what is named.
+fn judge(
+    on: &WaitFor,
+    target: &Target<'_>,
+    looks: &Looks,
+    patience: &mut Patience,
+) -> anyhow::Result<Verdict> {
+    if let Some(verdict) = outside(on, target) {
+        patience.answered();
+        return Ok(verdict);
+    }
+    let look = looks.at(target.namespace, target.since)?;
+    patience.answered();
+    let named = |kind: &str, name: &str| {
+        let own = target.workloads.iter().find(|workload| workload.is(kind, name));
+        own.cloned().unwrap_or_else(|| Workload::named(kind, name, target.namespace))
+    };
+    Ok(match on {
+        WaitFor::Rollout(object) => {
+            let (kind, name) = object.split_once('/').unwrap_or(("deployment", object));
+            rollout::rollout(&named(kind, name), &look, target.is_loaded)
+        }
+        WaitFor::Job(name) => rollout::completion(&named("Job", name), &look, target.is_loaded),
+        WaitFor::Endpoint(service) => rollout::endpoint(service, &look),
+        WaitFor::Condition { object, condition, status } => {
+            let seen = object
+                .split_once('/')
+                .and_then(|(kind, name)| verdict::find(&look.objects, kind, name).cloned())
+                .or_else(|| looks.one(target.namespace, object));
+            let since = Since {
+                applied: target.applied.is_some(),
+                clock: target.applied.flatten(),
+                was_otherwise: patience.was_otherwise,
+            };
+            match seen {
+                Some(found) => condition::judge((&found, object), (condition, status), since),
+                None => Verdict::Waiting(format!("{object} to be there")),
+            }
+        }
+        WaitFor::Http { .. } | WaitFor::Tcp(_) => Verdict::Waiting(String::new()),
+    })
 }
 
 /// What needs no question to the API.
-fn outside(target: &Target<'_>) -> Option<Verdict> {
-    match &target.wait.on {
+fn outside(on: &WaitFor, target: &Target<'_>) -> Option<Verdict> {
+    match on {
         WaitFor::Http { url, status, trust } => {
             let url = absolute(&expand(url, target.addresses));
             Some(match http::get(&url, trust.as_ref()) {
@@ -115,8 +191,8 @@ fn outside(target: &Target<'_>) -> Option<Verdict> {
         }
         WaitFor::Tcp(address) => {
             let address = expand(address, target.addresses);
-            Some(match http::connect(&address) {
-                Ok(_) => Verdict::Ready,
+            Some(match http::stays(&address) {
+                Ok(()) => Verdict::Ready,
                 Err(error) => Verdict::Waiting(format!("{error:#}")),
             })
         }
@@ -124,91 +200,77 @@ fn outside(target: &Target<'_>) -> Option<Verdict> {
     }
 }
 
-fn conditional(
-    object: &str,
-    (condition, status): (&str, &str),
-    target: &Target<'_>,
-    looks: &Looks,
-    objects: &[Value],
-) -> Verdict {
-    let seen = object
-        .split_once('/')
-        .and_then(|(kind, name)| verdict::find(objects, kind, name).cloned())
-        .or_else(|| looks.one(target.namespace, object));
-    match seen {
-        Some(found) => match verdict::condition(&found, condition) {
-            Some(now) if now["status"] == *status => Verdict::Ready,
-            now => Verdict::Waiting(told(object, condition, now)),
-        },
-        None => Verdict::Waiting(format!("{object} to be there")),
+/// The worse of two.
+fn worse(one: Verdict, other: Verdict) -> Verdict {
+    let rank = |verdict: &Verdict| match verdict {
+        Verdict::Hopeless(_) => 0,
+        Verdict::Suspect(_) => 1,
+        Verdict::Lacking(_) => 2,
+        Verdict::Waiting(_) => 3,
+        Verdict::Unproven { .. } => 4,
+        Verdict::Ready => 5,
+    };
+    match (one, other) {
+        (
+            Verdict::Unproven { what, settles, of },
+            Verdict::Unproven { settles: longer, of: more, .. },
+        ) => Verdict::Unproven { what, settles: settles.max(longer), of: [of, more].concat() },
+        (one, other) if rank(&other) < rank(&one) => other,
+        (one, _) => one,
     }
-}
-
-/// What a condition says instead of what it is waited to say.
-fn told(object: &str, condition: &str, now: Option<&Value>) -> String {
-    let Some(now) = now else { return format!("{object}: no condition {condition} yet") };
-    let [status, reason, message] =
-        ["status", "reason", "message"].map(|key| verdict::text(&now[key]));
-    format!("{object}: {condition} is {status}: {reason}: {message}")
-}
-
-/// What speaks against any of the step's own workloads.
-fn workloads(target: &Target<'_>, looks: &Looks) -> anyhow::Result<Option<Verdict>> {
-    for object in target.workloads {
-        let namespace = object.namespace.as_deref().unwrap_or(target.namespace);
-        let objects = looks.at(namespace)?;
-        let verdict = verdict::workload(&object.kind, &object.name, &objects);
-        if matches!(verdict, Verdict::Suspect(_) | Verdict::Crashing(_) | Verdict::Hopeless(_)) {
-            return Ok(Some(verdict));
-        }
-    }
-    Ok(None)
 }
 
 fn hopeless(target: &Target<'_>, fault: &Fault, looks: &Looks) -> anyhow::Error {
-    let namespaces = target.workloads.iter().filter_map(|object| object.namespace.as_deref());
     let details = std::iter::once(target.namespace)
-        .chain(namespaces)
-        .map(|namespace| explain::explain(fault, namespace, looks))
+        .chain(target.workloads.iter().map(Workload::namespace))
+        .map(|namespace| explain::explain(fault, namespace, target.since, looks))
         .find(|details| !details.is_empty())
         .unwrap_or_default();
     anyhow!(
         "failed to wait for {} in step `{}`: {fault}{details}",
-        display(&target.wait.on),
+        display(target, looks),
         target.step,
     )
 }
 
 fn timed_out(target: &Target<'_>, what: &str, looks: &Looks) -> anyhow::Error {
     let unready = unready(target, looks);
-    let unready = unready.iter().map(|fault| explain::explain(fault, target.namespace, looks));
-    let details = unready.collect::<String>() + &explain::recent(target.namespace, looks);
+    let unready = unready.iter().map(|workload| {
+        let fault = Fault::of(&workload.object.to_string());
+        explain::explain(&fault, workload.namespace(), target.since, looks)
+    });
+    let recent = explain::recent(target.namespace, target.since, looks);
+    let details = unready.collect::<String>() + &recent;
     anyhow!(
         "failed to wait for {} in step `{}`: not within {}: {what}{details}",
-        display(&target.wait.on),
+        display(target, looks),
         target.step,
-        humantime::format_duration(target.wait.timeout),
+        humantime::format_duration(target.timeout),
     )
 }
 
-/// Of the step's own workloads, those that are not ready, for their events and logs.
-fn unready(target: &Target<'_>, looks: &Looks) -> Vec<Fault> {
-    let Ok(objects) = looks.at(target.namespace) else { return Vec::new() };
-    let workloads = target
-        .workloads
-        .iter()
-        .filter(|object| verdict::workload(&object.kind, &object.name, &objects) != Verdict::Ready);
-    workloads.map(|object| Fault::of(&object.to_string())).collect()
+/// Of the step's own workloads, those that have not rolled out.
+fn unready<'a>(target: &Target<'a>, looks: &Looks) -> Vec<&'a Workload> {
+    let has_rolled_out = |workload: &&Workload| {
+        let look = looks.at(workload.namespace(), target.since);
+        look.is_ok_and(|look| rollout::rollout(workload, &look, target.is_loaded) == Verdict::Ready)
+    };
+    target.workloads.iter().filter(|workload| !has_rolled_out(workload)).collect()
 }
 
-fn display(on: &WaitFor) -> String {
-    match on {
-        WaitFor::Rollout(target) => target.clone(),
-        WaitFor::Job(name) => format!("job/{name}"),
-        WaitFor::Endpoint(name) => format!("an endpoint of service/{name}"),
-        WaitFor::Http { url, status, .. } => format!("{url} to answer {status}"),
-        WaitFor::Tcp(address) => format!("{address} to accept a connection"),
-        WaitFor::Condition { object, condition, status } => {
+fn display(target: &Target<'_>, looks: &Looks) -> String {
+    match target.on {
+        None => {
+            let unready: Vec<String> =
+                unready(target, looks).iter().map(|one| one.object.to_string()).collect();
+            if unready.is_empty() { "the rollouts".to_owned() } else { unready.join(", ") }
+        }
+        Some(WaitFor::Rollout(object)) => object.clone(),
+        Some(WaitFor::Job(name)) => format!("job/{name}"),
+        Some(WaitFor::Endpoint(name)) => format!("an endpoint of service/{name}"),
+        Some(WaitFor::Http { url, status, .. }) => format!("{url} to answer {status}"),
+        Some(WaitFor::Tcp(address)) => format!("{address} to accept a connection"),
+        Some(WaitFor::Condition { object, condition, status }) => {
             format!("{condition} of {object} to be {status}")
         }
     }
@@ -232,8 +294,10 @@ struct Patience {
     limit: Duration,
     /// When the API last answered.
     answered: Instant,
-    /// Since when all has been ready, if unproven.
-    ready: Option<Instant>,
+    /// Since when it has been ready, if unproven, and what is said to be.
+    ready: Option<(Instant, Vec<(String, u64)>)>,
+    /// What is waited for was seen not to be so.
+    was_otherwise: bool,
     /// Object → when it was first and last seen to be suspect.
     suspects: BTreeMap<String, (Instant, Instant)>,
 }
@@ -241,7 +305,8 @@ struct Patience {
 impl Patience {
     fn new(limit: Duration) -> Self {
         let now = Instant::now();
-        Self { begun: now, limit, answered: now, ready: None, suspects: BTreeMap::new() }
+        let (ready, was_otherwise, suspects) = (None, false, BTreeMap::new());
+        Self { begun: now, limit, answered: now, ready, was_otherwise, suspects }
     }
 
     fn answered(&mut self) {
@@ -256,19 +321,18 @@ impl Patience {
         self.begun.elapsed() > self.limit
     }
 
-    fn is_young(&self) -> bool {
-        self.begun.elapsed() < Duration::from_secs(1)
-    }
-
     fn note(&mut self, seen: &anyhow::Result<Verdict>) {
-        self.ready = match seen {
-            Ok(Verdict::Unproven { .. }) => self.ready.or_else(|| Some(Instant::now())),
+        self.ready = match (seen, self.ready.take()) {
+            (Ok(Verdict::Unproven { of, .. }), Some((since, same))) if *of == same => {
+                Some((since, same))
+            }
+            (Ok(Verdict::Unproven { of, .. }), _) => Some((Instant::now(), of.clone())),
             _ => None,
         };
     }
 
     fn has_settled(&self, settles: Duration) -> bool {
-        self.ready.is_some_and(|since| since.elapsed() >= settles)
+        self.ready.as_ref().is_some_and(|(since, _)| since.elapsed() >= settles)
     }
 
     /// Quick at first, when most things happen; later every look less is a build the sooner.

@@ -1,10 +1,12 @@
 //! `cargo xtask e2e SUITE`: the whole run as one graph.
 //!
-//! The graph is in [`super::layout`]; [`run`] does it, [`step`] applies and waits. [`ahead`] looks at a kept cluster
+//! The graph is in [`super::layout`]; [`run`] does it, [`step`] applies and waits, [`last`] looks at all
+//! of it before and after the tests. [`ahead`] looks at a kept cluster
 //! while the plan is made; [`guest`] is what else there is on a cluster that others run.
 
 mod ahead;
 pub(super) mod guest;
+mod last;
 pub(super) mod render;
 mod run;
 mod step;

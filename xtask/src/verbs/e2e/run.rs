@@ -2,7 +2,7 @@
 //!
 //! A failed step ends the run at once, with diagnostics written before anything is taken down.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
@@ -15,7 +15,7 @@ use super::render::{self, render_all};
 use crate::cli;
 use crate::cluster::{self, Cluster, Lease};
 use crate::config::{self, Suite};
-use crate::deploy::{self, Kept, Looks, Rendered};
+use crate::deploy::{self, Kept, Looks, Rendered, Workload};
 use crate::event::{Event, PlannedRun, Summary, seconds};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::Action;
@@ -68,6 +68,8 @@ pub(super) struct Tally {
     failed: u64,
     /// Steps that changed something on the cluster.
     pub(super) changed: BTreeSet<String>,
+    /// By step: what it applied that makes pods.
+    pub(super) workloads: BTreeMap<String, Vec<Workload>>,
     /// Steps that have ended well.
     pub(super) ended: BTreeSet<String>,
     exit: Option<Exit>,
@@ -352,6 +354,7 @@ impl<'a> E2e<'a> {
         let log = self.run.paths.log("test");
         let args = &self.args.args;
         let shard = self.args.shard;
+        let before = self.last_look()?;
         let outcome = self.with_environment(|&environment| {
             let given = suite::Given { test, environment, shard, args, log: &log };
             suite::run(&given, &self.run.events)
@@ -360,8 +363,9 @@ impl<'a> E2e<'a> {
             tally.passed = outcome.counts.passed;
             tally.failed = outcome.counts.failed;
         });
+        let restarts = self.restarts(&before);
         match outcome.failure {
-            None => Ok(()),
+            None => restarts,
             Some(failure) => {
                 Err(failure).with_context(|| format!("suite `{}` failed", self.suite.name))
             }

@@ -1,13 +1,14 @@
 //! A step of the suite: applied and waited for, or a command that is run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
 use super::render::render;
 use super::run::{E2e, Up};
-use crate::config::{Action, Address, Step, WaitFor};
-use crate::deploy::{self, How, Pods, Rendered};
+use crate::config::{Action, Address, Step, Wait, WaitFor};
+use crate::deploy::{self, How, Pods, Rendered, Target};
 use crate::suite::{self, Environment};
 use crate::verbs::forecast;
 use crate::verbs::layout::in_order;
@@ -84,25 +85,37 @@ impl E2e<'_> {
         Ok(())
     }
 
+    /// Waits for the rollouts of what the step has applied just now, or once, and then for the rest.
     fn wait(&self, step: &Step, rendered: &Rendered, unchanged: bool) -> Result<()> {
+        let since = Instant::now();
         let Up { kept, looks, .. } = self.up()?;
-        let addresses = self.addresses();
-        for wait in &step.waits {
-            let namespace = namespace(step, rendered, &wait.on);
-            if unchanged && kept.is_ready(&wait.on, namespace) {
-                continue;
-            }
-            let workloads = &rendered.workloads();
-            let target = deploy::Target {
-                step: &step.name,
-                wait,
-                namespace,
-                workloads,
-                addresses: &addresses,
-                others_coming: &|| self.others_coming(step),
-            };
+        let is_condition = |wait: &Wait| matches!(wait.on, WaitFor::Condition { .. });
+        let clock = step.waits.iter().any(is_condition).then(|| looks.clock()).flatten();
+        let workloads = kept.workloads(rendered);
+        let loaded = self.loaded()?;
+        let target = Target {
+            step: &step.name,
+            on: None,
+            timeout: step.rollouts.unwrap_or_default(),
+            namespace: step.namespace.as_deref().unwrap_or("default"),
+            workloads: if step.rollouts.is_some() { &workloads } else { &[] },
+            since,
+            applied: (!unchanged).then_some(clock.as_deref()),
+            is_loaded: &|reference, id| loaded.runs(reference, id),
+            addresses: &self.addresses(),
+            others_coming: &|| self.others_coming(step),
+        };
+        if !target.workloads.is_empty() {
             deploy::wait(&target, looks, &self.run.events)?;
         }
+        for Wait { on, timeout } in &step.waits {
+            let namespace = namespace(step, rendered, on);
+            let target = Target { on: Some(on), timeout: *timeout, namespace, ..target };
+            deploy::wait(&target, looks, &self.run.events)?;
+        }
+        self.count(|tally| {
+            tally.workloads.insert(step.name.clone(), workloads.clone());
+        });
         Ok(())
     }
 
@@ -163,7 +176,7 @@ impl E2e<'_> {
     }
 
     /// Where ports are reached.
-    fn addresses(&self) -> BTreeMap<String, Address> {
+    pub(super) fn addresses(&self) -> BTreeMap<String, Address> {
         let config = &self.workspace.config;
         match &self.guest {
             Some(guest) => guest.addresses(config, &self.suite),
@@ -172,7 +185,7 @@ impl E2e<'_> {
     }
 
     /// Images as the manifests name them.
-    fn references(&self) -> BTreeMap<String, String> {
+    pub(super) fn references(&self) -> BTreeMap<String, String> {
         let tags = self.shelf.tags();
         match &self.guest {
             Some(guest) => guest.references(tags),

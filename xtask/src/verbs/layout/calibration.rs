@@ -26,7 +26,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Action as Does, Test};
+use crate::config::{Action as Does, Restarts, Test};
 use crate::schedule::{Limits, simulate};
 
 const GO: f64 = 1.5;
@@ -75,6 +75,7 @@ fn suite(rows: &[Row]) -> Suite {
         name: (*name).to_owned(),
         action: Does::Run(Vec::new()),
         needs: names(needs),
+        rollouts: None,
         waits: Vec::new(),
         images: names(images),
         namespace: None,
@@ -86,6 +87,7 @@ fn suite(rows: &[Row]) -> Suite {
         images: Vec::new(),
         steps: rows.iter().map(step).collect(),
         test: Some(Test { run: Vec::new(), shard: None, junit: None, timeout: Duration::ZERO }),
+        restarts: Restarts::Warn,
         timeout: Duration::ZERO,
     }
 }
