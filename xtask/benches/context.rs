@@ -20,6 +20,7 @@ use rayon::prelude::*;
 use support::Case;
 use xtask::config::Inputs;
 use xtask::context::{self, Bases, Spec};
+use xtask::private::PrivatePath;
 
 const ROUNDS: usize = 7;
 const IMAGES: usize = 13;
@@ -28,7 +29,7 @@ const IMAGES: usize = 13;
 struct Tree {
     root: PathBuf,
     files: usize,
-    indices: PathBuf,
+    indices: PrivatePath,
 }
 
 /// What is measured on each tree, and the word that asks for it.
@@ -71,7 +72,8 @@ fn main() {
 impl Tree {
     fn new(name: &str, files: usize, ignored: usize) -> Self {
         let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("context-bench");
-        let (root, indices) = (home.join(name), home.join(format!("{name}-indices")));
+        let (root, indices) =
+            (home.join(name), PrivatePath::below(&home, format!("{name}-indices")));
         let made = home.join(format!("{name}-made"));
         if !made.exists() {
             fs_err::create_dir_all(&root).unwrap();
@@ -116,7 +118,7 @@ impl Tree {
         file
     }
 
-    fn keys(&self, indices: &Path, images: usize) -> usize {
+    fn keys(&self, indices: &PrivatePath, images: usize) -> usize {
         let specs: Vec<Spec> = (0..images).map(|image| self.spec(image)).collect();
         let contexts =
             context::gather(context::open(&specs).unwrap(), Some(indices), Bases::new).unwrap();
@@ -124,7 +126,7 @@ impl Tree {
         keys.collect::<std::collections::HashSet<_>>().len()
     }
 
-    fn key(&self, indices: &Path) {
+    fn key(&self, indices: &PrivatePath) {
         assert_eq!(self.keys(indices, 1), 1);
     }
 }
@@ -261,7 +263,10 @@ fn many_images_against_one(tree: &Tree) {
 }
 
 fn cold_against_sha256sum(tree: &Tree) {
-    let cold = || tree.key(tempfile::tempdir().unwrap().path());
+    let cold = || {
+        let folder = tempfile::tempdir().unwrap();
+        tree.key(&PrivatePath::below(folder.path(), "index"));
+    };
     let pipe = "find src -type f -print0 | xargs -0 -P 2 -n 500 sha256sum > /dev/null";
     let theirs = || {
         let done = Command::new("sh").args(["-c", pipe]).current_dir(&tree.root).status();

@@ -21,6 +21,7 @@ use std::process::Command;
 
 use xtask::config::{self, Inputs};
 use xtask::context::{self, Bases, Digest, Spec};
+use xtask::private::PrivatePath;
 
 const WAYS: [&str; 3] = ["whole context", "Dockerfile", "inputs"];
 
@@ -45,7 +46,7 @@ fn main() {
     let mut before = Keys::new();
     for commit in &commits {
         git(&clone, &["checkout", "--quiet", "--detach", commit]);
-        let keys = keys(&images, indices.path());
+        let keys = keys(&images, &PrivatePath::below(indices.path(), "index"));
         for way in 0..WAYS.len() {
             let changed = |(name, keys): &(&String, &[String; 3])| {
                 before.get(*name).is_some_and(|before| before[way] != keys[way])
@@ -82,7 +83,7 @@ fn images(clone: &Path, config: &Path) -> Vec<Spec> {
 }
 
 /// Of the images whose Dockerfile there is.
-fn keys(images: &[Spec], indices: &Path) -> Keys {
+fn keys(images: &[Spec], indices: &PrivatePath) -> Keys {
     let there = |spec: &&Spec| spec.dockerfile.as_ref().is_some_and(|file| file.exists());
     let narrow: Vec<Spec> = images.iter().filter(there).cloned().collect();
     let read = |spec: &Spec| Spec { inputs: Inputs::Dockerfile, ..spec.clone() };

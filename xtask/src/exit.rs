@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::private::is_refused;
+
 /// The exit codes scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -68,13 +70,13 @@ impl<T, E: Into<anyhow::Error>> WithExit for Result<T, E> {
 }
 
 /// The exit code an error leads to: the outermost mark, else [`Exit::Failed`]. A full disk is the
-/// environment's fault, whatever was being written.
+/// environment's fault, whatever was being written, and so is a place of ours that somebody else has taken.
 pub fn code(error: &anyhow::Error) -> Exit {
     let full = |cause: &(dyn std::error::Error + 'static)| {
         let io = cause.downcast_ref::<std::io::Error>();
         io.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
     };
-    if error.chain().any(full) {
+    if error.chain().any(|cause| full(cause) || is_refused(cause)) {
         return Exit::Environment;
     }
     error

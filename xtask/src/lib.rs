@@ -19,7 +19,9 @@ pub mod event; //    the vocabulary the stages speak
 pub mod exit; //     exit codes, and how an error says which
 pub mod identity; // what tells one thing from another of the same name
 pub mod paths; //    the only module that knows where things lie
+pub mod private; //  files and folders that nobody else can turn against us
 pub mod process; //  the only module that starts processes
+mod fault; //        a panic is a fault of ours, and said to be
 mod kernel; //       what the kernel's files say of this host
 mod port; //         who holds a port of this host
 mod reference; //    what an image is called
@@ -41,7 +43,7 @@ pub fn run(cli: cli::Cli) -> exit::Exit {
         cli::Color::Always => ui::Color::Always,
         cli::Color::Never => ui::Color::Never,
     });
-    let result = process::stop::listen().and_then(|()| verbs::run(cli));
+    let result = process::stop::listen().and_then(|()| fault::caught(|| verbs::run(cli)));
     let exit = match &result {
         Ok(exit) => *exit,
         Err(error) => {

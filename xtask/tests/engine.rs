@@ -22,6 +22,7 @@ use support::machine::{
 };
 use xtask::engine::{self, BuildError, Built, Engine, Facts, Kind, Order};
 use xtask::event::{Event, Events, Sink, Stamped};
+use xtask::private::PrivatePath;
 use xtask::process::{Ending, Tool, stop};
 
 /// A staged context, its Dockerfile and everything made from them; removed when dropped.
@@ -42,7 +43,7 @@ impl Bench {
         let engine = engine::choose(&engine_settings()).unwrap();
         let place = std::env::var_os(AGAIN).map_or_else(std::env::temp_dir, PathBuf::from);
         let folder = tempfile::tempdir_in(place).unwrap();
-        let facts = engine.facts(&folder.path().join("facts.json")).unwrap();
+        let facts = engine.facts(&PrivatePath::below(folder.path(), "state/facts.json")).unwrap();
         let held = engine.look_up(Some(&facts), &[], &[BASE.to_owned()]).unwrap();
         assert!(held.bases.contains_key(BASE), "these tests need `{BASE}`");
         fs_err::create_dir(folder.path().join("stage")).unwrap();
@@ -428,7 +429,7 @@ fn again(program: Tool, test: &str, folder: &Path) -> Tool {
 #[test]
 fn facts_are_kept_and_asked_again_when_lost() {
     let Some(bench) = Bench::new("FROM scratch\n") else { return };
-    let cache = bench.folder.path().join("facts.json");
+    let cache = PrivatePath::below(bench.folder.path(), "state/facts.json");
     let settings = engine_settings();
     let kept = engine::choose(&settings).unwrap().facts(&cache).unwrap();
     assert_eq!(kept, bench.facts, "the same file gives the same facts");

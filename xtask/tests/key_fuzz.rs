@@ -20,6 +20,7 @@ use fastrand::Rng;
 use xtask::config::Inputs;
 use xtask::context::dockerfile::{self, Platform, Reading, Request, Sources};
 use xtask::context::{self, Bases, Key, Spec};
+use xtask::private::PrivatePath;
 
 /// Edits of one seed, in turns of so many on one context.
 const EDITS: usize = 6_000;
@@ -163,7 +164,7 @@ impl Fuzzed {
 
     fn gather(&self) -> context::Context {
         let opened = context::open(std::slice::from_ref(&self.spec)).unwrap();
-        context::gather(opened, Some(&self.folder.path().join("index")), Bases::new)
+        context::gather(opened, Some(&PrivatePath::below(self.folder.path(), "index")), Bases::new)
             .unwrap()
             .remove(0)
     }

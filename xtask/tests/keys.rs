@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use xtask::config::Inputs;
 use xtask::context::dockerfile::BaseConfig;
 use xtask::context::{self, Bases, Context, Key, Spec};
+use xtask::private::PrivatePath;
 
 const DOCKERFILE: &str = r"# syntax=docker/dockerfile:1
 ARG VERSION=1
@@ -243,14 +244,15 @@ impl Bench {
         self.spec.inputs = Inputs::Globs(owned(globs));
     }
 
-    fn context(&self, indices: &Path) -> Context {
+    fn context(&self, indices: &PrivatePath) -> Context {
         let opened = context::open(std::slice::from_ref(&self.spec)).unwrap();
         context::gather(opened, Some(indices), || self.known.clone()).unwrap().remove(0)
     }
 
     fn key(&self) -> Key {
-        let key =
-            |indices: &str| self.context(&self.folder.path().join(indices)).parts(&self.held).key();
+        let key = |indices: &str| {
+            self.context(&PrivatePath::below(self.folder.path(), indices)).parts(&self.held).key()
+        };
         let (kept, fresh) = (key("indices"), key(&format!("fresh-{:?}", SystemTime::now())));
         assert_eq!(kept, fresh, "the stat index changed the answer");
         kept
@@ -258,7 +260,11 @@ impl Bench {
 
     /// A digest of what is staged, seen from outside, and the key of it.
     fn staged(&self, to: &Path) -> Key {
-        self.context(&self.folder.path().join("indices")).stage(to, &self.held).unwrap().parts.key()
+        self.context(&PrivatePath::below(self.folder.path(), "indices"))
+            .stage(to, &self.held)
+            .unwrap()
+            .parts
+            .key()
     }
 }
 

@@ -15,6 +15,7 @@ use fastrand::Rng;
 use support::Case;
 use xtask::config::Inputs;
 use xtask::context::{self, Bases, Key, Spec};
+use xtask::private::PrivatePath;
 
 /// How long something may take until it must have happened.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -22,7 +23,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A checkout with a dozen files that differ from those of another `text`.
 struct Checkout {
     root: PathBuf,
-    indices: PathBuf,
+    indices: PrivatePath,
 }
 
 impl Checkout {
@@ -33,11 +34,11 @@ impl Checkout {
             fs_err::write(root.join(format!("src/{number:02}")), format!("{text}{number}"))
                 .unwrap();
         }
-        let indices = folder.join(format!("{name}-indices"));
+        let indices = PrivatePath::below(folder, format!("{name}-indices"));
         Self { root, indices }
     }
 
-    fn key_with(&self, indices: &Path) -> Key {
+    fn key_with(&self, indices: &PrivatePath) -> Key {
         let spec = Spec {
             name: "api".into(),
             root: self.root.clone(),
@@ -62,7 +63,7 @@ impl Checkout {
     /// The key with no index at all.
     fn truth(&self) -> Key {
         let nowhere = tempfile::tempdir().unwrap();
-        self.key_with(nowhere.path())
+        self.key_with(&PrivatePath::below(nowhere.path(), "index"))
     }
 
     /// Its index, once it vouches for all files: they must have been left alone for two seconds.
@@ -173,7 +174,7 @@ fn an_index_that_cannot_be_written_costs_time_alone() {
     fs_err::write(file.join("x"), "").unwrap();
     fs_err::write(checkout.root.join("src/00"), "new").unwrap();
     let nowhere = tempfile::tempdir().unwrap();
-    assert_eq!(checkout.key(), checkout.key_with(nowhere.path()));
+    assert_eq!(checkout.key(), checkout.key_with(&PrivatePath::below(nowhere.path(), "index")));
 }
 
 #[test]

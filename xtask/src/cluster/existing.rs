@@ -51,13 +51,12 @@ fn copy(name: &str, existing: &Existing, paths: &Paths) -> anyhow::Result<PathBu
         .read()?;
     confirm(&text, existing)?;
     let file = paths.kubeconfig(name);
-    fs_err::create_dir_all(paths.cluster(name))?;
-    record::write_private(&file, &text)?;
+    file.write(text.as_bytes())?;
     config()
         .args(["set-context", &existing.context, "--namespace", NOWHERE, "--kubeconfig"])
         .arg(&file)
         .run()?;
-    Ok(file)
+    Ok(file.into())
 }
 
 /// An error if the kubeconfig, which has but one context, leads to another server than the one that is meant.

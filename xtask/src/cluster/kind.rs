@@ -127,7 +127,7 @@ impl<'a> Site<'a> {
     }
 
     fn kubeconfig(&self) -> PathBuf {
-        self.paths.kubeconfig(self.name())
+        self.paths.kubeconfig(self.name()).into()
     }
 
     fn cluster(&self, made: bool) -> Cluster {
@@ -220,7 +220,7 @@ impl<'a> Site<'a> {
         if self.fingerprint.image_id.is_none() {
             self.fingerprint.image_id = image_id(self.provider, &self.wanted.node_image)?;
         }
-        let mark = Mark { home: self.paths.home().to_owned() };
+        let mark = Mark { home: self.paths.home().to_path_buf() };
         let folder = self.paths.cluster(self.name());
         record::put_mark(self.provider, &self.nodes, &mark, &folder)?;
         self.write_made(Record { fingerprint: self.fingerprint.clone(), ..record })?;

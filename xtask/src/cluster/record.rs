@@ -24,10 +24,14 @@ use crate::config;
 use crate::event::Events;
 use crate::identity;
 use crate::paths::{self, Paths};
+use crate::private::{Owner, PrivatePath};
 use crate::process::{self, Tool, stop};
 
 /// Where a node has the file that says which checkout made it.
 const MARK: &str = "/kind/xtask";
+
+/// The largest record that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 /// The longest such file that is read.
 const LONGEST_MARK: u64 = 64 << 10;
@@ -99,9 +103,9 @@ pub(super) fn sha256(bytes: impl AsRef<[u8]>) -> String {
 /// The record of a cluster that this checkout made on this engine; one that cannot be read counts as none.
 pub(super) fn read(paths: &Paths, provider: &str, cluster: &str) -> Option<Record> {
     let checkout = identity::of_folder(paths.root()).ok()?;
-    let places = [paths.cluster_record(cluster), paths::cluster_note(provider, cluster)];
-    places.iter().find_map(|file| {
-        let record: Record = serde_json::from_slice(&fs_err::read(file).ok()?).ok()?;
+    let places = [Some(paths.cluster_record(cluster)), paths::cluster_note(provider, cluster).ok()];
+    places.iter().flatten().find_map(|file| {
+        let record: Record = serde_json::from_slice(&file.read(LARGEST).ok()?).ok()?;
         let is_ours = record.checkout == checkout && record.provider == provider;
         (is_ours && identity::is_random(&record.id)).then_some(record)
     })
@@ -114,26 +118,10 @@ pub fn is_made(name: &str, provider: &str, paths: &Paths) -> bool {
 
 pub(super) fn write(paths: &Paths, cluster: &str, record: &Record) -> anyhow::Result<()> {
     let text = serde_json::to_vec_pretty(record)?;
-    let note = paths::cluster_note(&record.provider, cluster);
+    let note = paths::cluster_note(&record.provider, cluster)?;
     for file in [paths.cluster_record(cluster), note] {
-        fs_err::create_dir_all(file.parent().context("a record has no folder")?)?;
-        let fresh = file.with_extension("new");
-        fs_err::write(&fresh, &text)?;
-        fs_err::rename(fresh, file)?;
+        file.write(&text)?;
     }
-    Ok(())
-}
-
-/// Writes a file that only its owner may read.
-pub(super) fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
-    use std::io::Write as _;
-
-    use fs_err::os::unix::fs::OpenOptionsExt as _;
-    let fresh = file.with_extension("new");
-    let mut open = fs_err::OpenOptions::new();
-    open.write(true).create(true).truncate(true).mode(0o600);
-    open.open(&fresh)?.write_all(text.as_bytes())?;
-    fs_err::rename(fresh, file)?;
     Ok(())
 }
 
@@ -141,17 +129,14 @@ pub(super) fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
 pub(super) fn forget(paths: &Paths, provider: &str, cluster: &str) -> anyhow::Result<()> {
     if read(paths, provider, cluster).is_some() {
         // What stays is a record without containers, which means nothing.
-        fs_err::remove_file(paths::cluster_note(provider, cluster)).ok();
+        paths::cluster_note(provider, cluster)?.remove().ok();
     }
     forget_folder(paths, cluster)
 }
 
 /// The same of a cluster that others run: only its folder was ever ours.
 pub(super) fn forget_folder(paths: &Paths, cluster: &str) -> anyhow::Result<()> {
-    match fs_err::remove_dir_all(paths.cluster(cluster)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
+    Ok(paths.cluster(cluster).remove()?)
 }
 
 /// Writes on every node which checkout made it.
@@ -251,21 +236,16 @@ pub fn share(
 
 /// An engine has one kind cluster of a name, whoever wants it: its lock is the machine's. Of a cluster that others
 /// run, only what this checkout keeps of it is locked.
-fn lock_of(wanted: &config::Cluster, provider: &str, paths: &Paths) -> PathBuf {
+fn lock_of(wanted: &config::Cluster, provider: &str, paths: &Paths) -> anyhow::Result<PrivatePath> {
     match wanted.existing {
-        Some(_) => paths.cluster_lock(&wanted.name),
+        Some(_) => Ok(paths.cluster_lock(&wanted.name)),
         None => paths::kind_lock(provider, &wanted.name),
     }
 }
 
 fn open(wanted: &config::Cluster, provider: &str, paths: &Paths) -> anyhow::Result<File> {
-    let lock = lock_of(wanted, provider, paths);
-    fs_err::create_dir_all(lock.parent().context("a lock has no folder")?)?;
-    File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(lock)
+    let lock = lock_of(wanted, provider, paths)?;
+    lock.lock_file()
         .with_context(|| format!("failed to open the lock of cluster `{}`", wanted.name))
 }
 
@@ -287,8 +267,7 @@ fn wait(name: &str, events: &Events) -> anyhow::Result<()> {
 
 /// Whether a run has the cluster just now.
 pub fn is_held(wanted: &config::Cluster, provider: &str, paths: &Paths) -> bool {
-    let lock = File::open(lock_of(wanted, provider, paths));
-    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+    lock_of(wanted, provider, paths).is_ok_and(|lock| lock.holder() == Owner::Alive)
 }
 
 /// Whoever has the lease has no `kubectl proxy` yet: those there are, a killed run has left.
@@ -335,7 +314,7 @@ mod tests {
         drop(lease);
         assert!(try_hold(&a, "podman", &there).unwrap().is_some());
         for one in [&a, &b] {
-            fs_err::remove_file(paths::kind_lock("podman", &one.name)).ok();
+            paths::kind_lock("podman", &one.name).unwrap().remove().unwrap();
         }
     }
 
@@ -365,7 +344,7 @@ mod tests {
         assert_eq!(read(&paths, "docker", &name), None, "another engine's");
         let copy = tempfile::tempdir().unwrap();
         let copied = Paths::of(copy.path());
-        fs_err::create_dir_all(copied.cluster(&name)).unwrap();
+        copied.cluster(&name).make().unwrap();
         fs_err::copy(paths.cluster_record(&name), copied.cluster_record(&name)).unwrap();
         assert_eq!(read(&copied, "podman", &name), None, "a copy's");
         // `cargo clean` leaves the machine's, which is no other checkout's either.

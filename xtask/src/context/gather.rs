@@ -24,6 +24,7 @@ use super::walk::{ViewRules, walk};
 use super::{Context, cargo, golang, index, mapped};
 use crate::config;
 use crate::exit::{Exit, WithExit as _};
+use crate::private::PrivatePath;
 
 /// What a context is asked for. Made from a configured image, or from `--dir` and its flags.
 #[derive(Clone, Debug)]
@@ -163,7 +164,7 @@ fn platform(text: Option<&str>) -> Platform {
 /// the first walk is over.
 pub fn gather(
     opened: Vec<Opened>,
-    indices: Option<&Path>,
+    indices: Option<&PrivatePath>,
     bases: impl FnOnce() -> Bases,
 ) -> Result<Vec<Context>> {
     let bases = LazyCell::new(bases);
@@ -210,7 +211,7 @@ fn views<'a>(opened: impl Iterator<Item = &'a Opened>) -> Vec<&'a (Vec<u8>, Vec<
 fn gather_one(
     root: &Path,
     group: Vec<(usize, Opened)>,
-    indices: Option<&Path>,
+    indices: Option<&PrivatePath>,
     bases: &impl Deref<Target = Bases>,
 ) -> Result<Vec<(usize, Context)>> {
     let opened: Vec<&Opened> = group.iter().map(|(_, one)| one).collect();
@@ -246,7 +247,7 @@ struct Chosen {
 fn look(
     root: &Path,
     group: &[&Opened],
-    indices: Option<&Path>,
+    indices: Option<&PrivatePath>,
     bases: &impl Deref<Target = Bases>,
 ) -> Result<Looked> {
     let scan = SystemTime::now();
@@ -329,7 +330,7 @@ fn hashed(
     tree: &mut Tree,
     chosen: &[Chosen],
     known: &index::Index,
-    file: &Path,
+    file: &PrivatePath,
     scan: SystemTime,
 ) -> Result<Vec<Option<Digest>>> {
     let mut digests = known.digests(tree);

@@ -14,8 +14,7 @@
 //! Anything wrong with the file means "no index": then everything is hashed, and the answer is the same.
 
 use std::collections::HashSet;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
@@ -24,6 +23,10 @@ use rayon::prelude::*;
 use super::digest::{Digest, Records};
 use super::moved;
 use super::tree::{Kind, Node, Stat, Tree, as_path};
+use crate::private::PrivatePath;
+
+/// The largest index that is read, in bytes: enough for some millions of files.
+const LARGEST: u64 = 1 << 30;
 
 const FORM: &[u8] = b"xtask-index-2\n";
 
@@ -32,7 +35,7 @@ const FORM: &[u8] = b"xtask-index-2\n";
 const MARGIN: Duration = Duration::from_secs(2);
 
 /// Where the index of the context at `root` lies in `folder`.
-pub(super) fn file(folder: &Path, root: &Path) -> PathBuf {
+pub(super) fn file(folder: &PrivatePath, root: &Path) -> PrivatePath {
     use std::os::unix::ffi::OsStrExt as _;
     let mut records = Records::new("index-name");
     records.add(&[root.as_os_str().as_bytes()]);
@@ -59,8 +62,8 @@ pub(super) struct Index {
 
 /// Reads the index of the context at `root`; an empty one if there is none or it is damaged. (Apart
 /// from [`Index::digests`] so that it can be read while the walk runs.)
-pub(super) fn read(file: &Path, root: &Path) -> Index {
-    let Ok(bytes) = fs_err::read(file) else { return Index::default() };
+pub(super) fn read(file: &PrivatePath, root: &Path) -> Index {
+    let Ok(bytes) = file.read(LARGEST) else { return Index::default() };
     checked(bytes, &header(root)).unwrap_or_default()
 }
 
@@ -125,7 +128,7 @@ impl Index {
 /// Writes the digests of all files of `tree` that were clearly older than `scan` when it began, but for those `mapped`
 /// by then.
 pub(super) fn store(
-    file: &Path,
+    file: &PrivatePath,
     tree: &Tree,
     digests: &[Option<Digest>],
     scan: SystemTime,
@@ -148,18 +151,8 @@ pub(super) fn store(
     let mut bytes = [header(&tree.root), count.to_le_bytes().to_vec(), records, paths].concat();
     let check = Digest::of(&bytes);
     bytes.extend_from_slice(&check.0);
-    write_atomically(file, &bytes)
+    file.write(&bytes)
         .with_context(|| format!("failed to write the stat index `{}`", file.display()))
-}
-
-/// Writes a file so that readers see the old or the new one, whole.
-pub(super) fn write_atomically(file: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    fs_err::create_dir_all(folder)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    temporary.write_all(bytes)?;
-    temporary.persist(file)?;
-    Ok(())
 }
 
 fn newest_trusted(scan: SystemTime) -> i64 {
@@ -251,7 +244,7 @@ mod tests {
         SystemTime::now() + Duration::from_mins(1)
     }
 
-    fn load(file: &Path, tree: &Tree) -> Vec<Option<Digest>> {
+    fn load(file: &PrivatePath, tree: &Tree) -> Vec<Option<Digest>> {
         read(file, &tree.root).digests(tree)
     }
 
@@ -262,13 +255,13 @@ mod tests {
         digests
     }
 
-    fn indexed(scan: SystemTime) -> (tempfile::TempDir, PathBuf, Vec<Option<Digest>>) {
+    fn indexed(scan: SystemTime) -> (tempfile::TempDir, PrivatePath, Vec<Option<Digest>>) {
         let folder = tempfile::tempdir().unwrap();
         fs_err::create_dir_all(folder.path().join("context/d")).unwrap();
         for name in ["a", "b", "d/c"] {
             fs_err::write(folder.path().join("context").join(name), name).unwrap();
         }
-        let file = folder.path().join("index");
+        let file = PrivatePath::below(folder.path(), "state/index");
         let mut tree = tree(&folder.path().join("context"));
         let digests = hashed(&mut tree);
         store(&file, &tree, &digests, scan, &HashSet::new()).unwrap();

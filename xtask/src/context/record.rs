@@ -2,7 +2,6 @@
 //! built again. Losing it loses the reasons, never a decision.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::contents::Entry;
 use super::key::Parts;
 use super::tree::Kind;
+use crate::private::PrivatePath;
+
+/// The largest record that is read, in bytes: enough for a million files.
+const LARGEST: u64 = 256 << 20;
 
 /// The inputs of an image's last build.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,12 +31,12 @@ pub struct Record {
 }
 
 /// The record in `file`; none if there is none or it cannot be read.
-pub fn read(file: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs_err::read(file).ok()?).ok()
+pub fn read(file: &PrivatePath) -> Option<Record> {
+    serde_json::from_slice(&file.read(LARGEST).ok()?).ok()
 }
 
-pub fn write(file: &Path, record: &Record) -> Result<()> {
-    super::index::write_atomically(file, &serde_json::to_vec(record)?)
+pub fn write(file: &PrivatePath, record: &Record) -> Result<()> {
+    Ok(file.write(&serde_json::to_vec(record)?)?)
 }
 
 /// An entry as a record holds it.

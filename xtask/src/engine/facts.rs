@@ -15,6 +15,8 @@ use serde_json::Value;
 
 use crate::exit::{Exit, WithExit as _};
 
+use crate::private::PrivatePath;
+
 use super::away::SIGN_OF_LIFE;
 use super::{ANSWER, Engine, Kind};
 
@@ -52,6 +54,9 @@ pub struct Facts {
     pub containerd_store: bool,
 }
 
+/// The largest answer that is kept, in bytes.
+const LARGEST: u64 = 1 << 20;
+
 /// How long the answer of an engine elsewhere counts.
 const REMOTE_LIFE: Duration = Duration::from_mins(1);
 
@@ -76,7 +81,7 @@ struct Kept {
 
 impl Engine {
     /// What the engine says of itself, from the file `cache` if that is still true, else asked and kept there.
-    pub fn facts(&self, cache: &Path) -> anyhow::Result<Facts> {
+    pub fn facts(&self, cache: &PrivatePath) -> anyhow::Result<Facts> {
         if let Some(facts) = self.facts.get() {
             return Ok(facts.clone());
         }
@@ -94,7 +99,7 @@ impl Engine {
     }
 
     /// What the file `cache` says, if that is still true.
-    pub(super) fn kept_facts(&self, cache: &Path) -> Option<Facts> {
+    pub(super) fn kept_facts(&self, cache: &PrivatePath) -> Option<Facts> {
         kept(cache, &self.cache_key())
     }
 
@@ -190,18 +195,14 @@ fn host_memory() -> Option<String> {
     text.lines().find(|line| line.starts_with("MemTotal")).map(str::to_owned)
 }
 
-fn kept(cache: &Path, key: &str) -> Option<Facts> {
-    let kept: Kept = serde_json::from_slice(&fs_err::read(cache).ok()?).ok()?;
+fn kept(cache: &PrivatePath, key: &str) -> Option<Facts> {
+    let kept: Kept = serde_json::from_slice(&cache.read(LARGEST).ok()?).ok()?;
     let fresh = !kept.facts.remote || kept.asked.elapsed().is_ok_and(|age| age < REMOTE_LIFE);
     (kept.key == key && fresh).then_some(kept.facts)
 }
 
-fn keep(cache: &Path, kept: &Kept) -> anyhow::Result<()> {
-    let folder = cache.parent().context("the cache has no folder")?;
-    fs_err::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer(&mut file, kept)?;
-    file.persist(cache)?;
+fn keep(cache: &PrivatePath, kept: &Kept) -> anyhow::Result<()> {
+    cache.write(&serde_json::to_vec(kept)?)?;
     Ok(())
 }
 

@@ -4,8 +4,8 @@
 //! one `image inspect` of all names. That answers for those present, complains about the missing
 //! ones and exits with an error: what it printed counts.
 
+use crate::private::PrivatePath;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Deserializer};
@@ -130,7 +130,11 @@ impl Engine {
 
     /// What can be told of `bases` without starting a process: what podman's store says, if its facts are in the
     /// file `cache`.
-    pub fn look_up_silently(&self, cache: &Path, bases: &[String]) -> BTreeMap<String, Held> {
+    pub fn look_up_silently(
+        &self,
+        cache: &PrivatePath,
+        bases: &[String],
+    ) -> BTreeMap<String, Held> {
         let mut found = BTreeMap::new();
         if let Some(facts) = self.kept_facts(cache) {
             let names: Vec<&str> = bases.iter().map(String::as_str).collect();

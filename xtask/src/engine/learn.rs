@@ -10,10 +10,13 @@
 //!
 //! The file may be lost or corrupt at any time: then needs are the configured ones again.
 
-use std::path::Path;
-
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+
+use crate::private::{self, PrivatePath};
+
+/// The largest file of figures that is read, in bytes.
+const LARGEST: u64 = 4 << 20;
 
 /// What a figure is of.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +71,7 @@ impl Figure {
 }
 
 /// What `subject` was seen to need, from the file `memory`.
-pub fn learned(memory: &Path, subject: &Subject) -> Option<Learned> {
+pub fn learned(memory: &PrivatePath, subject: &Subject) -> Option<Learned> {
     let figures = read(memory);
     let figure = figures.figures.iter().find(|figure| figure.is_of(subject))?;
     let hint = figure.dockerfile != subject.dockerfile;
@@ -76,17 +79,20 @@ pub fn learned(memory: &Path, subject: &Subject) -> Option<Learned> {
 }
 
 /// Works a figure, in bytes, into the file `memory`.
-pub fn record(memory: &Path, subject: &Subject, peak: u64, of: Figured) -> anyhow::Result<()> {
+pub fn record(
+    memory: &PrivatePath,
+    subject: &Subject,
+    peak: u64,
+    of: Figured,
+) -> anyhow::Result<()> {
     update(memory, subject, peak, of)
         .with_context(|| format!("failed to note what `{}` took", subject.image))
 }
 
-fn update(memory: &Path, subject: &Subject, peak: u64, of: Figured) -> anyhow::Result<()> {
-    let folder = memory.parent().context("the file has no folder")?;
-    fs_err::create_dir_all(folder)?;
+fn update(memory: &PrivatePath, subject: &Subject, peak: u64, of: Figured) -> anyhow::Result<()> {
     // A lock file of its own: the figures are replaced, and a lock on a replaced file guards nothing.
-    let lock = fs_err::File::create(memory.with_extension("lock"))?;
-    lock.file().lock()?;
+    let lock = memory.with_extension("lock").lock_file()?;
+    private::wait_for(&lock, || {})?;
     let mut figures = read(memory);
     let at = figures.figures.iter().position(|figure| figure.is_of(subject));
     let old = at.map(|at| figures.figures.swap_remove(at));
@@ -106,9 +112,7 @@ fn update(memory: &Path, subject: &Subject, peak: u64, of: Figured) -> anyhow::R
     figures.figures.sort_by(|a, b| {
         (&a.image, &a.engine, &a.platform).cmp(&(&b.image, &b.engine, &b.platform))
     });
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer_pretty(&mut file, &figures)?;
-    file.persist(memory)?;
+    memory.write(&serde_json::to_vec_pretty(&figures)?)?;
     Ok(())
 }
 
@@ -120,8 +124,8 @@ fn decayed_maximum(old: Option<u64>, peak: u64, hint: bool) -> u64 {
     }
 }
 
-fn read(memory: &Path) -> Figures {
-    let text = fs_err::read(memory).unwrap_or_default();
+fn read(memory: &PrivatePath) -> Figures {
+    let text = memory.read(LARGEST).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
@@ -151,7 +155,7 @@ mod tests {
     #[test]
     fn figures_are_kept_per_image_and_survive_a_changed_dockerfile_as_a_hint() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("state/memory.json");
+        let file = PrivatePath::below(folder.path(), "state/memory.json");
         assert_eq!(learned(&file, &subject("a", "1")), None);
         record(&file, &subject("a", "1"), 700 * MIB, Figured::Well).unwrap();
         record(&file, &subject("b", "1"), 30 * MIB, Figured::Killed).unwrap();
@@ -169,7 +173,7 @@ mod tests {
     #[test]
     fn a_corrupt_file_is_an_empty_one_and_is_written_anew() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("memory.json");
+        let file = PrivatePath::below(folder.path(), "memory.json");
         fs_err::write(&file, "{\"figures\": [{").unwrap();
         assert_eq!(learned(&file, &subject("a", "1")), None);
         record(&file, &subject("a", "1"), MIB, Figured::Well).unwrap();
@@ -179,7 +183,7 @@ mod tests {
     #[test]
     fn writers_at_the_same_time_lose_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("memory.json");
+        let file = PrivatePath::below(folder.path(), "memory.json");
         std::thread::scope(|scope| {
             for at in 0..16 {
                 let file = &file;

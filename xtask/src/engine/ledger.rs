@@ -14,14 +14,18 @@
 //! or if nobody else holds anything.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{Seek as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::identity;
+use crate::private::{self, Owner, PrivatePath};
+
+/// The largest page that is read, in bytes.
+const LARGEST: u64 = 64 << 10;
 
 /// This run's page of the ledger; removed when it and all its shares are dropped.
 #[derive(Clone, Debug)]
@@ -29,8 +33,8 @@ pub struct Ledger(Arc<Mutex<Page>>);
 
 #[derive(Debug)]
 struct Page {
-    folder: PathBuf,
-    path: PathBuf,
+    folder: PrivatePath,
+    path: PrivatePath,
     /// Locked for as long as this run lives.
     file: File,
     entry: Entry,
@@ -56,7 +60,7 @@ pub struct Share {
 
 impl Ledger {
     /// Opens a page for this run in `folder`, which is made. `who` tells others about it; `budget` in bytes.
-    pub fn open(folder: &Path, who: &str, budget: u64) -> Result<Self> {
+    pub fn open(folder: &PrivatePath, who: &str, budget: u64) -> Result<Self> {
         let entry = Entry { who: who.to_owned(), budget, held: BTreeMap::new() };
         let page = Page::open(folder, entry).with_context(|| {
             format!("failed to open the memory ledger in `{}`", folder.display())
@@ -84,9 +88,10 @@ impl Ledger {
 }
 
 /// The largest budget of the runs that hold memory now; none if no run does.
-pub fn budget_in_use(folder: &Path) -> Option<u64> {
-    let gate = File::options().write(true).open(folder.join("lock")).ok()?;
-    gate.lock().ok()?;
+pub fn budget_in_use(folder: &PrivatePath) -> Option<u64> {
+    let gate = folder.join("lock").lock_file_if_there().ok()?;
+    // What cannot be asked about at once is not waited for: it is a hint, and the builds ask again.
+    gate.try_lock().ok()?;
     let holders = others(folder, None).into_iter().filter(|one| one.total() > 0);
     holders.map(|one| one.budget).max()
 }
@@ -102,7 +107,7 @@ impl Drop for Share {
 impl Drop for Page {
     fn drop(&mut self) {
         // Left behind, it is void all the same.
-        fs_err::remove_file(&self.path).ok();
+        self.path.remove().ok();
     }
 }
 
@@ -118,17 +123,11 @@ impl Entry {
 }
 
 impl Page {
-    fn open(folder: &Path, entry: Entry) -> Result<Self> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let gate = fs_err::File::create(folder.join("lock"))?;
-        gate.file().lock()?;
-        let path = folder.join(format!("run-{}", std::process::id()));
-        // One of an earlier process with our number is nobody's; one of our own tests is another ledger's.
-        let path =
-            (0..u16::MAX).map(|at| path.with_extension(at.to_string())).find(|path| is_free(path));
-        let path = path.context("no name is free")?;
-        let file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+    fn open(folder: &PrivatePath, entry: Entry) -> Result<Self> {
+        let gate = folder.join("lock").lock_file()?;
+        private::wait_for(&gate, || {})?;
+        let path = folder.join(format!("run-{}", identity::random()?));
+        let file = path.create()?;
         file.lock()?;
         let mut page = Self { folder: folder.to_owned(), path, file, entry };
         page.write()?;
@@ -136,15 +135,15 @@ impl Page {
     }
 
     /// Does `work` while no other run reads or writes.
-    fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> std::io::Result<T> {
-        let gate = File::options().write(true).open(self.folder.join("lock"))?;
-        gate.lock()?;
+    fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Result<T> {
+        let gate = self.folder.join("lock").lock_file()?;
+        private::wait_for(&gate, || {})?;
         Ok(work(self))
     }
 
     /// Writes the entry down. If that fails, others take us to hold what they read last.
     fn note(&mut self) {
-        self.locked(Self::write).and_then(|written| written).ok();
+        self.locked(Self::write).and_then(|written| Ok(written?)).ok();
     }
 
     fn write(&mut self) -> std::io::Result<()> {
@@ -156,28 +155,19 @@ impl Page {
 }
 
 /// The entries of live runs, but the one at `own`. The gate must be held.
-fn others(folder: &Path, own: Option<&Path>) -> Vec<Entry> {
-    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
-    let pages = entries.map(|entry| entry.path()).filter(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("run-") && Some(path.as_path()) != own
-    });
+fn others(folder: &PrivatePath, own: Option<&PrivatePath>) -> Vec<Entry> {
+    let names = folder.names().into_iter().filter(|name| name.starts_with("run-"));
+    let pages = names.map(|name| folder.join(name)).filter(|path| Some(path) != own);
     pages
         .filter(|path| {
-            let dead = is_free(path);
-            if dead {
-                fs_err::remove_file(path).ok();
+            let holder = path.holder();
+            if holder == Owner::Gone {
+                path.remove().ok();
             }
-            !dead
+            holder == Owner::Alive
         })
-        .filter_map(|path| serde_json::from_slice(&fs_err::read(path).ok()?).ok())
+        .filter_map(|path| serde_json::from_slice(&path.read(LARGEST).ok()?).ok())
         .collect()
-}
-
-/// Whether no living run has locked the file.
-fn is_free(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return true };
-    !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
 }
 
 fn lock(page: &Mutex<Page>) -> std::sync::MutexGuard<'_, Page> {
@@ -188,15 +178,16 @@ fn lock(page: &Mutex<Page>) -> std::sync::MutexGuard<'_, Page> {
 mod tests {
     use super::*;
 
-    fn pair(folder: &Path) -> (Ledger, Ledger) {
+    fn pair(folder: &PrivatePath) -> (Ledger, Ledger) {
         let open = |who| Ledger::open(folder, who, 100 << 20).unwrap();
         (open("process 1"), open("process 2"))
     }
 
     #[test]
     fn two_runs_share_one_budget_and_the_waiter_knows_for_whom() {
-        let folder = tempfile::tempdir().unwrap();
-        let (one, two) = pair(folder.path());
+        let place = tempfile::tempdir().unwrap();
+        let folder = PrivatePath::below(place.path(), "memory");
+        let (one, two) = pair(&folder);
         let first = one.take("build api", 60 << 20).unwrap();
         let second = two.take("build db", 40 << 20).unwrap();
         let told = two.take("build web", 1 << 20).unwrap_err();
@@ -208,8 +199,9 @@ mod tests {
 
     #[test]
     fn where_nobody_else_holds_anything_all_may_be_taken() {
-        let folder = tempfile::tempdir().unwrap();
-        let (one, two) = pair(folder.path());
+        let place = tempfile::tempdir().unwrap();
+        let folder = PrivatePath::below(place.path(), "memory");
+        let (one, two) = pair(&folder);
         let large = one.take("build large", 300 << 20).unwrap();
         assert!(two.take("build small", 1).is_err());
         drop(large);
@@ -218,9 +210,10 @@ mod tests {
 
     #[test]
     fn a_page_whose_owner_is_gone_is_void_and_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (one, _two) = pair(folder.path());
-        let dead = folder.path().join("run-4711.0");
+        let place = tempfile::tempdir().unwrap();
+        let folder = PrivatePath::below(place.path(), "memory");
+        let (one, _two) = pair(&folder);
+        let dead = folder.join("run-4711.0");
         let entry = Entry { held: [("build x".to_owned(), 99 << 20)].into(), ..Entry::default() };
         fs_err::write(&dead, serde_json::to_vec(&entry).unwrap()).unwrap();
         assert!(one.take("build api", 100 << 20).is_ok());
@@ -229,14 +222,15 @@ mod tests {
 
     #[test]
     fn the_budget_in_use_is_that_of_runs_that_hold_something() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(budget_in_use(folder.path()), None);
-        let (one, two) = pair(folder.path());
-        assert_eq!(budget_in_use(folder.path()), None);
+        let place = tempfile::tempdir().unwrap();
+        let folder = PrivatePath::below(place.path(), "memory");
+        assert_eq!(budget_in_use(&folder), None);
+        let (one, two) = pair(&folder);
+        assert_eq!(budget_in_use(&folder), None);
         let share = one.take("build api", 1).unwrap();
-        assert_eq!(budget_in_use(folder.path()), Some(100 << 20));
+        assert_eq!(budget_in_use(&folder), Some(100 << 20));
         drop((share, one, two));
-        let left = fs_err::read_dir(folder.path()).unwrap().count();
+        let left = fs_err::read_dir(&folder).unwrap().count();
         assert_eq!(left, 1, "only the lock");
     }
 }

@@ -4,26 +4,24 @@
 //! may be lost or corrupt at any time: then all are taken to be alike until a run has shown otherwise.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use anyhow::Context as _;
+use crate::private::PrivatePath;
+
+/// The largest file of paces that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 /// Builder → its pace, from the file `paces`.
-pub fn known(paces: &Path) -> BTreeMap<String, f64> {
-    let text = fs_err::read(paces).unwrap_or_default();
+pub fn known(paces: &PrivatePath) -> BTreeMap<String, f64> {
+    let text = paces.read(LARGEST).unwrap_or_default();
     let known: BTreeMap<String, f64> = serde_json::from_slice(&text).unwrap_or_default();
     known.into_iter().filter(|(_, pace)| pace.is_finite() && *pace > 0.0).collect()
 }
 
 /// Works newer ones into the file `paces`; builders that were not there this time keep theirs.
-pub fn keep(paces: &Path, newer: BTreeMap<String, f64>) -> anyhow::Result<()> {
-    let folder = paces.parent().context("the file has no folder")?;
-    fs_err::create_dir_all(folder)?;
+pub fn keep(paces: &PrivatePath, newer: BTreeMap<String, f64>) -> anyhow::Result<()> {
     let mut all = known(paces);
     all.extend(newer);
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer_pretty(&mut file, &all)?;
-    file.persist(paces)?;
+    paces.write(&serde_json::to_vec_pretty(&all)?)?;
     Ok(())
 }
 
@@ -34,7 +32,7 @@ mod tests {
     #[test]
     fn a_pace_is_kept_until_there_is_a_newer_one_and_nonsense_is_none() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("state/paces.json");
+        let file = PrivatePath::below(folder.path(), "state/paces.json");
         let of = |pairs: &[(&str, f64)]| -> BTreeMap<String, f64> {
             pairs.iter().map(|(name, pace)| ((*name).to_owned(), *pace)).collect()
         };

@@ -3,13 +3,16 @@
 //! What a piece of work is expected to take is the median of its last [`LAST`] times on a machine like this
 //! one: by name and by the way it was done, since a cluster made takes 25 s and one used again 0.3.
 
-use std::path::Path;
-
 use super::record::{Record, Step};
 use crate::event::{Kind, Machine};
+use crate::paths::is_run;
+use crate::private::{Owner, PrivatePath};
 
 /// Runs whose folders are kept; the oldest go first.
 pub const KEPT: usize = 100;
+
+/// The largest record that is read, in bytes: a long run with many builds has some MiB.
+const LARGEST: u64 = 256 << 20;
 
 /// Times a prediction is made of.
 const LAST: usize = 5;
@@ -25,11 +28,11 @@ pub struct Past {
 
 impl Past {
     /// The last `most` runs in the folder of runs.
-    pub fn read(runs: &Path, most: usize) -> Self {
+    pub fn read(runs: &PrivatePath, most: usize) -> Self {
         let mut past = Self::default();
         for id in ids(runs).iter().rev().take(most).rev() {
             // Without the file it is the folder of a run that had no record.
-            let Ok(text) = fs_err::read(runs.join(id).join("events.jsonl")) else { continue };
+            let Ok(text) = runs.join(id).join("events.jsonl").read(LARGEST) else { continue };
             let text = String::from_utf8_lossy(&text);
             match Record::read(id, &text) {
                 Ok(record) => past.records.extend(record),
@@ -94,36 +97,27 @@ fn is_like(one: &Machine, other: &Machine) -> bool {
 
 /// Removes the folders of the oldest runs, as far as there are more than `keep`; none of a run that
 /// is still going on.
-pub fn prune(runs: &Path, keep: usize) {
-    let ids = ids(runs);
-    for id in ids.iter().rev().skip(keep).filter(|id| !is_alive(id)) {
-        // What cannot be removed now is found again by the next run.
-        fs_err::remove_dir_all(runs.join(id)).ok();
+pub fn prune(runs: &PrivatePath, keep: usize) {
+    for id in ids(runs).iter().rev().skip(keep) {
+        let run = runs.join(id);
+        // Runs of before were not marked, but have a record.
+        let is_over = match run.owner() {
+            Owner::Alive => false,
+            Owner::Gone => true,
+            Owner::Nobody => run.join("events.jsonl").is_file(),
+        };
+        if is_over {
+            // What cannot be removed now is found again by the next run.
+            run.remove().ok();
+        }
     }
 }
 
 /// Names of run folders, the oldest first.
-fn ids(runs: &Path) -> Vec<String> {
-    let entries = fs_err::read_dir(runs).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut ids: Vec<String> = names.filter(|name| process(name).is_some()).collect();
+fn ids(runs: &PrivatePath) -> Vec<String> {
+    let mut ids: Vec<String> = runs.names().into_iter().filter(|name| is_run(name)).collect();
     ids.sort();
     ids
-}
-
-/// The process of `20261121-083544-12345`.
-fn process(id: &str) -> Option<i32> {
-    let parts: Vec<&str> = id.split('-').collect();
-    let [day, time, process] = parts[..] else { return None };
-    let digits =
-        |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
-    (digits(day, 8) && digits(time, 6)).then(|| process.parse().ok())?
-}
-
-fn is_alive(id: &str) -> bool {
-    process(id)
-        .and_then(rustix::process::Pid::from_raw)
-        .is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
 #[cfg(test)]
@@ -137,7 +131,7 @@ mod tests {
     }
 
     /// A run of one build that took so many seconds.
-    fn write(runs: &Path, at: usize, machine: Machine, seconds: f64, ok: bool) {
+    fn write(runs: &PrivatePath, at: usize, machine: Machine, seconds: f64, ok: bool) {
         let file = runs.join(format!("20260101-{at:06}-999999999/events.jsonl"));
         let events = Events::to(vec![Box::new(Recorder::new(&file).unwrap())]);
         let suite = Some("shop".to_owned());
@@ -161,7 +155,7 @@ mod tests {
     #[test]
     fn what_work_takes_is_the_median_of_its_last_times_on_such_a_machine() {
         let folder = tempfile::tempdir().unwrap();
-        let runs = folder.path();
+        let runs = &PrivatePath::below(folder.path(), "runs");
         for (at, seconds) in [90.0, 80.0, 10.0, 13.0, 11.0, 300.0, 12.0].into_iter().enumerate() {
             write(runs, at, machine((8 << 30) + at as u64), seconds, true);
         }
@@ -182,15 +176,16 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_read_is_left_out_with_a_note() {
         let folder = tempfile::tempdir().unwrap();
+        let runs = &PrivatePath::below(folder.path(), "runs");
         for at in 0..3 {
-            write(folder.path(), at, machine(8 << 30), 10.0, true);
+            write(runs, at, machine(8 << 30), 10.0, true);
         }
-        let broken = folder.path().join("20260101-000001-999999999/events.jsonl");
+        let broken = runs.join("20260101-000001-999999999/events.jsonl");
         let text = fs_err::read_to_string(&broken).unwrap();
         fs_err::write(&broken, &text[..text.len() - 9]).unwrap();
-        fs_err::create_dir(folder.path().join("20260101-000009-1")).unwrap();
-        fs_err::create_dir(folder.path().join("something-else")).unwrap();
-        let past = Past::read(folder.path(), KEPT);
+        fs_err::create_dir(runs.join("20260101-000009-1")).unwrap();
+        fs_err::create_dir(runs.join("something-else")).unwrap();
+        let past = Past::read(runs, KEPT);
         assert_eq!(past.records.len(), 2);
         let note = "records that cannot be read are left out: 20260101-000001-999999999";
         assert_eq!(past.note().as_deref(), Some(note));
@@ -199,21 +194,21 @@ mod tests {
     #[test]
     fn only_so_many_runs_are_kept_and_none_that_goes_on() {
         let folder = tempfile::tempdir().unwrap();
-        let own = format!("20250101-000000-{}", std::process::id());
+        let runs = &PrivatePath::below(folder.path(), "runs");
+        let own = "20250101-000000-1";
+        let _claim = runs.join(own).claim().unwrap();
         for at in 0..5 {
-            write(folder.path(), at, machine(1), 1.0, true);
+            write(runs, at, machine(1), 1.0, true);
         }
-        for name in [own.as_str(), "notes"] {
-            fs_err::create_dir(folder.path().join(name)).unwrap();
-        }
-        prune(folder.path(), 2);
-        let mut left: Vec<String> = fs_err::read_dir(folder.path())
+        fs_err::create_dir(runs.join("notes")).unwrap();
+        prune(runs, 2);
+        let mut left: Vec<String> = fs_err::read_dir(runs)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
         let kept = ["20260101-000003-999999999", "20260101-000004-999999999", "notes"];
-        assert_eq!(left, [&[own.as_str()], &kept[..]].concat());
+        assert_eq!(left, [&[own], &kept[..]].concat());
     }
 
     #[test]

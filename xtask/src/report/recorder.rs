@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
 use crate::event::{Event, Sink, Stamped};
+use crate::private::PrivatePath;
 
 /// Writes every event of a run to a file as it happens, one JSON object a line: a run that is
 /// killed leaves all it had done.
@@ -21,11 +21,8 @@ struct Inner {
 }
 
 impl Recorder {
-    pub fn new(file: &Path) -> Result<Self> {
-        if let Some(folder) = file.parent() {
-            fs_err::create_dir_all(folder)?;
-        }
-        let file = fs_err::File::create(file)?.into_parts().0;
+    pub fn new(file: &PrivatePath) -> Result<Self> {
+        let file = file.create()?;
         Ok(Self(Mutex::new(Inner { file, waiting: BTreeMap::new() })))
     }
 }
@@ -60,7 +57,7 @@ mod tests {
     #[test]
     fn what_is_waited_for_is_written_when_it_changes() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("runs/1/events.jsonl");
+        let file = PrivatePath::below(folder.path(), "runs/1/events.jsonl");
         let events = Events::to(vec![Box::new(Recorder::new(&file).unwrap())]);
         for (step, what) in [("a", "x"), ("a", "x"), ("b", "x"), ("a", "y"), ("a", "x")] {
             events.waiting(step, what);

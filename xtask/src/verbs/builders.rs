@@ -8,7 +8,7 @@
 //! its work goes to the others. Without builders in the configuration none of this is asked.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
@@ -25,6 +25,7 @@ use crate::engine::registry::Wanted;
 use crate::engine::{Abilities, Away, BuildError, Built, Engine, Facts, Order};
 use crate::event::Events;
 use crate::paths;
+use crate::private::PrivatePath;
 use crate::process::stop;
 use crate::schedule::budget::{Budget, Claims, Machine};
 use crate::schedule::{HOME, Limits, Place, PlaceId, Roams, Share};
@@ -111,7 +112,8 @@ impl Builders {
             run.events.warn(silent.clone(), None);
         }
         for builder in &self.all {
-            match Ledger::open(&builder.page(), who, builder.place.limits.memory) {
+            let memory = builder.place.limits.memory;
+            match builder.page().and_then(|page| Ledger::open(&page, who, memory)) {
                 Ok(ledger) => drop(builder.ledger.set(ledger)),
                 Err(error) => {
                     run.events.warn(format!("{error:#}; other runs are not counted"), None);
@@ -201,9 +203,9 @@ impl Builder {
     }
 
     /// Where runs of this machine note what they hold there.
-    fn page(&self) -> PathBuf {
+    fn page(&self) -> Result<PrivatePath> {
         let digest = hex::encode(Sha256::digest(self.away.tool().to_string()));
-        paths::ledger().join(format!("builder-{}", &digest[..16]))
+        Ok(paths::ledger()?.join(format!("builder-{}", &digest[..16])))
     }
 
     /// Takes bytes of it for a node, or says which other run has them.

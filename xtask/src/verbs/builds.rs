@@ -21,6 +21,7 @@ use crate::engine::{BuildError, Built, Order};
 use crate::event::{Event, Place, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::{Action, IMAGE_LABEL, KEY_LABEL, Planned};
+use crate::private::PrivatePath;
 use crate::schedule::Permit;
 use crate::ui::text::bytes;
 
@@ -236,7 +237,7 @@ fn staged_build(common: Common, one: &Surveyed, permit: &Permit) -> Result<(Read
         run.events.note(format!("{name}: files changed since the plan; its key is now {key}"));
     }
     let dockerfile = stage.0.with_extension("Dockerfile");
-    fs_err::write(&dockerfile, &context.dockerfile)?;
+    dockerfile.write(&context.dockerfile)?;
     let (files, sent) = context.size();
     let [key_label, image_label] = proof(name, key);
     let inputs = format!("{files} files, {sent} bytes");
@@ -308,7 +309,7 @@ fn staged<'a>(
     let staged = context::until_at_rest(|| {
         let staged = context.stage(&stage.0, &ids);
         if staged.as_ref().is_err_and(context::is_moved) {
-            fs_err::remove_dir_all(&stage.0)?;
+            stage.0.remove()?;
             context = Cow::Owned(survey.again(workspace, &one.image)?);
         }
         staged
@@ -336,13 +337,13 @@ pub(super) fn first_line(error: &anyhow::Error) -> String {
 }
 
 /// A staged context, removed with its Dockerfile when the build is over.
-struct Stage(std::path::PathBuf);
+struct Stage(PrivatePath);
 
 impl Drop for Stage {
     fn drop(&mut self) {
         // What cannot be removed now is swept by a later run.
-        fs_err::remove_dir_all(&self.0).ok();
-        fs_err::remove_file(self.0.with_extension("Dockerfile")).ok();
+        self.0.remove().ok();
+        self.0.with_extension("Dockerfile").remove().ok();
     }
 }
 

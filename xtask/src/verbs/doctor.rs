@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::builders::{self, Builder};
-use super::{Format, Run, Session};
+use super::{Format, Session};
 use crate::cli::KEPT_KEYS;
 use crate::cluster;
 use crate::config::{self, Config, EngineName};
@@ -60,8 +60,8 @@ fn mended(
     if !findings.iter().any(Finding::is_fault) {
         return Ok(findings);
     }
-    let Run { paths, events } = session.begin(paths)?;
-    doctor::fix(needs, look, &paths.log("doctor"), &events)
+    let run = session.begin(paths)?;
+    doctor::fix(needs, look, &run.paths.log("doctor"), &run.events)
 }
 
 /// What the stages know of what lies about; what cannot be asked is told by other checks.

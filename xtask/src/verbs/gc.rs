@@ -17,6 +17,9 @@ use crate::ui::text::{BOLD, DIM, OFF, bytes, plural};
 
 pub(super) fn run(session: &Session, args: &cli::Gc) -> Result<Exit> {
     let workspace = session.workspace()?;
+    if !args.dry_run {
+        super::own(&workspace.paths)?;
+    }
     let survey = survey::survey(&workspace, &[], false)?;
     let kept = engine::Kept {
         names: workspace.config.images.keys().cloned().collect(),

@@ -178,7 +178,7 @@ impl Memory {
             run.events.warn(text, self.mend(one.planned.memory));
         }
         let who = format!("process {} in {}", std::process::id(), workspace.config.root.display());
-        match Ledger::open(&paths::ledger(), &who, self.budget.bytes) {
+        match paths::ledger().and_then(|ledger| Ledger::open(&ledger, &who, self.budget.bytes)) {
             Ok(ledger) => drop(self.ledger.set(ledger)),
             Err(error) => run.events.warn(format!("{error:#}; other runs are not counted"), None),
         }
@@ -274,7 +274,7 @@ fn claims(workspace: &Workspace, coming: Option<&config::Cluster>) -> Claims {
         reserve: config.engine.reserve,
         up: up.iter().map(|one| one.memory).sum(),
         coming: absent.iter().filter(|one| is_coming(one)).map(|one| one.memory).sum(),
-        shared: ledger::budget_in_use(&paths::ledger()),
+        shared: paths::ledger().ok().and_then(|ledger| ledger::budget_in_use(&ledger)),
     }
 }
 

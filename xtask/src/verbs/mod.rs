@@ -34,7 +34,7 @@ mod why;
 use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, anyhow};
 use clap::CommandFactory as _;
@@ -44,9 +44,14 @@ use crate::config::{self, Config, EngineName, Faults};
 use crate::engine::{self, Engine};
 use crate::event::{Event, Events, Place, Sink, seconds};
 use crate::exit::{Coded, Exit, WithExit as _};
-use crate::paths::{Paths, RunPaths};
+use crate::identity;
+use crate::paths::{self, Paths, RunLock, RunPaths};
+use crate::process::Tool;
 use crate::report::{self, Recorder};
 use crate::ui::{self, Verbosity};
+
+/// The longest git may take over what it tracks in one folder.
+const GIT: Duration = Duration::from_secs(30);
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +82,8 @@ struct Workspace {
 struct Run {
     paths: RunPaths,
     events: Events,
+    /// Tells other runs that this one goes on.
+    _lock: RunLock,
 }
 
 impl Run {
@@ -203,14 +210,18 @@ impl Session {
         let engine = self.engine_settings()?;
         let config = Config { engine, ..self.config()?.clone() };
         let engine = engine::choose(&config.engine)?;
-        Ok(Workspace { paths: Paths::of(&config.root), config, engine })
+        let paths = Paths::of(&config.root);
+        paths.check()?;
+        Ok(Workspace { config, paths, engine })
     }
 
     /// Begins a run: a folder for it, and readers for its events.
     fn begin(&self, paths: &Paths) -> Result<Run> {
+        own(paths)?;
         // One of them is about to be this run's.
         report::prune(&paths.runs(), report::KEPT - 1);
-        let paths = RunPaths::new(paths, run_id());
+        let paths = RunPaths::new(paths, run_id()?);
+        let lock = RunLock::hold(&paths)?;
         self.runs.borrow_mut().push(paths.clone());
         let recorder: Box<dyn Sink> = Box::new(Recorder::new(&paths.events())?);
         let shown = match self.format {
@@ -218,7 +229,11 @@ impl Session {
             Format::Json => ui::scripts(),
         };
         let sinks = [recorder, shown].into_iter().chain(ui::github(paths.folder()));
-        Ok(Run { events: Events::to(sinks.collect()), paths })
+        let events = Events::to(sinks.collect());
+        if let Some(warning) = &paths::machine()?.warning {
+            events.warn(warning.clone(), None);
+        }
+        Ok(Run { events, paths, _lock: lock })
     }
 }
 
@@ -234,10 +249,27 @@ fn mark_faults(error: &anyhow::Error) {
     }
 }
 
-/// Time-ordered, and unique as long as process ids are: `20261121-083544-12345`.
-fn run_id() -> String {
+/// Has xtask's folder be there and ours alone: what git tracks there a repository has brought, and it is neither
+/// believed nor deleted.
+fn own(paths: &Paths) -> Result<()> {
+    paths.prepare()?;
+    let home = paths.home();
+    let git = Tool::new("git").args(["ls-files", "-z", "--", "."]).folder(&**home).limit(GIT);
+    // Where there is no git, or no repository, nothing is tracked.
+    let Ok(output) = git.run() else { return Ok(()) };
+    let Some(first) = output.stdout.split(|byte| *byte == 0).find(|name| !name.is_empty()) else {
+        return Ok(());
+    };
+    let file = home.join(String::from_utf8_lossy(first).as_ref());
+    let (file, home) = (file.display(), home.display());
+    let text = format!("failed to use xtask's own folder: git tracks `{file}`");
+    Err(anyhow!("{text}\nhint: git rm -r --cached {home}")).exit(Exit::Environment)
+}
+
+/// Time-ordered and unique on all machines: `20261121-083544-` and 32 digits, in UTC.
+fn run_id() -> Result<String> {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let digits: String = now.chars().filter(char::is_ascii_digit).collect();
     let (day, time) = digits.split_at(8);
-    format!("{day}-{time}-{}", std::process::id())
+    Ok(format!("{day}-{time}-{}", identity::random()?))
 }

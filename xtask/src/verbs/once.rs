@@ -5,8 +5,7 @@
 //! engine before it builds in its turn: an image under that tag whose label is that key is the one it
 //! was about to make. A run that is killed frees its lock, and the next builds.
 
-use std::fs::{File, TryLockError};
-use std::time::Duration;
+use std::fs::File;
 
 use anyhow::{Context as _, Result};
 
@@ -16,9 +15,7 @@ use super::survey::Surveyed;
 use crate::event::Events;
 use crate::paths;
 use crate::plan::{KEY_LABEL, Reason};
-use crate::process::stop;
-
-const PAUSE: Duration = Duration::from_millis(100);
+use crate::private;
 
 /// Held while a key is built.
 pub(super) struct Turn {
@@ -30,25 +27,16 @@ pub(super) struct Turn {
 
 /// Waits until no other run builds this.
 pub(super) fn turn(workspace: &Workspace, one: &Surveyed, events: &Events) -> Result<Turn> {
-    let folder = paths::builds();
-    fs_err::create_dir_all(&folder)?;
     let name = format!("{}-{}", workspace.engine.name(), one.planned.tag.replace(['/', ':'], "_"));
-    let lock = File::create(folder.join(&name))
-        .with_context(|| format!("failed to open the lock of build `{name}`"))?;
+    let lock = paths::builds()?.join(&name).lock_file();
+    let lock = lock.with_context(|| format!("failed to open the lock of build `{name}`"))?;
     let mut waited = false;
-    loop {
-        match lock.try_lock() {
-            Ok(()) => return Ok(Turn { lock, waited }),
-            Err(TryLockError::WouldBlock) => {
-                waited = true;
-                events.waiting(&one.image.name, "another run that builds it".to_owned());
-                stop::pause(PAUSE)?;
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("failed to lock build `{name}`"));
-            }
-        }
-    }
+    private::wait_for(&lock, || {
+        waited = true;
+        events.waiting(&one.image.name, "another run that builds it".to_owned());
+    })
+    .with_context(|| format!("failed to lock build `{name}`"))?;
+    Ok(Turn { lock, waited })
 }
 
 /// The image as another run has made it meanwhile. One that is built by force is built here.

@@ -6,6 +6,8 @@ use anyhow::Result;
 use super::survey::Survey;
 use super::{Run, Workspace};
 use crate::doctor::STAND_IN;
+use crate::paths;
+use crate::private::Owner;
 
 pub(super) fn open(workspace: &Workspace, run: &Run, survey: &Survey) -> Result<()> {
     let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
@@ -31,16 +33,14 @@ pub(super) fn open(workspace: &Workspace, run: &Run, survey: &Survey) -> Result<
     Ok(())
 }
 
-/// Removes staged contexts of runs whose process is gone.
+/// Removes staged contexts of runs that are over. What is not known for one is left.
 pub(super) fn sweep_stages(workspace: &Workspace) {
-    let stages = fs_err::read_dir(workspace.paths.stages()).into_iter().flatten().flatten();
-    for stage in stages {
-        let name = stage.file_name().to_string_lossy().into_owned();
-        let owner = name.rsplit('-').next().and_then(|id| id.parse().ok());
-        let owner = owner.and_then(rustix::process::Pid::from_raw);
-        if owner.is_some_and(|pid| rustix::process::test_kill_process(pid).is_err()) {
+    let stages = workspace.paths.stages();
+    for name in stages.names().into_iter().filter(|name| paths::is_run(name)) {
+        let stage = stages.join(name);
+        if stage.owner() == Owner::Gone {
             // What cannot be removed now is found again by the next run.
-            fs_err::remove_dir_all(stage.path()).ok();
+            stage.remove().ok();
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn environment(
     log: &Path,
     bootstrap: bool,
 ) -> Result<PathBuf> {
-    let folder = paths.home().join("python").join(name);
+    let folder: PathBuf = paths.home().join("python").join(name).into();
     let held = folder.join("requirements.txt");
     if fs_err::read_to_string(&held).is_ok_and(|held| held == packages) {
         return Ok(folder);

@@ -29,6 +29,7 @@ use crate::context::{self, Bases, Context, Opened, Spec};
 use crate::exit::{Exit, WithExit as _};
 use crate::paths::Paths;
 use crate::plan::{self, Now, Reason};
+use crate::private::{Claim, PrivatePath};
 use crate::process::Tool;
 
 /// How long git may take: a large checkout on a slow disk.
@@ -49,15 +50,15 @@ pub(super) fn touched(session: &Session, rev: &str, names: &[String]) -> Result<
     let paths = Paths::of(&config.root);
     let git = Git::of(config)?;
     let commit = git.fork_point(rev)?;
-    let aside = Aside(paths.stages().join(format!("since-{}", std::process::id())));
-    let old_root = git.check_out(&commit, &aside.0)?;
+    let aside = Aside::make(&paths)?;
+    let old_root = git.check_out(&commit, &aside.folder)?;
     let file = config.file.strip_prefix(&config.root).unwrap_or(&config.file);
     let old = config::load(Some(&old_root.join(file))).ok();
     // What images would have been built from cannot be said if a Dockerfile of then has faults.
     let before = old.as_ref().and_then(|old| open(old.images.values()).ok()).unwrap_or_default();
     let now = open(&survey::named(config, names)?)?;
     let bases = survey::handed_down(session, before.iter().chain(&now));
-    let before = records(before, &aside.0.join("index"), bases.clone());
+    let before = records(before, &aside.folder.join("index"), bases.clone());
     let ignored = git.ignored()?;
     let mut touched = BTreeMap::new();
     for context in context::gather(now, Some(&paths.indices()), || bases)? {
@@ -85,7 +86,7 @@ fn open<'a>(images: impl IntoIterator<Item = &'a Image>) -> Result<Vec<Opened>> 
 }
 
 /// What images would have been built from, by name; none if that cannot be said of all.
-fn records(opened: Vec<Opened>, indices: &Path, bases: Bases) -> BTreeMap<String, Record> {
+fn records(opened: Vec<Opened>, indices: &PrivatePath, bases: Bases) -> BTreeMap<String, Record> {
     let contexts = context::gather(opened, Some(indices), || bases).unwrap_or_default();
     let records = contexts.into_iter().map(|context| {
         let (parts, ignore) = (context.parts(&BTreeMap::new()), context.ignore());
@@ -272,11 +273,22 @@ fn names(tool: &Tool) -> Result<Vec<PathBuf>> {
 }
 
 /// A checkout that goes when it is no longer needed; after a kill, the next run sweeps it.
-struct Aside(PathBuf);
+struct Aside {
+    folder: PrivatePath,
+    _claim: Claim,
+}
+
+impl Aside {
+    fn make(paths: &Paths) -> Result<Self> {
+        let folder = paths.stages().join(super::run_id()?);
+        let claim = folder.claim()?;
+        Ok(Self { folder, _claim: claim })
+    }
+}
 
 impl Drop for Aside {
     fn drop(&mut self) {
         // What cannot be removed now is swept by a later run.
-        fs_err::remove_dir_all(&self.0).ok();
+        self.folder.remove().ok();
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn run(session: &Session, args: &cli::Timings) -> Result<Exit> {
         }
     }
     if let Some(file) = &args.html {
-        let file = file.clone().unwrap_or_else(|| paths.timings_page());
+        let file = file.clone().unwrap_or_else(|| paths.timings_page().into());
         write_page(&file, &past, args.suite.as_deref())?;
     }
     let regressions: Vec<&Regression> =

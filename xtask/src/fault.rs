@@ -1,0 +1,53 @@
+//! A panic is a fault of xtask's own: it is told as one, with what may have led to it, and exits with 4.
+
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Result, anyhow};
+
+use crate::exit::{Exit, WithExit as _};
+use crate::paths;
+
+/// What the first panic said, and where.
+static FIRST: Mutex<Option<String>> = Mutex::new(None);
+
+/// Does the work. A panic in it, in whatever thread, becomes its error.
+pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::set_hook(Box::new(note));
+    // Nothing of what the work has left half-done is looked at again.
+    let result = catch_unwind(AssertUnwindSafe(work));
+    match FIRST.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(said) => Err(anyhow!(told(&said, paths::opened_home()))).exit(Exit::Internal),
+        None => result.unwrap_or_else(|_| Err(anyhow!(told("", None))).exit(Exit::Internal)),
+    }
+}
+
+fn note(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(|at| format!(" ({at})")).unwrap_or_default();
+    let text = panic.payload_as_str().unwrap_or("it panicked");
+    let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+    first.get_or_insert_with(|| format!("{text}{place}"));
+}
+
+fn told(said: &str, home: Option<&Path>) -> String {
+    let state = home.map(|home| {
+        let state = home.join("state");
+        format!("\nhint: if it comes again, remove what is remembered: rm -r {}", state.display())
+    });
+    format!("this is a fault of xtask: {said}{}", state.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_names_the_folder_that_may_have_led_to_it() {
+        let told = told("overflow (a.rs:1:2)", Some(Path::new("/w/target/xtask")));
+        insta::assert_snapshot!(told, @r"
+        this is a fault of xtask: overflow (a.rs:1:2)
+        hint: if it comes again, remove what is remembered: rm -r /w/target/xtask/state
+        ");
+    }
+}

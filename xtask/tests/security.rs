@@ -1,0 +1,226 @@
+//! What strangers may put in xtask's way: other users of the machine, and whoever commits to the repository.
+#![expect(clippy::unwrap_used, reason = "all of this is a test")]
+
+mod support;
+
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use support::{Case, Ran};
+
+/// How long a command may take on a busy machine that hangs if it does not end by itself.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A temporary folder in the place of `/tmp`, and a home.
+struct Shared {
+    case: Case,
+    folder: tempfile::TempDir,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let shared = Self { case: Case::of_two(), folder: tempfile::tempdir().unwrap() };
+        fs_err::create_dir(shared.path("tmp")).unwrap();
+        fs_err::create_dir(shared.path("home")).unwrap();
+        fs_err::set_permissions(shared.folder.path(), mode(0o755)).unwrap();
+        fs_err::set_permissions(shared.path("tmp"), mode(0o1777)).unwrap();
+        shared
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// The folder that all runs of this user share, if it is taken from `/tmp`.
+    fn machine(&self) -> PathBuf {
+        self.path("tmp").join(format!("xtask-{}", rustix::process::geteuid().as_raw()))
+    }
+
+    fn victim(&self, name: &str) -> PathBuf {
+        let victim = self.path(name);
+        fs_err::write(&victim, "precious").unwrap();
+        victim
+    }
+
+    /// Runs where there is no `XDG_RUNTIME_DIR`: root, cron, CI, containers.
+    fn run(&self, args: &[&str]) -> Ran {
+        self.case.run_with(args, |command| {
+            command
+                .env_remove("XDG_RUNTIME_DIR")
+                .env_remove("XDG_STATE_HOME")
+                .env("TMPDIR", self.path("tmp"))
+                .env("HOME", self.path("home"))
+        })
+    }
+
+    /// The locks of a build and of the ledger, as links to a file each.
+    fn plant_locks(&self) -> [PathBuf; 2] {
+        let victims = [self.victim("victim1"), self.victim("victim2")];
+        let plan = self.case.plan();
+        let tag = plan["images"][0]["tag"].as_str().unwrap().replace(['/', ':'], "_");
+        for folder in ["memory", "builds"] {
+            fs_err::create_dir_all(self.machine().join(folder)).unwrap();
+        }
+        symlink(&victims[0], self.machine().join("memory/lock")).unwrap();
+        let lock = self.machine().join("builds").join(format!("podman-{tag}"));
+        symlink(&victims[1], lock).unwrap();
+        victims
+    }
+}
+
+fn mode(bits: u32) -> std::fs::Permissions {
+    std::fs::Permissions::from_mode(bits)
+}
+
+fn is_precious(victim: &Path) {
+    assert_eq!(fs_err::read_to_string(victim).unwrap(), "precious", "{}", victim.display());
+}
+
+#[test]
+fn a_planted_lock_empties_no_file() {
+    let shared = Shared::new();
+    let victims = shared.plant_locks();
+    let ran = shared.run(&["images"]);
+    for victim in &victims {
+        is_precious(victim);
+    }
+    assert_eq!(ran.code, Some(3), "{ran:#?}");
+    assert!(ran.stderr.contains("is no regular file") && ran.stderr.contains("hint: rm -r"));
+}
+
+#[test]
+fn a_machine_folder_that_is_a_link_is_not_used() {
+    let shared = Shared::new();
+    fs_err::create_dir(shared.path("precious")).unwrap();
+    symlink(shared.path("precious"), shared.machine()).unwrap();
+    let ran = shared.run(&["images"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stderr.contains("is a link") && ran.stderr.contains(".local/state"), "{ran:#?}");
+    assert_eq!(shared.path("precious").read_dir().unwrap().count(), 0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_machine_folder_of_another_user_is_not_used() {
+    let shared = Shared::new();
+    let victims = shared.plant_locks();
+    for folder in ["", "memory", "builds"] {
+        chown(shared.machine().join(folder), Some(65534), Some(65534)).unwrap();
+    }
+    let ran = shared.run(&["images"]);
+    for victim in &victims {
+        is_precious(victim);
+    }
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stderr.contains("belongs to user 65534"), "{ran:#?}");
+}
+
+#[test]
+fn without_a_private_folder_for_the_machine_nothing_runs() {
+    let shared = Shared::new();
+    symlink(shared.path("home"), shared.machine()).unwrap();
+    fs_err::write(shared.path("home/.local"), "no folder").unwrap();
+    let ran = shared.run(&["images"]);
+    assert_eq!(ran.code, Some(3), "{ran:#?}");
+    assert!(ran.stderr.contains("hint: set XDG_RUNTIME_DIR"), "{ran:#?}");
+}
+
+/// A repository that commits a link below `target/xtask`, to a folder with what looks like stages, runs and clusters.
+fn with_a_link(link: &str) -> (Case, tempfile::TempDir) {
+    let precious = tempfile::tempdir().unwrap();
+    for folder in ["holiday-2019", "20190704-101500-99999999", "kind"] {
+        fs_err::create_dir(precious.path().join(folder)).unwrap();
+        fs_err::write(precious.path().join(folder).join("a"), "precious").unwrap();
+    }
+    let case = Case::of_two();
+    let at = case.path("target/xtask").join(link);
+    fs_err::create_dir_all(at.parent().unwrap()).unwrap();
+    symlink(precious.path(), at.components().collect::<PathBuf>()).unwrap();
+    (case, precious)
+}
+
+#[test]
+fn a_link_below_xtasks_folder_leads_nowhere() {
+    for link in ["stage", "runs", "state", "clusters", "state/records", "state/index", ""] {
+        let (case, precious) = with_a_link(link);
+        for args in [&["images"][..], &["plan"], &["gc"], &["timings"]] {
+            case.run(args);
+            for folder in ["holiday-2019", "20190704-101500-99999999", "kind"] {
+                is_precious(&precious.path().join(folder).join("a"));
+            }
+            let names = precious.path().read_dir().unwrap().count();
+            assert_eq!(names, 3, "{link} {args:?}: nothing is written there");
+        }
+    }
+}
+
+#[test]
+fn xtasks_folder_is_no_link() {
+    let (case, _precious) = with_a_link("");
+    for args in [&["images"][..], &["plan"], &["gc"]] {
+        let ran = case.run(args);
+        assert_eq!(ran.code, Some(3), "{ran:#?}");
+        assert!(ran.stderr.contains("target/xtask` is a link"), "{ran:#?}");
+    }
+}
+
+#[test]
+fn what_looks_like_a_stage_and_is_none_stays() {
+    let case = Case::of_two();
+    let names = ["holiday-2019", "20190704-101500-99999999", "since-99999999"];
+    for name in names {
+        case.write(&format!("target/xtask/stage/{name}/a"), "precious");
+    }
+    case.ok(&["images"]);
+    for name in names {
+        is_precious(&case.path("target/xtask/stage").join(name).join("a"));
+    }
+}
+
+#[test]
+fn what_git_tracks_below_xtasks_folder_is_refused() {
+    let case = Case::of_two();
+    case.write("target/xtask/state/records/api", "{}");
+    assert!(case.tool("git", &["init", "--quiet"]));
+    assert!(case.tool("git", &["add", "--force", "target/xtask/state/records/api"]));
+    for args in [&["images"][..], &["gc"]] {
+        let ran = case.run(args);
+        assert_eq!(ran.code, Some(3), "{ran:#?}");
+        assert!(
+            ran.stderr.contains("git tracks") && ran.stderr.contains("records/api"),
+            "{ran:#?}"
+        );
+    }
+}
+
+#[test]
+fn git_does_not_see_xtasks_folder() {
+    let case = Case::of_two();
+    assert!(case.tool("git", &["init", "--quiet"]));
+    case.ok(&["images"]);
+    let status = case.other_command("git", &["status", "--porcelain", "target"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&status.stdout), "");
+}
+
+#[test]
+fn a_stage_of_a_killed_run_is_removed_and_one_of_a_live_run_is_not() {
+    let case = Case::of_two().engine_file("mode", "slow");
+    let mut first = case.start(&["images"]);
+    let stages = || -> Vec<PathBuf> {
+        let entries = fs_err::read_dir(case.path("target/xtask/stage")).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let until = Instant::now() + PATIENCE;
+    while stages().is_empty() && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    let of_first = stages().remove(0);
+    case.ok(&["images", "web"]);
+    assert!(of_first.exists(), "its run lives");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(of_first.exists(), "it was killed");
+    case.ok(&["images"]);
+    assert!(!of_first.exists() && stages().is_empty(), "{:?}", stages());
+}
