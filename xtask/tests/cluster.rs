@@ -402,11 +402,11 @@ fn hopeless_pods_are_found_soon(world: &World, cluster: &Cluster) {
         for (name, container, pod, cause) in cases {
             let manifest = deployment(name, container, pod);
             let on = WaitFor::Rollout(format!("deployment/{name}"));
-            scope.spawn(move || is_found_soon(world, cluster, name, &manifest, on, cause));
+            scope.spawn(move || is_found_soon(world, cluster, name, &manifest, &on, cause));
         }
         let cause = ["BackoffLimitExceeded", "| table audit is gone"];
         let on = WaitFor::Job("failing".to_owned());
-        is_found_soon(world, cluster, "failing", &fails, on, cause);
+        is_found_soon(world, cluster, "failing", &fails, &on, cause);
     });
 }
 
@@ -415,7 +415,7 @@ fn is_found_soon(
     cluster: &Cluster,
     name: &str,
     manifest: &str,
-    on: WaitFor,
+    on: &WaitFor,
     cause: [&str; 2],
 ) {
     let rendered = world.render(name, manifest);

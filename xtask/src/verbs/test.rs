@@ -5,7 +5,7 @@
 //! | `cargo fmt --check` | as one |
 //! | `cargo clippy`, warnings are errors | as one |
 //! | `cargo test`, all but the suites | every test |
-//! | the tests that want a real cluster of their own: `cluster`, `faults`, `steps`, `guests` | every test |
+//! | the tests that want a real cluster of their own: `cluster`, `faults`, `steps`, `guests`, `readiness` | every test |
 //! | `lint` of this repository | as one |
 //! | the justfile: each recipe is a command we understand, and one is run | every recipe |
 //! | the workflows: each command is a recipe, with arguments it takes | every command |
@@ -101,7 +101,7 @@ fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> 
     Ok(counts)
 }
 
-fn commands() -> [(&'static str, Tool); 7] {
+fn commands() -> [(&'static str, Tool); 8] {
     let cargo = |args: &[&str]| Tool::new("cargo").args(args.iter().copied());
     let on_a_cluster = |test| cargo(&TESTS).args(["--test", test, "--", "--ignored"]);
     [
@@ -111,6 +111,7 @@ fn commands() -> [(&'static str, Tool); 7] {
         ("cluster", on_a_cluster("cluster")),
         ("faults", on_a_cluster("faults")),
         ("guests", on_a_cluster("guests")),
+        ("readiness", on_a_cluster("readiness")),
         ("steps", on_a_cluster("steps")),
     ]
 }
