@@ -187,14 +187,23 @@ pub struct Images {
     /// Write the images to one file, each layer once
     #[arg(long, value_name = "FILE", conflicts_with = "check")]
     pub bundle: Option<PathBuf>,
-    /// Build nothing; load from such a file what is missing and belongs to this checkout
+    /// Build nothing; load from such a file what is missing and belongs to this checkout. Whoever wrote it is trusted
+    /// as whoever builds here is: of a stranger's job, take none
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "force", "pull"])]
     pub from_bundle: Option<PathBuf>,
+    /// Use the file only if it is that one, as `--bundle` printed it where it was written
+    #[arg(long, value_name = "HEX", requires = "from_bundle", value_parser = sha256)]
+    pub sha256: Option<String>,
     /// Build nothing; exit 1 if anything would be built
     #[arg(long)]
     pub check: bool,
     #[command(flatten)]
     pub build: Build,
+}
+
+fn sha256(text: &str) -> Result<String, String> {
+    let is_one = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_one { Ok(text.to_owned()) } else { Err("write 64 hex digits".to_owned()) }
 }
 
 /// Show what would be done and why, changing nothing
@@ -389,5 +398,14 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_checksum_has_64_digits_and_belongs_to_a_bundle() {
+        let parse = |args: &[&str]| super::Cli::command().try_get_matches_from(args).is_ok();
+        let hex = "0aF3".repeat(16);
+        assert!(parse(&["xtask", "images", "--from-bundle", "f", "--sha256", &hex]));
+        assert!(!parse(&["xtask", "images", "--from-bundle", "f", "--sha256", &hex[1..]]));
+        assert!(!parse(&["xtask", "images", "--sha256", &hex]));
     }
 }

@@ -13,6 +13,7 @@ use anyhow::{Result, anyhow, ensure};
 use super::builds::{Common, told};
 use super::survey::{self, Survey, Surveyed};
 use super::{Run, Session, Workspace, images};
+use crate::cli;
 use crate::context::record;
 use crate::engine::{Bundle, Facts, List, Packed};
 use crate::event::{Event, PlannedImage, PlannedRun, Summary, seconds};
@@ -55,18 +56,19 @@ pub(super) fn write(common: Common, names: &[String], file: &Path) -> Result<()>
     run.step("bundle", || {
         let bundle = workspace.engine.write_bundle(&List::new(packed), file)?;
         let images = plural(bundle.list.images.len() as u64, "image");
-        run.events.note(format!("{}: {images}, {}", file.display(), bytes(bundle.size)));
+        let (file, size, sha256) = (file.display(), bytes(bundle.size), &bundle.sha256);
+        run.events.note(format!("{file}: {images}, {size}, sha256 {sha256}"));
         Ok(())
     })
 }
 
-/// Loads what is missing of the images called `names`; with `check`, what then is still to be built fails.
+/// Loads what is missing of the images called `names`; with `--check`, what then is still to be built fails.
 pub(super) fn load(
     session: &Session,
     workspace: &Workspace,
     names: &[String],
+    args: &cli::Images,
     file: &Path,
-    check: bool,
 ) -> Result<Exit> {
     let started = Instant::now();
     let survey = survey::survey(workspace, names, false)?;
@@ -74,6 +76,7 @@ pub(super) fn load(
     let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
     let bundle = run.step("read the bundle", || {
         let bundle = Bundle::open(file)?;
+        args.sha256.iter().try_for_each(|sha256| bundle.expect(sha256))?;
         right_platforms(&bundle, workspace, &facts)?;
         Ok(bundle)
     })?;
@@ -90,7 +93,7 @@ pub(super) fn load(
         seconds: seconds(started.elapsed()),
         ..Summary::default()
     }));
-    Ok(if check { images::check(&survey) } else { Exit::Done })
+    Ok(if args.check { images::check(&survey) } else { Exit::Done })
 }
 
 /// An image for another platform would run nowhere here: the bundle is not for this machine.

@@ -25,7 +25,7 @@ pub(super) fn run(session: &Session, args: &cli::Images) -> Result<Exit> {
     let workspace = session.workspace()?;
     let names = names(&workspace, args)?;
     if let Some(file) = &args.from_bundle {
-        return bundle::load(session, &workspace, &names, file, args.check);
+        return bundle::load(session, &workspace, &names, args, file);
     }
     let again = || survey::survey(&workspace, &names, args.build.force);
     let survey = again()?;

@@ -17,6 +17,10 @@
 //! | an image with another key | the label in that configuration is the key, and the tag its beginning |
 //! | an image for another platform | the platform is in the configuration |
 //!
+//! **Whoever writes a bundle is trusted**: with other layers, and a configuration, list and seal to match, it is as good as
+//! one that a build made, and once loaded it is skipped by every later run. That it is the file which the job that built it
+//! has written is known only from outside of it: by the SHA-256 that writing it prints, given to `--sha256`.
+//!
 //! All of it is checked in one pass over the file, before an engine is told anything. What the engine does
 //! not hold yet is then sent as a stream of its own, hashed once more on the way, and read back.
 //!

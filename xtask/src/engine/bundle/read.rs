@@ -31,6 +31,8 @@ pub struct Bundle {
     pub path: PathBuf,
     /// Bytes of the file.
     pub size: u64,
+    /// Of the whole file: 64 hex digits.
+    pub sha256: String,
     pub list: List,
     file: File,
     members: BTreeMap<String, Member>,
@@ -88,10 +90,11 @@ impl Bundle {
 
     fn read(file: File, path: &Path) -> Result<Self> {
         let size = file.metadata()?.len();
-        let members = members(&file, size)?;
+        let (members, sha256) = members(&file, size)?;
         let mut bundle = Self {
             path: path.to_owned(),
             size,
+            sha256,
             list: List::new(Vec::new()),
             file,
             members,
@@ -118,6 +121,17 @@ impl Bundle {
             bundle.archived.push(one.clone());
         }
         Ok(bundle)
+    }
+
+    /// An error unless the file is the one that whoever wrote it has named: nothing in a bundle can prove that.
+    pub fn expect(&self, sha256: &str) -> Result<()> {
+        let path = self.path.display();
+        let is = &self.sha256;
+        ensure!(
+            is.eq_ignore_ascii_case(sha256),
+            "failed to trust the bundle `{path}`: its SHA-256 is {is}, not {sha256}"
+        );
+        Ok(())
     }
 
     /// Holds one image to its own configuration; gives back its platform.
@@ -242,8 +256,9 @@ fn parts<'a>(images: &[&'a Archived]) -> BTreeSet<&'a str> {
     parts.map(String::as_str).collect()
 }
 
-/// Reads the whole file once: every member hashed, and the seal over all of them compared.
-fn members(file: &File, size: u64) -> Result<BTreeMap<String, Member>> {
+/// Reads the whole file once: every member hashed, and the seal over all of them compared. Gives back the SHA-256 of
+/// the file, too.
+fn members(file: &File, size: u64) -> Result<(BTreeMap<String, Member>, String)> {
     let end = ending(&"0".repeat(64))?.len() as u64;
     let sealed = size.checked_sub(end).context("it is cut short")?;
     let whole = BufReader::with_capacity(BLOCK, file.take(sealed));
@@ -254,8 +269,10 @@ fn members(file: &File, size: u64) -> Result<BTreeMap<String, Member>> {
     std::io::copy(&mut whole, &mut std::io::sink())?;
     let mut found = vec![0; usize::try_from(end)?];
     file.read_exact_at(&mut found, sealed)?;
+    let mut total = whole.hasher.clone();
     ensure!(found == ending(&whole.sha256())?, "it is damaged or cut short");
-    read
+    total.update(&found);
+    Ok((read?, hex::encode(total.finalize())))
 }
 
 /// What follows the bytes that are sealed: the last member and the end of the archive.
@@ -302,5 +319,31 @@ impl<R: Read> Read for Hashing<R> {
         let read = self.from.read(buffer)?;
         self.hasher.update(&buffer[..read]);
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_the_one_that_was_named_or_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("images.tar");
+        let mut builder = tar::Builder::new(Vec::new());
+        let list = serde_json::to_vec(&List::new(Vec::new())).unwrap();
+        for (name, bytes) in [(LIST, &list[..]), (MANIFEST, b"[]")] {
+            builder.append_data(&mut header(bytes.len() as u64), name, bytes).unwrap();
+        }
+        let seal = hex::encode(Sha256::digest(builder.get_ref()));
+        add_seal(&mut builder, &seal).unwrap();
+        let bytes = builder.into_inner().unwrap();
+        fs_err::write(&file, &bytes).unwrap();
+        let bundle = Bundle::open(&file).unwrap();
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        bundle.expect(&sha256).unwrap();
+        bundle.expect(&sha256.to_uppercase()).unwrap();
+        let error = bundle.expect(&seal).unwrap_err().to_string();
+        assert!(error.contains(&sha256) && error.contains("failed to trust the bundle"), "{error}");
     }
 }
