@@ -22,6 +22,7 @@ pub mod paths; //    the only module that knows where things lie
 pub mod private; //  files and folders that nobody else can turn against us
 pub mod process; //  the only module that starts processes
 mod fault; //        a panic is a fault of ours, and said to be
+pub mod kubernetes; // the only module that starts kubectl and helm
 mod kernel; //       what the kernel's files say of this host
 mod port; //         who holds a port of this host
 mod reference; //    what an image is called

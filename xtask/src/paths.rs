@@ -8,6 +8,7 @@
 //!     memory.json     learned peaks of builds
 //!     paces.json      how fast builders are beside each other
 //!     engine.json     facts of the engine that are slow to ask for
+//!     clusters/NAME   the server of a cluster of others that a run has reached
 //!   stage/RUN/IMAGE/  the exact files a running build is given
 //!   runs/RUN/         one folder a run: events.jsonl, logs/, artifacts/
 //!   clusters/NAME/    kubeconfig (private), kind config, fingerprint
@@ -15,6 +16,7 @@
 //!   memory/           the memory ledger
 //!   builds/           locks of builds
 //!   clusters/         locks of clusters, whose each cluster is
+//!   wanted/           which images each checkout wants
 //!   runs/RUN          locked for as long as the run lives
 //! ```
 //!
@@ -94,6 +96,11 @@ impl Paths {
 
     pub fn paces(&self) -> PrivatePath {
         self.state().join("paces.json")
+    }
+
+    /// The server of a cluster of others that a run has reached.
+    pub fn used_cluster(&self, cluster: &str) -> PrivatePath {
+        self.state().join("clusters").join(cluster)
     }
 
     pub fn engine_facts(&self) -> PrivatePath {
@@ -261,6 +268,11 @@ pub fn cluster_note(engine: &str, cluster: &str) -> Result<PrivatePath> {
 /// Held by the run that uses a kind cluster: an engine has but one of a name.
 pub fn kind_lock(engine: &str, cluster: &str) -> Result<PrivatePath> {
     Ok(machine()?.folder.join("clusters").join(format!("{engine}-{cluster}.lock")))
+}
+
+/// Which images each checkout wants of an engine, a file a checkout.
+pub fn wanted(engine: &str) -> Result<PrivatePath> {
+    Ok(machine()?.folder.join("wanted").join(engine))
 }
 
 /// Where runs tell each other what memory they hold.

@@ -70,3 +70,44 @@ fn the_newest_and_all_in_use_stay_and_the_rest_goes() {
     assert_eq!(held, [true, true, true, false, true]);
     assert!(real.case.ok(&["gc", "--keep", "1"]).stdout.starts_with("0 images"));
 }
+
+#[test]
+fn what_is_another_projects_or_a_users_own_stays() {
+    if std::env::var_os("XTASK_UNIT_ONLY").is_some() {
+        return;
+    }
+    let image = format!("xtask-gc-own-{}", std::process::id());
+    let project = || {
+        let case = Case::with_real_engine()
+            .config(&format!("[images.{image}]\ndockerfile = 'Dockerfile'\n"))
+            .file("Dockerfile", "FROM scratch\nCOPY src /src\nCMD [\"/src/a\"]\n");
+        Real { case, image: image.clone() }
+    };
+    let (here, there) = (project(), project());
+    let theirs: Vec<String> = (0..2).map(|n| there.build(&format!("theirs {n}"))).collect();
+    let ours = here.build("ours 0");
+    let from = |name: &str, more: &str| {
+        let text = format!("FROM {ours}\nLABEL mine={name}\n");
+        here.case.write(&format!("{name}/Dockerfile"), &text);
+        let words = format!("build --quiet {more} {name}");
+        here.podman(&words.split_whitespace().collect::<Vec<_>>()).trim().to_owned()
+    };
+    let untagged = from("untagged", "");
+    let named = format!("localhost/{image}:own");
+    from("named", &format!("--tag {named}"));
+    let container = here.podman(&["create", &ours]).trim().to_owned();
+    let committed = here.podman(&["commit", "--quiet", &container]).trim().to_owned();
+    here.podman(&["rm", &container]);
+    let tagged = format!("localhost/{image}:mine");
+    here.podman(&["tag", &here.build("ours 1"), &tagged]);
+    let old = here.build("ours 2");
+    let newest = here.build("ours 3");
+    here.case.ok(&["gc", "--keep", "1"]);
+    for kept in theirs.iter().chain([&untagged, &named, &committed, &tagged, &newest]) {
+        assert!(here.holds(kept), "{kept}");
+    }
+    assert!(!here.holds(&old), "what is old and ours alone goes");
+    for own in [&named, &untagged, &committed, &tagged] {
+        here.case.podman(&["rmi", "--force", own]);
+    }
+}

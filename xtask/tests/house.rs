@@ -125,6 +125,20 @@ fn processes_are_started_in_one_place() {
 }
 
 #[test]
+fn clients_of_clusters_are_started_in_one_place() {
+    let sources = sources(&["xtask/src"]);
+    let elsewhere = sources.iter().filter(|source| source.module() != "kubernetes");
+    let offences = elsewhere.flat_map(|source| {
+        let client = |line: &str| {
+            ["kubectl", "helm"].iter().any(|name| line.contains(&format!("Tool::new(\"{name}\")")))
+        };
+        let starts = source.code().filter(move |(_, line)| client(line));
+        starts.map(|(at, _)| format!("{}:{at}: reads the user's kubeconfig", source.path))
+    });
+    hold(&offences.collect::<Vec<_>>());
+}
+
+#[test]
 fn printing_is_done_in_one_place() {
     let sources = sources(&["xtask/src"]);
     let elsewhere = sources.iter().filter(|source| source.module() != "ui" && !source.is_test());

@@ -13,50 +13,106 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use super::{Cluster, kubectl, ready, record};
+use super::{Cluster, ready, record};
 use crate::config::Existing;
 use crate::event::Events;
 use crate::exit::{Exit, WithExit as _};
+use crate::kubernetes::{kubectl, kubectl_config};
 use crate::paths::Paths;
-use crate::process::Tool;
 
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// Where what names no namespace would go.
 const NOWHERE: &str = "no-namespace-was-named";
 
-/// Reaches it; another server under the context's name is refused.
+/// Reaches it for a run; another server under the context's name is refused.
 pub fn reach(
     name: &str,
     existing: &Existing,
     paths: &Paths,
     events: &Events,
 ) -> anyhow::Result<Cluster> {
-    let what = || {
-        let Existing { kubeconfig, context, .. } = existing;
-        format!("failed to reach context `{context}` of `{}`", kubeconfig.display())
-    };
-    let kubeconfig = copy(name, existing, paths).with_context(what).exit(Exit::Environment)?;
-    ready::reached(&kubectl(&kubeconfig), events).with_context(what).exit(Exit::Environment)?;
+    within(existing, || {
+        let cluster = connect(name, &view(existing)?, existing, paths, events)?;
+        paths.used_cluster(name).write(existing.server.as_bytes())?;
+        Ok(cluster)
+    })
+}
+
+/// Reaches it for a command that is no run, if that runs no command of the kubeconfig, which may be a stranger's. The
+/// inner error says why it was not asked.
+pub fn look(
+    name: &str,
+    existing: &Existing,
+    paths: &Paths,
+    events: &Events,
+) -> anyhow::Result<Result<Cluster, String>> {
+    within(existing, || {
+        let text = view(existing)?;
+        if let Some(login) = login(&text)? {
+            return Ok(Err(format!(
+                "its kubeconfig runs `{login}` to log in, which only a run does"
+            )));
+        }
+        connect(name, &text, existing, paths, events).map(Ok)
+    })
+}
+
+/// Whether a run of this checkout has reached that very server.
+pub fn was_used(name: &str, existing: &Existing, paths: &Paths) -> bool {
+    let used = paths.used_cluster(name).read(existing.server.len() as u64);
+    used.is_ok_and(|server| server == existing.server.as_bytes())
+}
+
+fn within<T>(existing: &Existing, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let Existing { kubeconfig, context, .. } = existing;
+    let what = || format!("failed to reach context `{context}` of `{}`", kubeconfig.display());
+    work().with_context(what).exit(Exit::Environment)
+}
+
+fn connect(
+    name: &str,
+    text: &str,
+    existing: &Existing,
+    paths: &Paths,
+    events: &Events,
+) -> anyhow::Result<Cluster> {
+    confirm(text, existing)?;
+    let kubeconfig = keep(name, text, existing, paths)?;
+    ready::reached(&kubectl(&kubeconfig), events)?;
     let (name, digest) = (name.to_owned(), record::sha256(fs_err::read(&kubeconfig)?));
     let (nodes, seen) = (Vec::new(), BTreeMap::new());
     Ok(Cluster { name, kubeconfig, nodes, made: false, shared: true, digest, seen })
 }
 
-fn copy(name: &str, existing: &Existing, paths: &Paths) -> anyhow::Result<PathBuf> {
-    let config = || Tool::new("kubectl").without_env("KUBECONFIG").arg("config").limit(LIMIT);
-    let text = config()
-        .args(["view", "--minify", "--flatten", "--context", &existing.context, "--kubeconfig"])
-        .arg(&existing.kubeconfig)
-        .read()?;
-    confirm(&text, existing)?;
+/// The context alone, with what it refers to. Nothing is asked and nothing run.
+fn view(existing: &Existing) -> anyhow::Result<String> {
+    let view = kubectl_config(&existing.kubeconfig).args(["view", "--minify", "--flatten"]);
+    Ok(view.args(["--context", &existing.context]).limit(LIMIT).read()?)
+}
+
+fn keep(name: &str, text: &str, existing: &Existing, paths: &Paths) -> anyhow::Result<PathBuf> {
     let file = paths.kubeconfig(name);
     file.write(text.as_bytes())?;
-    config()
-        .args(["set-context", &existing.context, "--namespace", NOWHERE, "--kubeconfig"])
-        .arg(&file)
-        .run()?;
+    let set = kubectl_config(&file).args(["set-context", &existing.context]);
+    set.args(["--namespace", NOWHERE]).limit(LIMIT).run()?;
     Ok(file.into())
+}
+
+/// The command by which a kubeconfig logs in, if it has one.
+fn login(kubeconfig: &str) -> anyhow::Result<Option<String>> {
+    let kubeconfig: Value =
+        serde_saphyr::from_str(kubeconfig).context("failed to read the kubeconfig")?;
+    let users = kubeconfig["users"].as_array().into_iter().flatten();
+    let mut logins = users.filter_map(|user| {
+        let (exec, provider) = (&user["user"]["exec"], &user["user"]["auth-provider"]);
+        let named = |value: &Value, field: &str| {
+            let name = value[field].as_str().unwrap_or("a command").to_owned();
+            (!value.is_null()).then_some(name)
+        };
+        named(exec, "command").or_else(|| named(provider, "name"))
+    });
+    Ok(logins.next())
 }
 
 /// An error if the kubeconfig, which has but one context, leads to another server than the one that is meant.
@@ -87,6 +143,22 @@ mod tests {
             owner: String::new(),
             ttl: LIMIT,
         }
+    }
+
+    #[test]
+    fn a_login_command_is_seen_in_every_form() {
+        let of = |user: &str| login(&format!("users:\n- name: a\n  user: {user}\n")).unwrap();
+        for (user, found) in [
+            ("{exec: {command: /bin/sh, args: [x]}}", Some("/bin/sh")),
+            ("{exec: {}}", Some("a command")),
+            ("{auth-provider: {name: gcp}}", Some("gcp")),
+            ("{token: t}", None),
+            ("{exec: null, client-key-data: k}", None),
+        ] {
+            assert_eq!(of(user).as_deref(), found, "{user}");
+        }
+        assert_eq!(login("users: null").unwrap(), None);
+        assert!(login("a: [").is_err());
     }
 
     #[test]

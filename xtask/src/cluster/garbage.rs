@@ -1,6 +1,6 @@
 //! Images on the nodes of a kept cluster that nobody needs any more.
 //!
-//! A tag of ours goes if it is none of those that stay and no container of the node was made from it. With
+//! A tag of ours is `localhost/NAME:KEY`; what else is called `localhost/NAME` somebody has put there. Ours goes if it is none of those that stay and no container of the node was made from it. With
 //! it goes the second name that containerd's CRI plugin keeps for its id (see [`super::held`]), if no other tag
 //! leads there: it would hold on to the layers.
 
@@ -70,8 +70,9 @@ fn removable(
         }
     }
     let is_old = |tag: &str| {
-        let name = tag.strip_prefix("localhost/").and_then(|tag| tag.split_once(':'));
-        name.is_some_and(|(name, _)| names.contains(name)) && !stay.contains(tag)
+        let parts = tag.strip_prefix("localhost/").and_then(|tag| tag.split_once(':'));
+        let is_ours = |(name, key): (&str, &str)| names.contains(name) && is_short_key(key);
+        parts.is_some_and(is_ours) && !stay.contains(tag)
     };
     let mut removable = Vec::new();
     for refs in by_digest.into_values() {
@@ -89,6 +90,11 @@ fn removable(
     removable
 }
 
+/// The first 16 digits of a key, as our tags have them.
+fn is_short_key(tag: &str) -> bool {
+    tag.len() == 16 && tag.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,25 +102,39 @@ mod tests {
     #[test]
     fn a_tag_goes_with_its_second_name_unless_it_is_used_or_stays() {
         let images = "REF TYPE DIGEST SIZE\n\
-            localhost/api:old t sha256:d1 1\n\
+            localhost/api:000000000000001d t sha256:d1 1\n\
             sha256:i1 t sha256:d1 1\n\
-            localhost/api:now t sha256:d2 1\n\
+            localhost/api:0000000000000e03 t sha256:d2 1\n\
             sha256:i2 t sha256:d2 1\n\
-            localhost/api:runs t sha256:d3 1\n\
+            localhost/api:0000000000000a05 t sha256:d3 1\n\
             sha256:i3 t sha256:d3 1\n\
-            localhost/api:older t sha256:d4 1\n\
+            localhost/api:000000000000001e t sha256:d4 1\n\
             docker.io/library/same:1 t sha256:d4 1\n\
             sha256:i4 t sha256:d4 1\n\
             registry.k8s.io/pause:3.10 t sha256:d5 1\n\
-            localhost/other:old t sha256:d6 1\n\
-            localhost/api:byid t sha256:d7 1\n\
-            sha256:i7 t sha256:d7 1\n";
-        let containers = "CONTAINER IMAGE RUNTIME\nc1 localhost/api:runs r\nc2 sha256:i7 r\n";
+            localhost/other:000000000000001d t sha256:d6 1\n\
+            localhost/api:0000000000000b1d t sha256:d7 1\n\
+            sha256:i7 t sha256:d7 1\n\
+            localhost/api:mine t sha256:d8 1\n\
+            sha256:i8 t sha256:d8 1\n\
+            localhost/api:000000000000001D t sha256:d9 1\n\
+            localhost/api:000000000000001f t sha256:d10 1\n\
+            localhost/api:debug t sha256:d10 1\n\
+            sha256:i10 t sha256:d10 1\n";
+        let containers =
+            "CONTAINER IMAGE RUNTIME\nc1 localhost/api:0000000000000a05 r\nc2 sha256:i7 r\n";
         let names = ["api".to_owned()].into();
-        let stay = ["localhost/api:now".to_owned()].into();
+        let stay = ["localhost/api:0000000000000e03".to_owned()].into();
+        let mut removed = removable(images, containers, &names, &stay);
+        removed.sort();
         assert_eq!(
-            removable(images, containers, &names, &stay),
-            ["sha256:i1", "localhost/api:old", "localhost/api:older"]
+            removed,
+            [
+                "localhost/api:000000000000001d",
+                "localhost/api:000000000000001e",
+                "localhost/api:000000000000001f",
+                "sha256:i1"
+            ]
         );
     }
 }

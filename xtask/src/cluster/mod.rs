@@ -40,11 +40,12 @@ use std::path::{Path, PathBuf};
 
 use crate::config;
 use crate::event::Events;
+use crate::kubernetes;
 use crate::paths::Paths;
 use crate::process::Tool;
 
 pub use ailing::{ailments, lost};
-pub use existing::reach;
+pub use existing::{look, reach, was_used};
 pub use garbage::{free, garbage, is_kept, nodes_of};
 use held::Held;
 pub use held::{Image, digest, is_image};
@@ -84,6 +85,8 @@ pub enum Status {
     Outdated(String),
     /// Not made by this workspace, for this reason: we leave it alone.
     Foreign(String),
+    /// Run by others, and not asked, for this reason.
+    Unasked(String),
 }
 
 impl Cluster {
@@ -106,17 +109,8 @@ impl Cluster {
 
     /// kubectl for this cluster, with a discovery cache of its own.
     pub fn kubectl(&self) -> Tool {
-        kubectl(&self.kubeconfig)
+        kubernetes::kubectl(&self.kubeconfig)
     }
-}
-
-fn kubectl(kubeconfig: &Path) -> Tool {
-    Tool::new("kubectl")
-        .without_env("KUBECONFIG")
-        .arg("--kubeconfig")
-        .arg(kubeconfig)
-        .arg("--cache-dir")
-        .arg(kubeconfig.with_file_name("kubectl-cache"))
 }
 
 /// Brings the cluster up: reused if it is the one that is wanted, else started, made or made anew.
@@ -177,8 +171,8 @@ pub fn status(
     paths: &Paths,
 ) -> anyhow::Result<Status> {
     if let Some(existing) = &wanted.existing {
-        reach(&wanted.name, existing, paths, &Events::silent())?;
-        return Ok(Status::Running);
+        let looked = look(&wanted.name, existing, paths, &Events::silent())?;
+        return Ok(looked.map_or_else(Status::Unasked, |_| Status::Running));
     }
     let log = paths.cluster(&wanted.name).join("status.log");
     Ok(kind::Site::of(wanted, ports, provider, paths, &log)?.status())

@@ -20,14 +20,17 @@ const REACH: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// The same of one that others run: each question may start a login command of its kubeconfig.
+const REACH_PAUSE: Duration = Duration::from_secs(2);
+
 /// Waits until the API answers that it is ready.
 pub(super) fn answers(kubectl: &Tool, events: &Events) -> anyhow::Result<()> {
-    until(ANSWER, events, || readyz(kubectl))
+    until(ANSWER, PAUSE, events, || readyz(kubectl))
 }
 
 /// The same of a cluster that others run, which is not being started just now.
 pub(super) fn reached(kubectl: &Tool, events: &Events) -> anyhow::Result<()> {
-    until(REACH, events, || readyz(kubectl))
+    until(REACH, REACH_PAUSE, events, || readyz(kubectl))
 }
 
 /// Waits until all nodes and containers are seen to run again since `started`.
@@ -37,7 +40,7 @@ pub(super) fn again(
     limit: Duration,
     events: &Events,
 ) -> anyhow::Result<()> {
-    until(limit, events, || {
+    until(limit, PAUSE, events, || {
         let objects = kubectl
             .clone()
             .args(["get", "nodes,pods", "--all-namespaces", "-o", "json"])
@@ -53,6 +56,7 @@ pub(super) fn again(
 /// Asks until nothing is named to wait for.
 fn until(
     limit: Duration,
+    pause: Duration,
     events: &Events,
     mut waiting_for: impl FnMut() -> Option<String>,
 ) -> anyhow::Result<()> {
@@ -62,7 +66,7 @@ fn until(
             bail!("it was not ready within {} s: waiting for {what}", limit.as_secs());
         }
         events.waiting("cluster", what);
-        stop::pause(PAUSE)?;
+        stop::pause(pause)?;
     }
     Ok(())
 }

@@ -58,12 +58,6 @@ pub(super) fn label(table: &Table<'_>, key: &str, label: &At<String>) {
     }
 }
 
-/// A folder's name as the value of a label; the outermost has none.
-pub(super) fn as_label(folder: &Path) -> String {
-    let label = label_of(&folder.file_name().unwrap_or_default().to_string_lossy());
-    if label.is_empty() { "xtask".to_owned() } else { label }
-}
-
 fn label_of(text: &str) -> String {
     let fine = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let text: String = text.chars().map(fine).take(LABEL_LENGTH).collect();

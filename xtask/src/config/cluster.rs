@@ -75,6 +75,10 @@ fn existing(table: &mut Table<'_>) -> Option<Existing> {
     for (key, hint) in [
         ("context", "`kubectl config get-contexts` lists them"),
         ("server", "`kubectl config view --minify --context NAME` shows it"),
+        (
+            "owner",
+            "a name for who runs these suites there, as a label's value: `owner = \"team-a\"`",
+        ),
     ] {
         if !table.has(key) {
             let message = format!("a cluster that is there needs its `{key}` named");
@@ -98,7 +102,7 @@ fn existing(table: &mut Table<'_>) -> Option<Existing> {
         context: value(context).unwrap_or_default(),
         server: value(server).unwrap_or_default(),
         address: value(address),
-        owner: value(owner).unwrap_or_else(|| check::as_label(&table.document.root)),
+        owner: value(owner).unwrap_or_default(),
         ttl,
     })
 }

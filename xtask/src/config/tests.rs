@@ -251,12 +251,16 @@ fn single_faults_of_the_file() {
             ("[clusters.a]\ncontext = 'c'", "`context` belongs to `kubeconfig`"),
             ("[clusters.a]\nnodes = 0", "`nodes` is 0, which is not from 1 to 9"),
             (
-                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\nserver = 's'",
+                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\nserver = 's'\nowner = 'o'",
                 "xtask.toml:1: cluster `a`: a cluster that is there needs its `context` named",
             ),
             (
-                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'",
+                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'\nowner = 'o'",
                 "a cluster that is there needs its `server` named",
+            ),
+            (
+                "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'\nserver = 's'",
+                "xtask.toml:1: cluster `a`: a cluster that is there needs its `owner` named",
             ),
             (
                 "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'\n\
@@ -265,12 +269,12 @@ fn single_faults_of_the_file() {
             ),
             (
                 "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'\n\
-                 server = 's'\nttl = '29m'\n[suites.s]\ncluster = 'a'",
+                 server = 's'\nowner = 'o'\nttl = '29m'\n[suites.s]\ncluster = 'a'",
                 "the `ttl` of its cluster is over before the suite's timeout",
             ),
             (
                 "[clusters.a]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'c'\n\
-                 server = 's'\nnodes = 2",
+                 server = 's'\nowner = 'o'\nnodes = 2",
                 "`nodes` belongs to a cluster that is made, not to one that is there",
             ),
             ("[ports]\na = { host = 1 }", "xtask.toml:2: port `a`: missing key `node`"),
@@ -583,7 +587,7 @@ fn a_cluster_that_is_there_is_used_as_it_is() {
     let text = |images: &str| {
         format!(
             "[clusters.lab]\nkubeconfig = 'k8s/10-crds/crds.yaml'\ncontext = 'lab'\n\
-             server = 'https://10.0.0.1:6443'\naddress = '10.0.0.7'\n[ports]\n\
+             server = 'https://10.0.0.1:6443'\naddress = '10.0.0.7'\nowner = 'team'\n[ports]\n\
              web = {{ host = 1, node = 30001 }}\n[images.redis]\n[suites.s]\n\
              cluster = 'lab'\nimages = [{images}]\n"
         )

@@ -54,11 +54,11 @@ pub use files::{from_files, outline};
 pub use kept::{Kept, Pods};
 pub use look::Looks;
 pub use object::ObjectRef;
-pub use own::{Maker, Own, given_ports, home};
+pub use own::{Maker, Own, given_ports};
 pub use render::{Document, Rendered, render, render_chart};
 pub use restarts::{Containers, containers};
 pub use rollout::IsLoaded;
-pub use sweep::{Leftover, free, leftovers, remove};
+pub use sweep::{Leftover, expire, expired, free, leftovers, remove, renew, server_time};
 pub use wait::{Target, wait, wait_for_all};
 pub use workload::Workload;
 

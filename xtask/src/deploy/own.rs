@@ -10,14 +10,16 @@
 //! | any other object without a namespace: a `CustomResourceDefinition`, an object of a kind of its own | shared by name ([`super::others`]) |
 //! | the rest | in the run's namespaces, as it is |
 //!
-//! All but what is shared carries the run, its owner, the checkout it came from and until when it may stay, as labels:
-//! whoever finds it knows whose it is and when it may go, without any file of ours. The rest carries its owner.
+//! All but what is shared carries the run (128 random bits), its owner, the checkout it came from and until when it may
+//! stay, as labels: whoever finds it knows whose it is and when it may go, without any file of ours. The rest carries
+//! its owner. Times are the API server's: clocks of machines that share a cluster may be hours apart.
 //!
 //! Manifests are read by kubectl itself (`kubectl label --local`), which then gives JSON: to it `0755` is a mode and
 //! `yes` is true, to a reader of YAML 1.2 they are not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::{Value, json};
@@ -75,7 +77,7 @@ pub struct Maker<'a> {
     pub owner: &'a str,
     /// What tells this checkout from others on any machine.
     pub home: &'a str,
-    /// The run's id.
+    /// A random id.
     pub run: &'a str,
     /// How long what is made may stay.
     pub ttl: Duration,
@@ -95,16 +97,19 @@ pub struct Own {
     namespaces: BTreeSet<String>,
     /// Kind and name.
     wide: BTreeSet<(String, String)>,
+    clock: Arc<OnceLock<Clock>>,
+}
+
+/// The API server's clock, read once.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    read: SystemTime,
+    at: Instant,
 }
 
 /// Eight digits that stand for a text.
 fn short(text: &str) -> String {
     hex::encode(&Sha256::digest(text)[..4])
-}
-
-/// The name of a checkout in labels.
-pub fn home(place: &str) -> String {
-    short(place)
 }
 
 impl Own {
@@ -131,7 +136,23 @@ impl Own {
         let Maker { owner, home, run, ttl, free_ports } = *maker;
         let ending = format!("-{}", short(&format!("{home} {run}")));
         let [owner, home, run] = [owner, home, run].map(str::to_owned);
-        Ok(Self { owner, home, run, ttl, free_ports, ending, namespaces, wide })
+        let clock = Arc::default();
+        Ok(Self { owner, home, run, ttl, free_ports, ending, namespaces, wide, clock })
+    }
+
+    /// Goes by the API server's clock from now on, which says `read`.
+    pub fn set_clock(&self, read: SystemTime) {
+        self.clock.get_or_init(|| Clock { read, at: Instant::now() });
+    }
+
+    /// The API server's time; this machine's as long as nothing is known of that.
+    pub(super) fn now(&self) -> SystemTime {
+        self.clock.get().map_or_else(SystemTime::now, |clock| clock.read + clock.at.elapsed())
+    }
+
+    /// Until when what is made or renewed now may stay, as a label.
+    pub(super) fn expires(&self) -> String {
+        stamp(self.now() + self.ttl)
     }
 
     /// What a namespace of the suite's is called in this run.
@@ -147,12 +168,11 @@ impl Own {
 
     /// What everything of the run carries.
     pub fn labels(&self) -> Vec<(&'static str, String)> {
-        let expires = stamp(SystemTime::now() + self.ttl);
         vec![
             (OWNER, self.owner.clone()),
             (RUN, self.run.clone()),
             (HOME, self.home.clone()),
-            (EXPIRES, expires),
+            (EXPIRES, self.expires()),
         ]
     }
 
@@ -323,6 +343,12 @@ impl Own {
 
     pub(super) fn run(&self) -> &str {
         &self.run
+    }
+
+    /// What selects all that the run has made, and nothing else.
+    pub(super) fn selector(&self) -> String {
+        let Self { run, home, owner, .. } = self;
+        format!("{RUN}={run},{HOME}={home},{OWNER}={owner}")
     }
 }
 

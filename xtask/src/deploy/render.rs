@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::object::ObjectRef;
 use crate::config::Chart;
 use crate::exit::{Exit, WithExit as _};
+use crate::kubernetes;
 use crate::process::Tool;
 
 /// How long rendering may take.
@@ -142,7 +143,7 @@ pub fn render_chart(
     let folder = workdir.join(step);
     fs_err::create_dir_all(&folder)?;
     let what = || format!("failed to render chart `{}`", chart.path.display());
-    let text = Tool::new("helm")
+    let text = kubernetes::helm()
         .args(["template", &chart.release])
         .arg(&chart.path)
         .args(["--namespace", &chart.namespace, "--include-crds", "--skip-tests"])

@@ -187,7 +187,6 @@ pub(super) struct Disk {
 pub(super) struct Kubeconfig {
     /// The files of `KUBECONFIG`, and whether each is there.
     pub(super) files: Vec<(PathBuf, bool)>,
-    pub(super) context: Option<String>,
 }
 
 /// `fs.inotify` of this kernel.

@@ -146,15 +146,11 @@ fn pointers() -> BTreeMap<&'static str, String> {
     POINTERS.iter().filter_map(set).collect()
 }
 
-/// kubectl itself is asked which context it would use: the file is a person's.
+/// The files that `KUBECONFIG` names. They are a person's, and are not opened.
 fn kubeconfig() -> Kubeconfig {
     let files = std::env::var_os("KUBECONFIG").unwrap_or_default();
     let files = std::env::split_paths(&files).filter(|file| !file.as_os_str().is_empty());
-    let context = process::find("kubectl").and_then(|_| {
-        let asked = Tool::new("kubectl").args(["config", "current-context"]).limit(ANSWER);
-        asked.read().ok().filter(|context| !context.is_empty())
-    });
-    Kubeconfig { files: files.map(|file| (file.clone(), file.is_file())).collect(), context }
+    Kubeconfig { files: files.map(|file| (file.clone(), file.is_file())).collect() }
 }
 
 /// A thread's answer; `instead` should it have died.

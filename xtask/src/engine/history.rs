@@ -20,16 +20,23 @@ pub(super) struct Step {
 /// What the names of all our labels begin with.
 const OURS: &str = "dev.xtask.";
 
+/// Whether an image's history proves that it was built under the key it carries: it ends in our labels.
+pub(super) fn is_own(history: &[Step]) -> bool {
+    let ours = |step: &Step| is_label(step, OURS);
+    history.last().is_some_and(ours) && history.iter().any(|step| is_label(step, KEY_LABEL))
+}
+
+fn is_label(step: &Step, label: &str) -> bool {
+    step.created_by.contains("LABEL") && step.created_by.contains(label)
+}
+
 /// The labels without a key that is another image's.
 pub(super) fn own(
     mut labels: BTreeMap<String, String>,
     history: &[Step],
 ) -> BTreeMap<String, String> {
-    let names = |step: &Step, label: &str| {
-        step.created_by.contains("LABEL") && step.created_by.contains(label)
-    };
-    let keyed = history.iter().rposition(|step| names(step, KEY_LABEL));
-    if keyed.is_some_and(|at| history[at..].iter().any(|step| !names(step, OURS))) {
+    let keyed = history.iter().rposition(|step| is_label(step, KEY_LABEL));
+    if keyed.is_some_and(|at| history[at..].iter().any(|step| !is_label(step, OURS))) {
         labels.remove(KEY_LABEL);
     }
     labels
@@ -45,18 +52,19 @@ mod tests {
         let image = r#"/bin/sh -c #(nop) LABEL "dev.xtask.image"="api""#;
         let copy = "/bin/sh -c #(nop) COPY dir:1b18 in /";
         let run = "/bin/sh -c apt-get install dev.xtask.gdb";
-        let table: [(&[&str], bool); 7] = [
-            (&[copy, key, image], true),
-            (&[copy, key, image, run], false),
-            (&[copy, key, image, "/bin/sh"], false),
-            (&[copy, key, image, copy, key, image], true),
-            (&[copy, key], true),
-            (&[copy], true),
-            (&[], true),
+        let table: [(&[&str], bool, bool); 7] = [
+            (&[copy, key, image], true, true),
+            (&[copy, key, image, run], false, false),
+            (&[copy, key, image, "/bin/sh"], false, false),
+            (&[copy, key, image, copy, key, image], true, true),
+            (&[copy, key], true, true),
+            (&[copy], true, false),
+            (&[], true, false),
         ];
-        for (steps, counts) in table {
+        for (steps, counts, proves) in table {
             let step = |text: &&str| Step { created_by: (*text).to_owned() };
             let history: Vec<Step> = steps.iter().map(step).collect();
+            assert_eq!(is_own(&history), proves, "{steps:?}");
             let labels = BTreeMap::from([(KEY_LABEL.to_owned(), "k".to_owned())]);
             assert_eq!(own(labels, &history).contains_key(KEY_LABEL), counts, "{steps:?}");
         }

@@ -23,6 +23,9 @@ pub const KEY_LABEL: &str = "dev.xtask.key";
 /// The label that says which image one is.
 pub const IMAGE_LABEL: &str = "dev.xtask.image";
 
+/// The label that says which project an image is of.
+pub const PROJECT_LABEL: &str = "dev.xtask.project";
+
 /// What a run would do, and why. Its JSON form is relied on by scripts.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {

@@ -3,7 +3,7 @@
 //!
 //! | variable | value |
 //! | --- | --- |
-//! | `KUBECONFIG` | the cluster's private kubeconfig |
+//! | `KUBECONFIG` | the cluster's private kubeconfig; what leads to a pod's own cluster is taken away |
 //! | `XTASK_SUITE` | the suite's name |
 //! | `XTASK_ARTIFACTS` | a folder for what it wants kept (`JUnit` files, traces) |
 //! | `NAME_URL`, `NAME_HOST`, `NAME_PORT` | one set for each port |
@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::config::Address;
+use crate::kubernetes;
 use crate::process::Tool;
 
 /// Where a command runs, and what it is told.
@@ -45,7 +46,8 @@ impl Environment<'_> {
     ) -> anyhow::Result<Tool> {
         fs_err::create_dir_all(self.artifacts)?;
         let mut words = words.into_iter();
-        let mut tool = Tool::new(words.next().map_or("", String::as_str))
+        let tool = Tool::new(words.next().map_or("", String::as_str));
+        let mut tool = kubernetes::isolated(tool)
             .args(words)
             .folder(self.root)
             .env("KUBECONFIG", self.kubeconfig)

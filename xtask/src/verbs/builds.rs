@@ -12,7 +12,7 @@ use super::cache::Cache;
 use super::enough::enough;
 use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
-use super::{Run, Workspace, failing, lock, missing, once};
+use super::{Run, Workspace, failing, lock, missing, once, project};
 use crate::context::record::{self, Record};
 use crate::context::{self, Context, Key, Staged};
 use crate::engine::learn::{self, Figured};
@@ -20,7 +20,7 @@ use crate::engine::registry::Wanted;
 use crate::engine::{BuildError, Built, Order};
 use crate::event::{Event, Place, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
-use crate::plan::{Action, IMAGE_LABEL, KEY_LABEL, Planned};
+use crate::plan::{Action, IMAGE_LABEL, KEY_LABEL, PROJECT_LABEL, Planned};
 use crate::private::PrivatePath;
 use crate::schedule::Permit;
 use crate::ui::text::bytes;
@@ -241,7 +241,8 @@ fn staged_build(common: Common, one: &Surveyed, permit: &Permit) -> Result<(Read
     let (files, sent) = context.size();
     let [key_label, image_label] = proof(name, key);
     let inputs = format!("{files} files, {sent} bytes");
-    let labels = [key_label, image_label, ("dev.xtask.inputs".to_owned(), inputs)];
+    let project = (PROJECT_LABEL.to_owned(), project::mark(&workspace.config.root)?);
+    let labels = [key_label, image_label, ("dev.xtask.inputs".to_owned(), inputs), project];
     let tag = key.tag(name);
     let order = Order {
         image: name,

@@ -74,7 +74,7 @@ fn clear(
     run: &Run,
 ) -> Result<()> {
     let cluster = cluster::reach(&wanted.name, existing, &workspace.paths, &run.events)?;
-    let (kubectl, home) = (cluster.kubectl(), guest::home(workspace));
+    let (kubectl, home) = (cluster.kubectl(), guest::home(workspace)?);
     let left = deploy::leftovers(&kubectl, &existing.owner)?;
     let mut ours = left.iter().filter(|left| left.home == home);
     ours.try_for_each(|left| deploy::free(&kubectl, left))
@@ -89,6 +89,7 @@ fn status(workspace: &Workspace, suite: &config::Suite, wanted: &config::Cluster
         Status::Stopped => "stopped; the next run starts it again".to_owned(),
         Status::Outdated(why) => format!("outdated ({why}); the next run makes it anew"),
         Status::Foreign(why) => format!("not ours ({why}); it will not be touched"),
+        Status::Unasked(why) => format!("not asked: {why}"),
     };
     ui::data(format!("{}: {words}\n", wanted.name).as_bytes())?;
     Ok(if status == Status::Running { Exit::Done } else { Exit::Failed })

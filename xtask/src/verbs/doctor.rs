@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::builders::{self, Builder};
-use super::{Format, Session};
+use super::{Format, Session, project};
 use crate::cli::KEPT_KEYS;
 use crate::cluster;
 use crate::config::{self, Config, EngineName};
@@ -88,7 +88,8 @@ fn look(engine: EngineName, config: &Config, strange: &[String]) -> Ours {
 fn old_images(engine: &Engine, config: &Config) -> Result<Vec<engine::Old>> {
     let names = config.images.keys().cloned().collect();
     let (ids, newest) = (engine.in_use()?, KEPT_KEYS.into());
-    let kept = engine::Kept { names, ids, newest, ..Default::default() };
+    let (projects, keys) = (project::marks(&config.root)?, project::wanted(engine.name())?);
+    let kept = engine::Kept { names, projects, keys, ids, newest };
     Ok(engine::garbage(engine.ours()?, &kept))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::{Session, Workspace, opening, survey};
+use super::{Session, Workspace, opening, project, survey};
 use crate::cli;
 use crate::cluster::{self, Cluster};
 use crate::config;
@@ -21,9 +21,12 @@ pub(super) fn run(session: &Session, args: &cli::Gc) -> Result<Exit> {
         super::own(&workspace.paths)?;
     }
     let survey = survey::survey(&workspace, &[], false)?;
+    let mut wanted = project::wanted(workspace.engine.name())?;
+    wanted.extend(survey.images.iter().map(|one| one.planned.key.to_string()));
     let kept = engine::Kept {
         names: workspace.config.images.keys().cloned().collect(),
-        keys: survey.images.iter().map(|one| one.planned.key.to_string()).collect(),
+        projects: project::marks(&workspace.config.root)?,
+        keys: wanted,
         ids: workspace.engine.in_use()?,
         newest: args.keep.into(),
     };
@@ -69,20 +72,28 @@ fn on_nodes(
 /// A cluster that others run, and what runs have left there whose time is over.
 type OnCluster = (Cluster, Vec<Leftover>);
 
-/// What may go from clusters that others run, of those that can be reached.
+/// What may go from clusters that others run, of those that runs of this checkout have used.
 fn on_clusters(workspace: &Workspace) -> Vec<OnCluster> {
     let wanted = workspace.config.clusters.values();
     let theirs = wanted.filter_map(|one| Some((one, one.existing.as_ref()?)));
+    let used = theirs.filter(|(one, it)| cluster::was_used(&one.name, it, &workspace.paths));
     let look = |(wanted, existing): (&config::Cluster, &config::Existing)| {
         let (paths, events) = (&workspace.paths, Events::silent());
         let _lease = cluster::share(wanted, workspace.engine.name(), paths, &events)?;
-        let cluster = cluster::reach(&wanted.name, existing, paths, &events)?;
-        let mut left = deploy::leftovers(&cluster.kubectl(), &existing.owner)?;
-        left.retain(Leftover::is_over);
-        Ok((cluster, left))
+        match cluster::look(&wanted.name, existing, paths, &events)? {
+            Ok(cluster) => {
+                let over = deploy::expired(&cluster.kubectl(), &existing.owner)?;
+                Ok(Some((cluster, over)))
+            }
+            Err(why) => {
+                ui::say(&format!("note: cluster `{}` was not asked: {why}", wanted.name));
+                Ok(None)
+            }
+        }
     };
-    let looked = theirs.map(look);
-    looked.filter_map(|found: Result<OnCluster>| found.inspect_err(ui::error).ok()).collect()
+    let looked = used.map(look);
+    let said = |found: Result<Option<OnCluster>>| found.inspect_err(ui::error).ok().flatten();
+    looked.filter_map(said).collect()
 }
 
 fn tell(
@@ -123,9 +134,9 @@ fn free(
     let (engine, tool) = (&workspace.engine, workspace.engine.tool());
     let images = old.iter().map(|old| engine.free(old));
     let nodes = on_nodes.iter().map(|(node, names)| cluster::free(&tool, node, names));
-    let clusters = on_clusters
-        .iter()
-        .flat_map(|(cluster, left)| left.iter().map(|left| deploy::free(&cluster.kubectl(), left)));
+    let clusters = on_clusters.iter().flat_map(|(cluster, left)| {
+        left.iter().map(|left| deploy::expire(&cluster.kubectl(), left))
+    });
     let failed = images.chain(nodes).chain(clusters).filter_map(Result::err);
     let failed = failed.inspect(ui::error).count();
     if failed == 0 { Exit::Done } else { Exit::Failed }

@@ -23,6 +23,7 @@ mod once;
 mod opening;
 mod outlook;
 mod plan;
+mod project;
 mod python;
 mod since;
 mod survey;

@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use super::survey::Survey;
-use super::{Run, Workspace};
+use super::{Run, Workspace, project};
 use crate::doctor::STAND_IN;
 use crate::paths;
 use crate::private::Owner;
@@ -30,6 +30,8 @@ pub(super) fn open(workspace: &Workspace, run: &Run, survey: &Survey) -> Result<
         run.events.note(format!("made on this machine, not upstream's: {}", made_here.join(", ")));
     }
     sweep_stages(workspace);
+    // Without it another checkout's `gc` may free what this one wants, which is built again.
+    project::note(workspace, survey).ok();
     Ok(())
 }
 

@@ -179,3 +179,25 @@ fn two_runs_share_no_name_and_a_stamp_is_a_label() {
     let maker = Maker { owner: "o", home: "h", run: "r", ttl, free_ports: false };
     assert!(Own::of(&maker, std::iter::once(&rendered)).is_err());
 }
+
+#[test]
+fn what_may_stay_until_when_is_the_servers_time() {
+    let own = own(&[object("Namespace", "web")]);
+    let server = SystemTime::UNIX_EPOCH + Duration::from_hours(1_000_000);
+    own.clone().set_clock(server);
+    let expires = own.labels().into_iter().find(|(name, _)| *name == EXPIRES).unwrap().1;
+    assert!(expires >= stamp(server + Duration::from_hours(1)), "{expires}");
+    assert!(expires < stamp(server + Duration::from_hours(2)), "{expires}");
+    own.set_clock(SystemTime::UNIX_EPOCH);
+    assert!(own.now() >= server, "it is read once");
+}
+
+#[test]
+fn a_run_is_selected_with_its_checkout_and_its_owner() {
+    let selector = own(&[]).selector();
+    for part in
+        ["dev.xtask.run=20261121-083544-12345", "dev.xtask.home=0a0b0c0d", "dev.xtask.owner=team"]
+    {
+        assert!(selector.split(',').any(|one| one == part), "{selector}");
+    }
+}

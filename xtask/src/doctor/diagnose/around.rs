@@ -1,5 +1,5 @@
 //! What else is on this machine: holders of ports, clusters, images nobody needs, another engine, a
-//! kubeconfig that leads elsewhere.
+//! KUBECONFIG that leads nowhere.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ pub(super) fn around(machine: &Machine, needs: &Needs) -> Vec<Finding> {
     findings.extend(of("cluster", clusters(machine, needs)));
     findings.extend(of("images", images(machine)));
     findings.extend(of("engines", engines(machine)));
-    findings.extend(of("kubeconfig", kubeconfig(machine, needs)));
+    findings.extend(of("kubeconfig", kubeconfig(machine)));
     findings
 }
 
@@ -161,7 +161,7 @@ fn engines(machine: &Machine) -> Vec<State> {
 }
 
 /// Runs use none of it; these are traps for what a person types meanwhile.
-fn kubeconfig(machine: &Machine, needs: &Needs) -> Vec<State> {
+fn kubeconfig(machine: &Machine) -> Vec<State> {
     let kubeconfig = &machine.kubeconfig;
     let mut states = Vec::new();
     let missing = kubeconfig.files.iter().filter(|(_, there)| !there);
@@ -176,21 +176,6 @@ fn kubeconfig(machine: &Machine, needs: &Needs) -> Vec<State> {
         states.push(note(
             format!("KUBECONFIG names {} files", kubeconfig.files.len()),
             "kubectl merges them, and writes to the first that is there; runs use files of their own",
-        ));
-    }
-    let ours = |context: &str| {
-        context
-            .strip_prefix("kind-")
-            .is_some_and(|name| needs.clusters.iter().any(|one| one == name))
-    };
-    if let (Some(context), Some(cluster)) = (&kubeconfig.context, needs.clusters.first())
-        && !ours(context)
-    {
-        let file = needs.state.join("clusters").join(cluster).join("kubeconfig");
-        states.push(advice(
-            format!("a kubectl typed by hand goes to `{context}`"),
-            "that is no cluster of a suite's; runs neither read nor change your kubeconfig",
-            format!("export KUBECONFIG={}", file.display()),
         ));
     }
     states

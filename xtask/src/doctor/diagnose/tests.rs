@@ -530,18 +530,12 @@ fn two_engines_and_a_foreign_kubeconfig_are_traps_for_what_is_typed_by_hand() {
             |machine| machine.kubeconfig.files = vec![("/a".into(), true), ("/b".into(), true)],
             "kubeconfig note: KUBECONFIG names 2 files => ",
         ),
-        (
-            |machine| machine.kubeconfig.context = Some("production".into()),
-            "kubeconfig note: a kubectl typed by hand goes to `production` => \
-             export KUBECONFIG=/s/clusters/ours/kubeconfig",
-        ),
     ]);
     let both = troubled(|machine| machine.engine.other = true);
     let lines: Vec<_> = both.iter().map(line).collect();
     assert!(lines[0].starts_with("engines note: podman and docker are both here"), "{lines:?}");
     assert!(lines[1].starts_with("engines note: a `kind` typed by hand asks docker"), "{lines:?}");
     let harmless = troubled(|machine| {
-        machine.kubeconfig.context = Some("kind-ours".into());
         machine.kubeconfig.files = vec![("/a".into(), true)];
         machine.pointers = [("DOCKER_HOST", "unix:///run/podman.sock".into())].into();
     });

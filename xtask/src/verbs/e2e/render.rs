@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 
 use crate::config::{Action, Step, Suite};
 use crate::deploy::{self, Own, Rendered};
-use crate::process::Tool;
+use crate::kubernetes;
 
 /// By step; none for a step that applies nothing. With `own`, under the run's names.
 pub(in crate::verbs) fn render_all(
@@ -37,7 +37,7 @@ pub(super) fn render(
     own: Option<&Own>,
     folder: &Path,
 ) -> Result<Option<Rendered>> {
-    let (name, kubectl) = (&step.name, &Tool::new("kubectl"));
+    let (name, kubectl) = (&step.name, &kubernetes::kubectl_alone());
     let rendered = match &step.action {
         Action::Apply(path) => deploy::render(name, path, tags, kubectl, folder)?,
         Action::Helm(chart) => deploy::render_chart(name, chart, tags, kubectl, folder)?,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow};
 
 use super::ahead::Ahead;
-use super::guest::{self, Guest};
+use super::guest::Guest;
 use super::render::{self, render_all};
 use crate::cli;
 use crate::cluster::{self, Cluster, Lease};
@@ -319,7 +319,9 @@ impl<'a> E2e<'a> {
         let events = &self.run.events;
         let cluster = cluster::up(self.wanted, &ports, engine.name(), paths, log, events)?;
         if let Some(existing) = &self.wanted.existing {
-            guest::sweep(existing, &cluster.kubectl(), events);
+            if let Some(guest) = &self.guest {
+                guest.begin(existing, &cluster.kubectl(), events);
+            }
             return Ok((cluster, Kept::open(&self.run.paths.applied())));
         }
         let mut kept = Kept::open(&paths.applied(&self.wanted.name));
@@ -393,6 +395,7 @@ impl<'a> E2e<'a> {
 
     /// Leaves a cluster that others run as it was, or says what of ours stays.
     fn leave(&self, guest: &Guest, keep: bool, lease: &Lease) {
+        guest.end();
         let Some(Up { cluster, .. }) = self.up.get() else { return };
         if keep {
             let names: Vec<String> = guest.own.namespaces().into_values().collect();

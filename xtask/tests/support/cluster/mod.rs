@@ -24,7 +24,7 @@ impl Case {
         case.tell_engine("podman-images", include_str!("../podman"));
         case.tell_engine("podman", include_str!("podman"));
         case.tell_engine("kind", include_str!("kind"));
-        case.tell_engine("kubectl", "#!/bin/sh\nprintf 'kubectl %s\\n' \"$*\" >>\"${0%/*}/log\"\n");
+        case.tell_engine("kubectl", include_str!("kubectl"));
         for program in ["podman-images", "podman", "kind", "kubectl"] {
             let executable = std::fs::Permissions::from_mode(0o755);
             fs_err::set_permissions(case.engine(program), executable).unwrap();
