@@ -77,7 +77,7 @@ pub enum Event {
     /// One line of the test command's output.
     TestLine { line: String },
     /// The suite's test command has ended.
-    TestFinished { suite: String, ok: bool, passed: u64, failed: u64, seconds: f64 },
+    TestFinished { suite: String, ok: bool, passed: u64, failed: u64, skipped: u64, seconds: f64 },
     /// Something a person should know; never a failure.
     Note { text: String },
     /// Something that is wrong but does not stop the run.
@@ -175,7 +175,12 @@ pub struct Summary {
     pub loaded: usize,
     pub passed: u64,
     pub failed: u64,
+    /// Tests; `skipped` counts images.
+    pub skipped_tests: u64,
     pub seconds: f64,
+    /// What the run made and could not take away: `cluster`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left: Option<&'static str>,
 }
 
 /// An event with the moment it happened.

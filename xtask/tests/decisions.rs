@@ -464,7 +464,7 @@ fn of_a_suite() -> Case {
     Case::of_two().config(
         "[images.api]\ndockerfile = 'api.Dockerfile'\n[images.web]\ndockerfile = 'web.Dockerfile'\n\
          [clusters.c]\nname = 'c-e2e'\n\
-         [suites.s]\ncluster = 'c'\nimages = ['api', 'web']\ntest = { run = ['true'] }\n\
+         [suites.s]\ncluster = 'c'\nimages = ['api', 'web']\ntest = { run = ['true'], counts = 'none' }\n\
          [[suites.s.steps]]\nname = 'seed'\nrun = ['true']\nimages = ['api']\n",
     )
 }

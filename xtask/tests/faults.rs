@@ -97,7 +97,8 @@ impl World {
     fn write(&self, seed: &Seed<'_>) {
         let Seed { suite, steps, manifest, .. } = seed;
         self.case.write(&format!("k8s/{suite}.yaml"), manifest);
-        let head = "cluster = 'faults'\nimages = ['worker']\ntest = { run = ['true'] }";
+        let head =
+            "cluster = 'faults'\nimages = ['worker']\ntest = { run = ['true'], counts = 'none' }";
         self.case.write("xtask.toml", &format!("{CONFIG}[suites.{suite}]\n{head}\n{steps}"));
     }
 

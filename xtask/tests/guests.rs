@@ -66,7 +66,7 @@ web = { host = 30052, node = 30052 }
 [suites.web]
 cluster = "lab"
 images = ["xtask-guests"]
-test = { run = ["sh", "test.sh"], timeout = "3m" }
+test = { run = ["sh", "test.sh"], counts = "none", timeout = "3m" }
 
 [[suites.web.steps]]
 name = "kinds"

@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use support::Case;
 
 const SUITE: &str = "[clusters.c]\nname = 'c'\n\
-    [suites.app]\ncluster = 'c'\nimages = ['api', 'web']\ntest = { run = ['true'] }\n";
+    [suites.app]\ncluster = 'c'\nimages = ['api', 'web']\ntest = { run = ['true'], counts = 'none' }\n";
 
 const KIND: &str = "#!/bin/sh\ntouch \"$(dirname \"$0\")/kind-was-asked\"\nexit 1\n";
 

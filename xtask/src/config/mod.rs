@@ -435,13 +435,15 @@ pub enum Trust {
     Any,
 }
 
-/// `test = { run, shard, junit, timeout }`.
+/// `test = { run, shard, junit, counts, timeout }`.
 #[derive(Clone, Debug)]
 pub struct Test {
     pub run: Vec<String>,
     /// Arguments that pick a shard, with `{index}` and `{total}` in them; none: it cannot be sharded.
     pub shard: Option<Vec<String>>,
-    /// Where the command leaves its `JUnit` report; absolute.
+    /// Where the command leaves its `JUnit` report, with wildcards if it leaves several; absolute.
     pub junit: Option<PathBuf>,
+    /// Whether its tests must be known to have run; else its exit code is enough.
+    pub counted: bool,
     pub timeout: Duration,
 }

@@ -100,9 +100,10 @@ fn test(table: &mut Table<'_>, scope: &Scope<'_>) -> Option<Test> {
     let run = action::command(&mut inner, "run").unwrap_or_default();
     let shard = inner.strings("shard").map(|words| shard(&inner, &words));
     let junit = inner.path("junit").map(|path| path.value);
+    let counted = inner.choice("counts", &[("tests", true), ("none", false)]).unwrap_or(true);
     let timeout = within(&mut inner, scope, defaults::TEST_TIMEOUT);
     inner.end();
-    Some(Test { run, shard, junit, timeout })
+    Some(Test { run, shard, junit, counted, timeout })
 }
 
 /// Arguments for `--shard`; some that name no shard would run everything in each.

@@ -49,6 +49,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long the pipes may stay open after the child's end where nobody can say which processes live.
 const BLIND: Duration = Duration::from_millis(500);
 
+/// How long after a child's end what lives on is no longer just ending, too (`exec > >(tee log)`).
+const LATE: Duration = Duration::from_millis(200);
+
 /// A running child. Dropping it ends it and its whole process group. Its output is read in [`Child::wait`] only:
 /// one that prints and that nobody waits for is started by [`Tool::serve`].
 #[derive(Debug)]
@@ -71,6 +74,8 @@ pub struct Child {
     /// Says by its end, to whoever reads or writes a stream elsewhere, that the child is over.
     over: Option<PipeWriter>,
     reaped: bool,
+    /// Processes that it has left, if they are asked for.
+    left: Vec<String>,
     _signals: SignalGuard,
 }
 
@@ -173,6 +178,7 @@ impl Child {
             stdout_elsewhere: false,
             over: None,
             reaped: false,
+            left: Vec::new(),
         })
     }
 
@@ -198,9 +204,13 @@ impl Child {
         let ending = self.follow(&mut on_line, None);
         let tail = std::mem::take(&mut self.lines.tail);
         match ending {
-            None => {
-                Ok(Output { stdout: Vec::new(), tail: tail.into(), took: self.started.elapsed() })
-            }
+            None => Ok(Output {
+                stdout: Vec::new(),
+                tail: tail.into(),
+                took: self.started.elapsed(),
+                left: std::mem::take(&mut self.left),
+                held: self.stdout.is_some() || self.stderr.is_some(),
+            }),
             Some(ending) => Err(self.tool.failure(ending, tail)),
         }
     }
@@ -222,7 +232,11 @@ impl Child {
         loop {
             if let Some(ended_at) = ended_at {
                 let until = ousting.as_ref().map_or(ended_at + self.tool.grace, |it| it.kill_at);
-                if self.is_at_end() || self.end_survivors(ended_at, until) {
+                let over = self.is_at_end() || self.end_survivors(ended_at, until);
+                if over || ended_at.elapsed() >= LATE {
+                    self.note_left();
+                }
+                if over {
                     self.read_rest(&mut buffer, on_line);
                     return self.reap(ousting);
                 }
@@ -396,6 +410,14 @@ impl Child {
                 true
             }
             Some(_) => false,
+        }
+    }
+
+    fn note_left(&mut self) {
+        if let Some(variable) = &self.tool.left_by
+            && self.left.is_empty()
+        {
+            self.left = strays::left(self.id(), variable);
         }
     }
 

@@ -54,6 +54,8 @@ pub struct Tool {
     despite_stop: bool,
     /// The largest standard output that is captured, in bytes.
     most: usize,
+    /// Part of the environment by which processes that it leaves are known.
+    left_by: Option<String>,
 }
 
 /// A line that must come within a time, and how it is known.
@@ -85,6 +87,10 @@ pub struct Output {
     /// The last lines of both streams, in the order they came.
     pub tail: Vec<String>,
     pub took: Duration,
+    /// Processes that it had left when it had ended, if they were asked for.
+    pub left: Vec<String>,
+    /// Whether somebody still had its output open then: what they write later was not read.
+    pub held: bool,
 }
 
 /// Why a child did not end well.
@@ -130,6 +136,7 @@ impl Tool {
             grace: GRACE,
             despite_stop: false,
             most: MOST,
+            left_by: None,
         }
     }
 
@@ -225,6 +232,14 @@ impl Tool {
     #[must_use]
     pub fn despite_stop(mut self) -> Self {
         self.despite_stop = true;
+        self
+    }
+
+    /// Says in its [`Output`] which processes it has left: those of its group, and others whose environment has
+    /// `variable` (`NAME=VALUE`), which only its children are given.
+    #[must_use]
+    pub fn names_left(mut self, variable: impl Into<String>) -> Self {
+        self.left_by = Some(variable.into());
         self
     }
 

@@ -1,7 +1,9 @@
-//! Processes that a run killed by SIGKILL has left: it could not end its children.
+//! Processes that outlive what started them.
 //!
-//! Most end by themselves, their work done. One that serves for as long as it is let (`kubectl proxy`)
-//! never does; it is known by its command line, which names what only one run at a time may use.
+//! A run killed by SIGKILL could not end its children. Most end by themselves, their work done. One that
+//! serves for as long as it is let (`kubectl proxy`) never does; it is known by its command line, which
+//! names what only one run at a time may use. A command may leave children behind as well: they are in its
+//! process group or, if they have left that, have its environment.
 
 use std::path::Path;
 
@@ -31,13 +33,37 @@ pub(super) fn group(id: u32) -> Option<Vec<String>> {
         // A process that has ended meanwhile is none of them.
         let Ok(stat) = fs_err::read_to_string(folder.join("stat")) else { continue };
         if lives_in(&stat, id) {
-            let line = fs_err::read(folder.join("cmdline")).unwrap_or_default();
-            let words: Vec<_> =
-                line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-            members.push(format!("`{}` (process {pid})", words.join(" ").trim_end()));
+            members.push(called(pid, &folder));
         }
     }
     Some(members)
+}
+
+/// The living processes that `leader` has left: those of its group, and those with `variable` (`NAME=VALUE`) in their
+/// environment.
+pub(super) fn left(leader: u32, variable: &str) -> Vec<String> {
+    let mut left = group(leader).unwrap_or_default();
+    for (pid, folder) in kernel::processes(Path::new("/")) {
+        // That of a process of somebody else, or of one that has ended, cannot be read.
+        let environment = fs_err::read(folder.join("environ")).unwrap_or_default();
+        let is_ours = environment.split(|byte| *byte == 0).any(|one| one == variable.as_bytes());
+        let name = if is_ours && u32::try_from(pid) != Ok(leader) {
+            called(pid, &folder)
+        } else {
+            continue;
+        };
+        if !left.contains(&name) {
+            left.push(name);
+        }
+    }
+    left
+}
+
+/// A process as people call it.
+fn called(pid: i32, process: &Path) -> String {
+    let line = fs_err::read(process.join("cmdline")).unwrap_or_default();
+    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    format!("`{}` (process {pid})", words.join(" ").trim_end())
 }
 
 /// Whether a line `PID (NAME) STATE PARENT GROUP …` is of a process of that group that has not ended. The name
@@ -52,6 +78,8 @@ fn lives_in(stat: &str, group: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::Tool;
     use super::*;
 
@@ -67,6 +95,29 @@ mod tests {
         for (stat, expected) in cases {
             assert_eq!(lives_in(stat, 42), expected, "{stat}");
         }
+    }
+
+    #[test]
+    fn what_a_command_leaves_is_named_in_its_group_and_outside() {
+        let mark = format!("XTASK_LEFT={}", std::process::id());
+        let time = format!("600.{}2", std::process::id());
+        let left_by = |script: &str| {
+            let (name, value) = mark.split_once('=').unwrap();
+            let tool = Tool::new("sh").arg("-c").arg(script).env(name, value);
+            let output = tool.grace(Duration::from_secs(1)).names_left(&mark).run().unwrap();
+            end_strays(|words| words.last() == Some(&time.as_str()));
+            assert!(output.left.iter().all(|left| left.contains(&time)), "{:?}", output.left);
+            (output.left.len(), output.held)
+        };
+        assert_eq!(left_by("true"), (0, false));
+        assert_eq!(left_by(&format!("sleep {time} >/dev/null 2>&1 &")), (1, false));
+        assert_eq!(left_by(&format!("sleep {time} &")), (1, true));
+        // In a session of its own, seen to be there.
+        let apart = format!(
+            "setsid sleep {time} >/dev/null 2>&1 & \
+             until tr '\\0' ' ' < /proc/$!/cmdline | grep -q '^sleep'; do :; done"
+        );
+        assert_eq!(left_by(&apart), (1, false));
     }
 
     #[test]

@@ -1,138 +1,182 @@
-//! How many tests passed and failed, read off the closing lines of the usual runners.
+//! How many tests passed, failed and were skipped, read off the output of the usual runners.
 //!
 //! | runner | line |
 //! | --- | --- |
-//! | cargo test | `test result: ok. 16 passed; 0 failed; 0 ignored; …`, one a binary: summed |
+//! | cargo test | `test result: ok. 16 passed; 0 failed; 1 ignored; …`, one a binary: summed |
 //! | cargo nextest | `Summary [  0.012s] 3 tests run: 2 passed, 1 failed, 0 skipped` |
-//! | go test | `--- PASS: TestX (0.00s)` with `-v`, else `ok … package … 0.1s` |
-//! | ginkgo | `FAIL! -- 15 Passed \| 1 Failed \| 0 Pending \| 0 Skipped` |
+//! | go test | see `golang`, which reads Ginkgo's lines as well |
+//! | gotestsum | `DONE 9 tests, 1 skipped, 2 failures in 0.086s`, in place of what `go test` said |
 //! | pytest | `==== 3 passed, 1 failed in 0.12s ====` |
+//! | Jest | `Tests:       1 failed, 1 skipped, 3 passed, 6 total` |
+//! | Vitest | `Tests  1 failed \| 3 passed \| 1 skipped (6)` |
+//! | Maven Surefire | `[ERROR] Tests run: 6, Failures: 1, Errors: 1, Skipped: 1`, one a module |
+//! | Gradle | `6 tests completed, 2 failed, 1 skipped`; it says nothing of tests that all passed |
+//! | `PHPUnit` | `OK (4 tests, 4 assertions)`, `Tests: 6, Assertions: 2, Errors: 1, …` |
+//! | bats, TAP | `1..4`, `ok 1 name`, `not ok 2 name`, `ok 3 name # skip`; `4 tests, 1 failure, 1 skipped` |
+//!
+//! What a runner says of its failure in words (`error: test failed`) counts as one failed test where
+//! no number says so: a test binary that crashed prints no counts.
 
-/// Tests that passed and that failed.
+mod golang;
+mod lines;
+#[cfg(test)]
+mod tests;
+
+use self::golang::Golang;
+use self::lines::Said;
+
+/// Tests by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub passed: u64,
     pub failed: u64,
+    /// Skipped, ignored, pending, or expected to fail; not those that a filter left out.
+    pub skipped: u64,
+}
+
+impl Counts {
+    /// Tests that were run to an end.
+    pub fn ran(self) -> u64 {
+        self.passed + self.failed
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+/// What the output of a test command came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    pub counts: Counts,
+    /// Whether any runner said how many tests there were, be it none.
+    pub counted: bool,
+    /// Packages or tasks of tests whose result came from the runner's own cache.
+    pub cached: u64,
 }
 
 /// Reads a suite's output line by line.
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// Of lines that sum up a binary or a whole run.
-    sums: Option<Counts>,
-    /// Of `go test`: single tests, and packages.
-    tests: Counts,
-    packages: Counts,
+    read: Read,
+    golang: Golang,
+    tap: Tap,
+    /// What was counted before nextest began, whose failing tests print lines of `cargo test`.
+    before_nextest: Option<Counts>,
+    /// Files of tests of Jest or Vitest that failed; one that cannot be loaded has no failed test.
+    failed_files: u64,
+    /// The runner said that it failed.
+    complained: bool,
 }
 
 impl Reader {
     /// Takes one line in.
     pub fn read(&mut self, line: &str) {
         let line = plain(line);
-        if let Some(sum) = sum(&line) {
-            let sums = self.sums.get_or_insert_default();
-            sums.passed += sum.passed;
-            sums.failed += sum.failed;
-        } else if line.starts_with("--- PASS: ") {
-            self.tests.passed += 1;
-        } else if line.starts_with("--- FAIL: ") {
-            self.tests.failed += 1;
-        } else if line.starts_with("ok  \t") {
-            self.packages.passed += 1;
-        } else if line.starts_with("FAIL\t") {
-            self.packages.failed += 1;
+        if self.golang.read(&line) || self.tap.read(&line) {
+            return;
+        }
+        match lines::said(&line) {
+            None => {}
+            Some(Said::Counts(counts)) => self.add(counts),
+            Some(Said::NextestBegins) => self.before_nextest = Some(self.read.counts),
+            Some(Said::Nextest(counts)) => {
+                self.read.counts = self.before_nextest.take().unwrap_or(self.read.counts);
+                self.add(counts);
+            }
+            Some(Said::Gotestsum(counts)) => {
+                let told = std::mem::take(&mut self.golang).finish();
+                self.read.cached += told.cached;
+                self.add(Counts { failed: counts.failed.max(told.counts.failed), ..counts });
+            }
+            Some(Said::FailedFiles(failed)) => self.failed_files = failed,
+            Some(Said::OfFiles(counts)) => {
+                let failed = counts.failed.max(std::mem::take(&mut self.failed_files));
+                self.add(Counts { failed, ..counts });
+            }
+            Some(Said::Cached) => self.read.cached += 1,
+            Some(Said::Failed) => self.complained = true,
         }
     }
 
-    /// The sums so far.
-    pub fn counts(&self) -> Counts {
-        match (self.sums, self.tests) {
-            (Some(sums), _) => sums,
-            // Without `-v`, go prints a line for failed tests only.
-            (None, tests) if tests.passed > 0 => tests,
-            (None, _) => self.packages,
+    /// The sums, once the output has ended.
+    pub fn finish(self) -> Read {
+        let mut read = self.read;
+        for part in [self.golang.finish(), self.tap.finish()] {
+            read.counts += part.counts;
+            read.counted |= part.counted;
+            read.cached += part.cached;
         }
-    }
-}
-
-fn sum(line: &str) -> Option<Counts> {
-    let line = line.trim();
-    if let Some(rest) = line.strip_prefix("test result: ") {
-        return labelled(rest, &['.', ';']);
-    }
-    if let Some(rest) = line.strip_prefix("Summary [") {
-        return labelled(rest, &[']', ':', ',']);
-    }
-    if let Some((verdict, rest)) = line.split_once(" -- ")
-        && (verdict == "SUCCESS!" || verdict == "FAIL!")
-    {
-        return labelled(&rest.to_lowercase(), &['|']);
-    }
-    // pytest's line ends in the time; with -q it has no `=` around it.
-    let bare = line.trim_matches('=').trim();
-    let (counts, time) = bare.rsplit_once(" in ")?;
-    let took = time.split(' ').next().and_then(|time| time.strip_suffix('s'))?;
-    took.parse::<f64>().ok()?;
-    labelled(counts, &[','])
-}
-
-/// `3 passed, 1 failed`, parted by any of `marks`; none if neither word is there.
-fn labelled(text: &str, marks: &[char]) -> Option<Counts> {
-    let (mut passed, mut failed) = (None, None);
-    for part in text.split(marks) {
-        let Some((number, label)) = part.trim().split_once(' ') else { continue };
-        let Ok(number) = number.parse::<u64>() else { continue };
-        match label.split_whitespace().next() {
-            Some("passed") => passed = Some(number),
-            Some("failed" | "error" | "errors") => failed = Some(failed.unwrap_or(0) + number),
-            _ => {}
+        if self.complained {
+            read.counts.failed = read.counts.failed.max(1);
         }
+        read
     }
-    (passed.is_some() || failed.is_some())
-        .then(|| Counts { passed: passed.unwrap_or(0), failed: failed.unwrap_or(0) })
+
+    fn add(&mut self, counts: Counts) {
+        self.read.counts += counts;
+        self.read.counted = true;
+    }
 }
 
-/// A line without its colours (`ESC [ … m`).
+/// The Test Anything Protocol. Its lines count only beside its plan (`1..4`), which may come last.
+#[derive(Debug, Default)]
+struct Tap {
+    planned: Option<u64>,
+    counts: Counts,
+}
+
+impl Tap {
+    /// Whether the line is one of its.
+    fn read(&mut self, line: &str) -> bool {
+        let planned = line.strip_prefix("1..").and_then(|rest| rest.trim().parse::<u64>().ok());
+        if let Some(planned) = planned {
+            self.planned = Some(self.planned.unwrap_or(0) + planned);
+            return true;
+        }
+        let (ok, rest) = match (line.strip_prefix("ok "), line.strip_prefix("not ok ")) {
+            (Some(rest), _) => (true, rest),
+            (_, Some(rest)) => (false, rest),
+            _ => return false,
+        };
+        if !rest.starts_with(|c: char| c.is_ascii_digit()) {
+            return false;
+        }
+        let directive = rest.rsplit_once("# ").map(|(_, word)| word.to_lowercase());
+        let directive = directive.unwrap_or_default();
+        if directive.starts_with("skip") || directive.starts_with("todo") {
+            self.counts.skipped += 1;
+        } else if ok {
+            self.counts.passed += 1;
+        } else {
+            self.counts.failed += 1;
+        }
+        true
+    }
+
+    fn finish(mut self) -> Read {
+        let Some(planned) = self.planned else { return Read::default() };
+        let Counts { passed, failed, skipped } = self.counts;
+        // Tests that were planned and never came have not passed.
+        self.counts.failed += planned.saturating_sub(passed + failed + skipped);
+        Read { counts: self.counts, counted: true, cached: 0 }
+    }
+}
+
+/// A line as a terminal would leave it: without escape sequences, and only what stands after the
+/// last carriage return.
 fn plain(line: &str) -> String {
-    let mut parts = line.split('\u{1b}');
+    let line = line.trim_end_matches('\r');
+    let line = line.rsplit('\r').next().unwrap_or(line);
+    let mut parts = line.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        plain.push_str(part.split_once('m').map_or("", |(_, rest)| rest));
+        let end = part.find(|c: char| ('@'..='~').contains(&c));
+        plain.push_str(end.map_or("", |end| &part[end + 1..]));
     }
     plain
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_runners_closing_lines_are_understood() {
-        for (output, passed, failed) in [
-            (
-                "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n\
-                 test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured",
-                15,
-                1,
-            ),
-            ("     Summary [   0.012s] 3 tests run: 2 passed, 1 failed, 4 skipped", 2, 1),
-            ("     Summary [   1.5s] 3 tests run: 3 passed (1 slow), 0 skipped", 3, 0),
-            (
-                "\u{1b}[32;1m     Summary\u{1b}[0m [ 1s] 3 tests run: \u{1b}[1m3\u{1b}[0m passed",
-                3,
-                0,
-            ),
-            ("--- PASS: TestA (0.00s)\n    --- PASS: TestA/sub (0.00s)\n--- FAIL: TestB", 1, 1),
-            ("ok  \texample.com/a\t0.1s\nFAIL\texample.com/b\t0.2s\nFAIL", 1, 1),
-            ("FAIL! -- 15 Passed | 1 Failed | 0 Pending | 0 Skipped", 15, 1),
-            ("SUCCESS! -- 16 Passed | 0 Failed | 0 Pending | 0 Skipped", 16, 0),
-            ("======== 1 failed, 3 passed, 2 skipped in 0.12s ========", 3, 1),
-            ("3 passed, 1 error in 65.20s (0:01:05)", 3, 1),
-            ("nothing at all\nI passed 3 in a row", 0, 0),
-        ] {
-            let mut reader = Reader::default();
-            output.lines().for_each(|line| reader.read(line));
-            assert_eq!(reader.counts(), Counts { passed, failed }, "{output}");
-        }
-    }
 }

@@ -4,27 +4,31 @@
 //! | --- | --- |
 //! | `environment` | what a command is told of the run |
 //! | `hook` | a step that is a command |
-//! | `counts` | the closing lines of the test runners, for people |
+//! | `counts` | how many tests there were, off the output of the test runners |
 //! | `junit` | the report a runner leaves |
+//! | `verdict` | whether a command that ended well has passed |
 //!
-//! Its output goes live to the events and whole to a log. What it came to is its exit code; the
-//! counts come from its `JUnit` report or, without one, from its closing lines.
+//! Its output goes live to the events and whole to a log. It has passed if its exit code says so and
+//! tests are known to have run, of which none failed.
 
 mod counts;
 mod environment;
 mod hook;
 mod junit;
+mod verdict;
 
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use crate::config::Test;
 use crate::event::{Event, Events, seconds};
 use crate::process::{Ending, Failure, Tool};
 
-pub use counts::{Counts, Reader};
+pub use counts::{Counts, Read, Reader};
 pub use environment::Environment;
 pub use hook::hook;
+
+use verdict::Known;
 
 /// What a suite is run with.
 #[derive(Clone, Copy, Debug)]
@@ -51,11 +55,13 @@ pub struct Outcome {
     pub counts: Counts,
     /// How it ended, unless well.
     pub failure: Option<Failure>,
+    /// Why it has not passed all the same, with a hint.
+    pub fault: Option<String>,
 }
 
 impl Outcome {
     pub fn ok(&self) -> bool {
-        self.failure.is_none()
+        self.failure.is_none() && self.fault.is_none()
     }
 
     /// The command's own exit code; none if it was ended by a signal or by us.
@@ -72,31 +78,58 @@ pub fn run(given: &Given<'_>, events: &Events) -> anyhow::Result<Outcome> {
     let command = words.join(" ");
     let suite = given.environment.suite.to_owned();
     events.emit(Event::TestStarted { suite: suite.clone(), command });
-    let (begun, at) = (Instant::now(), SystemTime::now());
+    let report = given.test.junit.as_deref();
+    let artifacts = given.environment.artifacts;
+    if let Some(report) = report {
+        junit::set_aside(report, &artifacts.join("earlier"))?;
+    }
+    let begun = Instant::now();
     let mut reader = counts::Reader::default();
     let result = tool.stream(|_, line| {
         let line = String::from_utf8_lossy(line);
         reader.read(&line);
         events.emit(Event::TestLine { line: line.into_owned() });
     });
-    let counts = report(given, at, events).unwrap_or_else(|| reader.counts());
-    let (ok, seconds) = (result.is_ok(), seconds(begun.elapsed()));
-    let Counts { passed, failed } = counts;
-    events.emit(Event::TestFinished { suite, ok, passed, failed, seconds });
-    match result {
-        Err(failure) if matches!(failure.ending, Ending::NotStarted(_) | Ending::Stopped) => {
+    let seconds = seconds(begun.elapsed());
+    let (ended, failure) = match result {
+        Ok(output) => (Some(output), None),
+        Err(failure) => (None, Some(failure)),
+    };
+    let (left, held) = ended.map(|output| (output.left, output.held)).unwrap_or_default();
+    let kept = report.map(|report| junit::keep(report, artifacts));
+    let known = Known {
+        read: reader.finish(),
+        report: kept.map(|kept| kept.map_err(|error| format!("{error:#}"))),
+        shard: given.shard.is_some(),
+        uncounted: !given.test.counted,
+        left,
+        held,
+    };
+    let counts = known.counts();
+    let fault = if failure.is_none() { known.fault() } else { None };
+    let outcome = Outcome { counts, failure, fault };
+    let (ok, Counts { passed, failed, skipped }) = (outcome.ok(), counts);
+    events.emit(Event::TestFinished { suite, ok, passed, failed, skipped, seconds });
+    if outcome.ok() {
+        say(&known, given, events);
+    }
+    match outcome.failure {
+        Some(failure) if matches!(failure.ending, Ending::NotStarted(_) | Ending::Stopped) => {
             Err(failure.into())
         }
-        result => Ok(Outcome { counts, failure: result.err() }),
+        _ => Ok(outcome),
     }
 }
 
-/// The counts of the report, once it is kept; one that is not there is worth a warning: the exit
-/// code still says how the suite ended.
-fn report(given: &Given<'_>, begun: SystemTime, events: &Events) -> Option<Counts> {
-    let report = given.test.junit.as_ref()?;
-    let kept = junit::keep(report, begun, &given.environment.artifacts.join("junit.xml"));
-    kept.inspect_err(|error| events.warn(format!("{error:#}"), None)).ok()
+/// What is worth knowing of a suite that passed.
+fn say(known: &Known, given: &Given<'_>, events: &Events) {
+    if let Some(left) = known.told_left() {
+        let hint = "what it goes on doing is not part of the result";
+        events.warn(format!("the test command {left}"), Some(hint.to_owned()));
+    }
+    if let Some(Shard { index, total }) = given.shard.filter(|_| known.is_empty_shard()) {
+        events.note(format!("shard {index}/{total} has no test"));
+    }
 }
 
 /// The test command as it is told and recorded.
@@ -116,7 +149,12 @@ fn words(test: &Test, shard: Option<Shard>, args: &[String]) -> Vec<String> {
 }
 
 fn command(given: &Given<'_>, words: &[String]) -> anyhow::Result<Tool> {
+    let artifacts = given.environment.artifacts.display();
+    let own = std::env::var("GOFLAGS").ok();
+    let flags = environment::go_flags(own.as_deref(), environment::go_file().as_deref());
     let tool = given.environment.command(words)?.log(given.log).limit(given.test.timeout);
+    let tool = tool.env("GOFLAGS", flags).names_left(format!("XTASK_TEST={artifacts}"));
+    let tool = tool.env("XTASK_TEST", artifacts.to_string());
     Ok(match given.shard {
         Some(shard) => tool
             .env("XTASK_SHARD_INDEX", shard.index.to_string())
@@ -158,7 +196,10 @@ mod tests {
         let test = Test {
             run: ["sh", "-c", script, "suite"].map(str::to_owned).to_vec(),
             shard: Some(vec!["count:{index}/{total}".to_owned()]),
-            junit: Some(folder.join("report.xml")),
+            junit: fs_err::exists(folder.join("with-report"))
+                .unwrap()
+                .then(|| folder.join("report.xml")),
+            counted: true,
             timeout: Duration::from_millis(1500),
         };
         let address = Address { host: "127.0.0.1".to_owned(), port: 30040 };
@@ -195,7 +236,7 @@ mod tests {
                       $DATA_STORAGE_PORT $WEB_IMAGE $WEB_NAMESPACE \
                       $XTASK_LABELS \"$@\"; test -d \"$XTASK_ARTIFACTS\"";
         let (outcome, events) = run_script(script, &["--filter", "a b"]);
-        assert!(outcome.ok());
+        assert_eq!(outcome.code(), Some(0));
         assert_eq!(
             lines(&events),
             ["/k/config gateway http://127.0.0.1:30040 127.0.0.1 30040 localhost/web:1 web-1 \
@@ -215,10 +256,12 @@ mod tests {
     #[test]
     fn the_report_is_kept_and_its_counts_are_the_runs() {
         let folder = tempfile::tempdir().unwrap();
+        fs_err::write(folder.path().join("with-report"), "").unwrap();
+        fs_err::write(folder.path().join("report.xml"), "<testsuite tests=\"9\"/>").unwrap();
         let script = "echo '<testsuite tests=\"3\" failures=\"1\"/>' > report.xml; \
                       echo 'test result: ok. 9 passed'; exit 1";
         let (outcome, _) = run_in(folder.path(), script, &[], None);
-        assert_eq!(outcome.counts, Counts { passed: 2, failed: 1 });
+        assert_eq!(outcome.counts, Counts { passed: 2, failed: 1, skipped: 0 });
         assert!(folder.path().join("artifacts/junit.xml").exists());
     }
 
@@ -227,11 +270,63 @@ mod tests {
         let script = "echo 'test result: FAILED. 14 passed; 2 failed; 0 ignored'; exit 101";
         let (outcome, events) = run_script(script, &[]);
         assert_eq!((outcome.ok(), outcome.code()), (false, Some(101)));
-        assert_eq!(outcome.counts, Counts { passed: 14, failed: 2 });
+        assert_eq!(outcome.counts, Counts { passed: 14, failed: 2, skipped: 0 });
         assert!(matches!(
             events.last(),
             Some(Event::TestFinished { ok: false, passed: 14, failed: 2, .. })
         ));
+    }
+
+    #[test]
+    fn a_command_that_ends_well_has_passed_only_with_tests_that_ran() {
+        let passed = "test result: ok. 1 passed; 0 failed; 0 ignored";
+        let stays = "exec sleep 600";
+        for (script, fault) in [
+            (format!("echo '{passed}'"), None),
+            ("true".to_owned(), Some("were not counted")),
+            ("echo 'test result: ok. 0 passed; 0 failed'".to_owned(), Some("no test ran")),
+            ("echo 'test result: FAILED. 1 passed; 2 failed'".to_owned(), Some("2 of its tests")),
+            ("printf 'ok  \\tx/a\\t(cached)\\n'".to_owned(), Some("runner's cache")),
+            (format!("({stays}) & echo '{passed}'"), Some("which still had its output open")),
+            (format!("({stays}) >/dev/null 2>&1 & echo '{passed}'"), None),
+        ] {
+            let (outcome, events) = run_script(&script, &[]);
+            let found = outcome.fault.clone().unwrap_or_default();
+            assert!(found.contains(fault.unwrap_or_default()), "{script}: {found}");
+            assert_eq!((outcome.ok(), outcome.code()), (fault.is_none(), Some(0)), "{script}");
+            let finished = events.iter().find_map(|event| match event {
+                Event::TestFinished { ok, .. } => Some(*ok),
+                _ => None,
+            });
+            assert_eq!(finished, Some(fault.is_none()), "{script}");
+        }
+        let (_, events) = run_script(&format!("({stays}) >/dev/null 2>&1 & echo '{passed}'"), &[]);
+        let named = events.iter().any(|event| match event {
+            Event::Warning { text, .. } => text.starts_with("the test command left 1 process: "),
+            _ => false,
+        });
+        assert!(named, "{events:?}");
+    }
+
+    #[test]
+    fn a_report_that_does_not_come_fails_and_a_shard_without_a_test_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let shard = Some(Shard { index: 1, total: 2 });
+        let none = "echo 'test result: ok. 0 passed; 0 failed; 0 ignored'";
+        let (outcome, events) = run_in(folder.path(), none, &[], shard);
+        assert!(outcome.ok(), "{outcome:?}");
+        let says = |event: &Event| matches!(event, Event::Note { text } if text == "shard 1/2 has no test");
+        assert!(events.iter().any(says), "{events:?}");
+        fs_err::write(folder.path().join("with-report"), "").unwrap();
+        fs_err::write(folder.path().join("report.xml"), "<testsuite tests=\"9\"/>").unwrap();
+        let (outcome, _) = run_in(folder.path(), "echo '9 passed in 0.1s'", &[], None);
+        assert!(outcome.fault.unwrap().contains("left no JUnit report"));
+    }
+
+    #[test]
+    fn go_test_is_told_not_to_answer_from_its_cache() {
+        let (_, events) = run_script("echo \"$GOFLAGS\"", &[]);
+        assert!(lines(&events)[0].split(' ').any(|flag| flag.starts_with("-count=")));
     }
 
     #[test]

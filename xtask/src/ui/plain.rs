@@ -97,8 +97,9 @@ fn words(event: &Event) -> Option<String> {
         }
         Event::TestStarted { command, .. } => format!("test  {DIM}{command}{OFF}"),
         Event::TestLine { line } => line.clone(),
-        Event::TestFinished { suite, ok, passed, failed, seconds: time } => {
-            outcome("test", suite, *ok, *time, &format!(", {passed} passed, {failed} failed"))
+        Event::TestFinished { suite, ok, passed, failed, skipped, seconds: time } => {
+            let counts = format!(", {passed} passed, {failed} failed{}", skipped_too(*skipped));
+            outcome("test", suite, *ok, *time, &counts)
         }
         Event::Note { text } => format!("{DIM}note{OFF}  {text}"),
         Event::Warning { text, hint } => {
@@ -128,18 +129,27 @@ fn outcome(what: &str, name: &str, ok: bool, time: f64, rest: &str) -> String {
     }
 }
 
+/// Skipped tests are worth a word only where there are any.
+fn skipped_too(skipped: u64) -> String {
+    if skipped == 0 { String::new() } else { format!(", {skipped} skipped") }
+}
+
 fn of_summary(summary: &Summary) -> String {
-    let Summary { ok, built, skipped, fetched, pushed, loaded, passed, failed, seconds: time } =
-        summary;
+    let Summary { ok, built, skipped, fetched, pushed, loaded, passed, failed, .. } = summary;
     let (colour, word) = if *ok { (GREEN, "done") } else { (RED, "failed") };
-    let mut text = format!("{colour}{BOLD}{word}{OFF} in {}: {built} built", seconds(*time));
+    let mut text =
+        format!("{colour}{BOLD}{word}{OFF} in {}: {built} built", seconds(summary.seconds));
     // Only a run with a shared cache fetches and pushes.
     let shared = [(*fetched, "fetched"), (*pushed, "pushed")].into_iter().filter(|part| part.0 > 0);
     for (number, word) in [(*skipped, "skipped"), (*loaded, "loaded")].into_iter().chain(shared) {
         write!(text, ", {number} {word}").ok();
     }
     if passed + failed > 0 {
-        write!(text, ", {} passed, {failed} failed", plural(*passed, "test")).ok();
+        let skipped = skipped_too(summary.skipped_tests);
+        write!(text, ", {} passed, {failed} failed{skipped}", plural(*passed, "test")).ok();
+    }
+    if let Some(left) = summary.left {
+        write!(text, "; the {left} could not be deleted").ok();
     }
     text
 }

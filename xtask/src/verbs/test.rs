@@ -13,21 +13,22 @@
 //! | `e2e` of every suite of the configuration, one after the other | every test |
 //!
 //! Every step runs, whatever became of those before it; only the suites want a machine that was
-//! mended. A step that fails without a failed test (it did not compile) counts as one failure. The
-//! last line on stdout is `N passed, N failed`.
+//! mended. A step that fails without a failed test (it did not compile) counts as one failure, and so does
+//! one of the kind "every test" in which no test ran. The last line on stdout is `N passed, N failed`, with
+//! `, N skipped` where there are any.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Parser as _;
 use serde::Deserialize;
 
 use super::{Run, Session, python};
 use crate::cli::{self, Cli};
 use crate::doctor;
-use crate::event::{Event, seconds};
+use crate::event::{Event, Summary, seconds};
 use crate::exit::Exit;
 use crate::lint::report;
 use crate::paths::Paths;
@@ -42,6 +43,8 @@ const BENCH: &str = "cargo bench --package xtask ";
 /// packages cargo would compile most dependencies once more, with other features.
 const TESTS: [&str; 6] =
     ["test", "--workspace", "--exclude", "aianalysis-e2e", "--exclude", "gateway-e2e"];
+
+const CLIPPY: [&str; 6] = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 
 /// The folder of the tests in Python, with the packages they want.
 const PYTHON_TESTS: &str = "images/holmesgpt-api/tests";
@@ -65,17 +68,23 @@ pub(super) fn run(session: &Session, args: &cli::Test) -> Result<Exit> {
     });
     match mended {
         Ok(()) => suites(session, &mut counts)?,
-        Err(error) => add(&mut counts, one("suites", Err(error))),
+        Err(error) => counts += one("suites", Kind::Tests, Err(error)),
     }
-    ui::data(format!("{} passed, {} failed\n", counts.passed, counts.failed).as_bytes())?;
+    ui::data(closing_line(counts).as_bytes())?;
     Ok(if counts.failed == 0 { Exit::Done } else { Exit::Failed })
+}
+
+fn closing_line(counts: Counts) -> String {
+    let Counts { passed, failed, skipped } = counts;
+    let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+    format!("{passed} passed, {failed} failed{skipped}\n")
 }
 
 /// Each suite has a run of its own.
 fn suites(session: &Session, counts: &mut Counts) -> Result<()> {
     for name in session.config()?.suites.keys() {
         stop::check()?;
-        add(counts, one(&format!("e2e {name}"), suite(session, name)));
+        *counts += one(&format!("e2e {name}"), Kind::Tests, suite(session, name));
     }
     Ok(())
 }
@@ -90,29 +99,39 @@ fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> 
         // Without them their tests fail and say so.
         doctor::install_packages(&lacking, &run.paths.log("packages")).ok();
     }
-    for (name, tool) in commands() {
+    for (name, kind, tool) in commands() {
         stop::check()?;
         let tool = tool.folder(root).limit(LIMIT).log(run.paths.log(name));
-        add(&mut counts, timed(&run, name, || Ok(counted(&tool))));
+        counts += timed(&run, name, kind, || Ok(counted(&tool)));
     }
-    add(&mut counts, timed(&run, "lint", || held(session)));
-    add(&mut counts, timed(&run, "pytest", || pytest(root, paths, &run, bootstrap)));
-    add(&mut counts, timed(&run, "justfile", || justfile(root, paths, &run, bootstrap)));
+    counts += timed(&run, "lint", Kind::Check, || held(session));
+    counts += timed(&run, "pytest", Kind::Tests, || pytest(root, paths, &run, bootstrap));
+    let recipes = || justfile(root, paths, &run, bootstrap);
+    counts += timed(&run, "justfile", Kind::Tests, recipes);
     Ok(counts)
 }
 
-fn commands() -> [(&'static str, Tool); 8] {
+/// What a step counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// As one.
+    Check,
+    /// As the tests that ran, of which there is at least one.
+    Tests,
+}
+
+fn commands() -> [(&'static str, Kind, Tool); 8] {
     let cargo = |args: &[&str]| Tool::new("cargo").args(args.iter().copied());
     let on_a_cluster = |test| cargo(&TESTS).args(["--test", test, "--", "--ignored"]);
     [
-        ("fmt", cargo(&["fmt", "--all", "--check"])),
-        ("clippy", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-        ("tests", cargo(&TESTS).arg("--no-fail-fast")),
-        ("cluster", on_a_cluster("cluster")),
-        ("faults", on_a_cluster("faults")),
-        ("guests", on_a_cluster("guests")),
-        ("readiness", on_a_cluster("readiness")),
-        ("steps", on_a_cluster("steps")),
+        ("fmt", Kind::Check, cargo(&["fmt", "--all", "--check"])),
+        ("clippy", Kind::Check, cargo(&CLIPPY)),
+        ("tests", Kind::Tests, cargo(&TESTS).arg("--no-fail-fast")),
+        ("cluster", Kind::Tests, on_a_cluster("cluster")),
+        ("faults", Kind::Tests, on_a_cluster("faults")),
+        ("guests", Kind::Tests, on_a_cluster("guests")),
+        ("readiness", Kind::Tests, on_a_cluster("readiness")),
+        ("steps", Kind::Tests, on_a_cluster("steps")),
     ]
 }
 
@@ -120,7 +139,7 @@ fn commands() -> [(&'static str, Tool); 8] {
 type Outcome = (Counts, Result<()>);
 
 /// A step with its events.
-fn timed(run: &Run, name: &str, step: impl FnOnce() -> Result<Outcome>) -> Counts {
+fn timed(run: &Run, name: &str, kind: Kind, step: impl FnOnce() -> Result<Outcome>) -> Counts {
     run.events.emit(Event::StepStarted { step: name.to_owned() });
     let begun = Instant::now();
     let result = step();
@@ -132,36 +151,36 @@ fn timed(run: &Run, name: &str, step: impl FnOnce() -> Result<Outcome>) -> Count
     let seconds = seconds(begun.elapsed());
     let step = name.to_owned();
     run.events.emit(Event::StepFinished { step, action: None, ok, seconds, error });
-    one(name, result)
+    one(name, kind, result)
 }
 
 /// What a step adds to the sum; its failure is told here.
-fn one(name: &str, result: Result<Outcome>) -> Counts {
-    let (counts, failure) = weighed(result);
+fn one(name: &str, kind: Kind, result: Result<Outcome>) -> Counts {
+    let (counts, failure) = weighed(kind, result);
     if let Some(error) = failure {
         ui::error(&error.context(format!("step `{name}` failed")));
     }
     counts
 }
 
-/// A step counts at least as one, passed or failed.
-fn weighed(result: Result<Outcome>) -> (Counts, Option<anyhow::Error>) {
+/// What a step adds to the sum, and why it failed: it counts as its tests, else as one.
+fn weighed(kind: Kind, result: Result<Outcome>) -> (Counts, Option<anyhow::Error>) {
     let (counts, end) = result.unwrap_or_else(|error| (Counts::default(), Err(error)));
+    let end = end.and_then(|()| match kind {
+        _ if counts.failed > 0 => Err(anyhow!("it ended well, with {} failed", counts.failed)),
+        Kind::Tests if counts.passed == 0 => Err(anyhow!("no test ran")),
+        _ => Ok(()),
+    });
     match end {
         Ok(()) => (Counts { passed: counts.passed.max(1), ..counts }, None),
         Err(error) => (Counts { failed: counts.failed.max(1), ..counts }, Some(error)),
     }
 }
 
-fn add(sum: &mut Counts, counts: Counts) {
-    sum.passed += counts.passed;
-    sum.failed += counts.failed;
-}
-
 fn counted(tool: &Tool) -> Outcome {
     let mut reader = Reader::default();
     let end = tool.stream(|_, line| reader.read(&String::from_utf8_lossy(line)));
-    (reader.counts(), end.map(drop).map_err(Into::into))
+    (reader.finish().counts, end.map(drop).map_err(Into::into))
 }
 
 /// The repository is held to its own rules.
@@ -187,8 +206,9 @@ fn suite(session: &Session, name: &str) -> Result<Outcome> {
         args: Vec::new(),
     };
     let (exit, summary) = super::e2e::whole(session, &args)?;
-    let end = if exit == Exit::Done { Ok(()) } else { Err(anyhow::anyhow!("see above")) };
-    Ok((Counts { passed: summary.passed, failed: summary.failed }, end))
+    let end = if exit == Exit::Done { Ok(()) } else { Err(anyhow!("see above")) };
+    let Summary { passed, failed, skipped_tests: skipped, .. } = summary;
+    Ok((Counts { passed, failed, skipped }, end))
 }
 
 /// `just --dump --dump-format json`, as far as it is read.
@@ -220,7 +240,7 @@ fn justfile(root: &Path, paths: &Paths, run: &Run, bootstrap: bool) -> Result<Ou
         }
     }
     just().arg("check").run()?;
-    Ok((Counts { passed: calls.len() as u64, failed: 0 }, Ok(())))
+    Ok((Counts { passed: calls.len() as u64, ..Counts::default() }, Ok(())))
 }
 
 /// A workflow, as far as it is read.
@@ -301,17 +321,24 @@ mod tests {
 
     #[test]
     fn a_step_counts_its_tests_or_as_one() {
-        let counts = |passed, failed| Counts { passed, failed };
-        let failed = || Err(anyhow::anyhow!("exit status 101"));
-        for (result, expected) in [
-            (Ok((counts(0, 0), Ok(()))), counts(1, 0)),
-            (Ok((counts(12, 0), Ok(()))), counts(12, 0)),
-            (Ok((counts(12, 2), failed())), counts(12, 2)),
-            (Ok((counts(12, 0), failed())), counts(12, 1)),
-            (Err(anyhow::anyhow!("not started")), counts(0, 1)),
+        let counts = |passed, failed, skipped| Counts { passed, failed, skipped };
+        let failed = || Err(anyhow!("exit status 101"));
+        let nothing = || Ok((counts(0, 0, 0), Ok(())));
+        for (kind, result, expected) in [
+            (Kind::Check, nothing(), counts(1, 0, 0)),
+            (Kind::Tests, nothing(), counts(0, 1, 0)),
+            (Kind::Tests, Ok((counts(0, 0, 3), Ok(()))), counts(0, 1, 3)),
+            (Kind::Tests, Ok((counts(12, 0, 3), Ok(()))), counts(12, 0, 3)),
+            (Kind::Tests, Ok((counts(12, 2, 0), Ok(()))), counts(12, 2, 0)),
+            (Kind::Tests, Ok((counts(12, 2, 0), failed())), counts(12, 2, 0)),
+            (Kind::Tests, Ok((counts(12, 0, 0), failed())), counts(12, 1, 0)),
+            (Kind::Check, Err(anyhow!("not started")), counts(0, 1, 0)),
         ] {
-            assert_eq!(weighed(result).0, expected);
+            let (found, failure) = weighed(kind, result);
+            assert_eq!((found, failure.is_some()), (expected, expected.failed > 0));
         }
+        assert_eq!(closing_line(counts(5, 0, 0)), "5 passed, 0 failed\n");
+        assert_eq!(closing_line(counts(5, 1, 2)), "5 passed, 1 failed, 2 skipped\n");
     }
 
     #[test]
@@ -346,7 +373,7 @@ mod tests {
     fn tests_are_counted_off_a_commands_output() {
         let script = "echo 'test result: FAILED. 3 passed; 1 failed; 0 ignored'; exit 101";
         let (counts, end) = counted(&Tool::new("sh").arg("-c").arg(script));
-        assert_eq!(counts, Counts { passed: 3, failed: 1 });
+        assert_eq!(counts, Counts { passed: 3, failed: 1, skipped: 0 });
         assert!(end.is_err());
     }
 }

@@ -66,6 +66,7 @@ pub(super) struct Tally {
     loaded: usize,
     passed: u64,
     failed: u64,
+    skipped_tests: u64,
     /// Steps that changed something on the cluster.
     pub(super) changed: BTreeSet<String>,
     /// By step: what it applied that makes pods.
@@ -143,7 +144,7 @@ impl<'a> E2e<'a> {
                 tally.exit.get_or_insert(Exit::Environment);
             });
         }
-        self.take_down(ok, &lease);
+        let left = if self.take_down(ok, &lease) { None } else { Some("cluster") };
         let tally = lock(&self.tally);
         let to_build = self.survey.images.iter().filter(|one| one.planned.action == Action::Build);
         Ok(Summary {
@@ -155,6 +156,8 @@ impl<'a> E2e<'a> {
             loaded: tally.loaded,
             passed: tally.passed,
             failed: tally.failed,
+            skipped_tests: tally.skipped_tests,
+            left,
             seconds: seconds(started.elapsed()),
         })
     }
@@ -364,18 +367,20 @@ impl<'a> E2e<'a> {
         self.count(|tally| {
             tally.passed = outcome.counts.passed;
             tally.failed = outcome.counts.failed;
+            tally.skipped_tests = outcome.counts.skipped;
         });
         let restarts = self.restarts(&before);
-        match outcome.failure {
-            None => restarts,
-            Some(failure) => {
-                Err(failure).with_context(|| format!("suite `{}` failed", self.suite.name))
-            }
+        let failed = || format!("suite `{}` failed", self.suite.name);
+        match (outcome.failure, outcome.fault) {
+            (None, None) => restarts,
+            (Some(failure), _) => Err(failure).with_context(failed),
+            (None, Some(fault)) => Err(anyhow!(fault)).with_context(failed),
         }
     }
 
-    /// Takes down what the run made, unless it is to be kept; then it is said how to go on from there.
-    fn take_down(&self, ok: bool, lease: &Lease) {
+    /// Takes down what the run made, unless it is to be kept; then it is said how to go on from there. False if
+    /// something is left that should not be.
+    fn take_down(&self, ok: bool, lease: &Lease) -> bool {
         let failed = !ok && stop::signal().is_none();
         let keep = self.args.keep || (self.args.keep_on_failure && failed);
         if let Some(guest) = &self.guest {
@@ -385,18 +390,21 @@ impl<'a> E2e<'a> {
             if failed && let Some(up) = self.up.get() {
                 self.tell_kept(&up.cluster);
             }
-            return;
+            return true;
         }
         let log = self.run.paths.log("cluster");
-        if let Err(error) = take_down(self.workspace, self.wanted, &log) {
-            self.run.events.warn(format!("{error:#}"), None);
-        }
+        self.warned(take_down(self.workspace, self.wanted, &log))
+    }
+
+    /// Whether it went well; if not, that is said, and the run is what it was.
+    fn warned(&self, result: Result<()>) -> bool {
+        result.inspect_err(|error| self.run.events.warn(format!("{error:#}"), None)).is_ok()
     }
 
     /// Leaves a cluster that others run as it was, or says what of ours stays.
-    fn leave(&self, guest: &Guest, keep: bool, lease: &Lease) {
+    fn leave(&self, guest: &Guest, keep: bool, lease: &Lease) -> bool {
         guest.end();
-        let Some(Up { cluster, .. }) = self.up.get() else { return };
+        let Some(Up { cluster, .. }) = self.up.get() else { return true };
         if keep {
             let names: Vec<String> = guest.own.namespaces().into_values().collect();
             let (suite, names) = (&self.suite.name, names.join(", "));
@@ -405,16 +413,13 @@ impl<'a> E2e<'a> {
                  runs once their time is over",
                 cluster.name
             ));
-            return;
+            return true;
         }
         let removed = deploy::remove(&guest.own, &cluster.kubectl().despite_stop());
-        let forgotten = match removed {
+        self.warned(match removed {
             Ok(()) if lease.is_last() => cluster::forget(self.wanted, &self.workspace.paths),
             removed => removed,
-        };
-        if let Err(error) = forgotten {
-            self.run.events.warn(format!("{error:#}"), None);
-        }
+        })
     }
 
     fn tell_kept(&self, cluster: &Cluster) {

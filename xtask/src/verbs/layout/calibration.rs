@@ -86,7 +86,13 @@ fn suite(rows: &[Row]) -> Suite {
         cluster: "cluster".to_owned(),
         images: Vec::new(),
         steps: rows.iter().map(step).collect(),
-        test: Some(Test { run: Vec::new(), shard: None, junit: None, timeout: Duration::ZERO }),
+        test: Some(Test {
+            run: Vec::new(),
+            shard: None,
+            junit: None,
+            counted: true,
+            timeout: Duration::ZERO,
+        }),
         restarts: Restarts::Warn,
         timeout: Duration::ZERO,
     }
