@@ -7,6 +7,7 @@
 //!     records/IMAGE   what an image was last built from
 //!     memory.json     learned peaks of builds
 //!     paces.json      how fast builders are beside each other
+//!     digest-key      (private) of digests that others may see
 //!     engine.json     facts of the engine that are slow to ask for
 //!     clusters/NAME   the server of a cluster of others that a run has reached
 //!   stage/RUN/IMAGE/  the exact files a running build is given
@@ -101,6 +102,11 @@ impl Paths {
     /// The server of a cluster of others that a run has reached.
     pub fn used_cluster(&self, cluster: &str) -> PrivatePath {
         self.state().join("clusters").join(cluster)
+    }
+
+    /// What nobody can try out passwords without, on digests that are seen in a cluster.
+    pub fn digest_key(&self) -> PrivatePath {
+        self.state().join("digest-key")
     }
 
     pub fn engine_facts(&self) -> PrivatePath {

@@ -23,7 +23,7 @@ use support::registry::Registry;
 use tempfile::TempDir;
 use xtask::cluster::{self, Cluster, Image, Pulls, Status};
 use xtask::config::{self, Port, Reuse, WaitFor};
-use xtask::deploy::{self, How, Kept, Looks, Pods, Rendered, Target};
+use xtask::deploy::{self, How, Kept, Looks, Notes, Pods, Reads, Rendered, Target};
 use xtask::event::Events;
 use xtask::exit::{Exit, code};
 use xtask::paths::Paths;
@@ -133,13 +133,15 @@ impl World {
     }
 
     fn apply(&self, cluster: &Cluster, rendered: &Rendered) -> Vec<serde_json::Value> {
-        let how = How { rerun_jobs: false, own: None, limit: Duration::from_mins(1) };
-        deploy::apply(rendered, how, &cluster.kubectl(), &self.log()).unwrap()
+        let how =
+            How { again: false, notes: Notes::default(), own: None, limit: Duration::from_mins(1) };
+        deploy::apply(rendered, how, &cluster.kubectl(), &self.log()).unwrap().objects
     }
 
     /// Waits in the namespace that the manifest begins with.
     fn wait(&self, cluster: &Cluster, rendered: &Rendered, on: &WaitFor) -> anyhow::Result<()> {
-        let workloads = Kept::open(&self.folder.path().join("nothing")).workloads(rendered);
+        let nothing = self.folder.path().join("nothing");
+        let workloads = Kept::open(&nothing, &nothing).workloads(rendered);
         let looks = Looks::new(cluster.kubectl(), &self.folder.path().join("looks"));
         let target = Target {
             step: &rendered.step,
@@ -311,12 +313,13 @@ fn an_unchanged_step_is_proven(world: &World, cluster: &Cluster) {
     assert_eq!(rendered.images, ["worker"]);
     let file = world.paths.applied(NAME);
     let objects = timed("applied", || world.apply(cluster, &rendered));
-    Kept::open(&file).remember(&rendered, &objects, Pods::new()).unwrap();
+    let kept = || Kept::open(&file, &world.paths.digest_key());
+    kept().remember(&rendered, &objects, Reads::new(), Pods::new()).unwrap();
     let rollout = WaitFor::Rollout("deployment/sleeper".to_owned());
     timed("rolled out", || world.wait(cluster, &rendered, &rollout).unwrap());
     world.wait(cluster, &rendered, &WaitFor::Endpoint("sleeper".to_owned())).unwrap();
 
-    let mut kept = Kept::open(&file);
+    let kept = kept();
     timed("proven", || kept.look(&cluster.kubectl()));
     assert!(kept.is_applied(&rendered), "{kept:#?}");
     let scale = ["scale", "deployment/sleeper", "--replicas", "2", "--namespace", "sleeper"];
@@ -331,7 +334,7 @@ fn what_nobody_applies_is_deleted(world: &World, cluster: &Cluster) {
     kubectl(&["create", "namespace", "left-by-a-spec"]);
     kubectl(&["label", "namespace", "left-by-a-spec", "xtask-e2e/spec=yes"]);
     let less = world.render("kept", "{apiVersion: v1, kind: Namespace, metadata: {name: sleeper}}");
-    let mut kept = Kept::open(&world.paths.applied(NAME));
+    let kept = Kept::open(&world.paths.applied(NAME), &world.paths.digest_key());
     kept.look(&cluster.kubectl());
     kept.reset(&[&less], &cluster.kubectl(), &world.log()).unwrap();
     let phase = "jsonpath={.status.phase}";

@@ -197,7 +197,6 @@ fn pods_of_the_last_revision_that_are_still_ending_are_waited_for() {
 // ---- what was built is what runs
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn another_image_of_the_same_key_is_what_runs() {
     let bench = Bench::new(&step("web", ROLLOUT));
     bench.case.tell_engine("mode", "unrepeatable");
@@ -208,7 +207,6 @@ fn another_image_of_the_same_key_is_what_runs() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn an_image_that_was_lost_and_built_again_is_what_runs() {
     let bench = Bench::new(&step("web", "wait = { http = '{web}/' }"));
     bench.case.tell_engine("mode", "unrepeatable");
@@ -243,7 +241,6 @@ fn is_complete(cluster: &mut Cluster, job: &str) -> bool {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn a_job_runs_again_when_a_map_beside_it_changed() {
     let bench = Bench::new(&(step("job", "wait = { job = 'migrate' }") + &step("web", ROLLOUT)));
     for value in ["one", "two", "three"] {
@@ -260,7 +257,6 @@ fn a_job_runs_again_when_a_map_beside_it_changed() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn a_job_that_failed_is_made_anew() {
     let bench = Bench::new(&(step("job", "wait = { job = 'migrate' }") + &step("web", ROLLOUT)));
     bench.case.write("k8s/job.yaml", &job("web"));
@@ -305,7 +301,6 @@ fn base64(text: &str) -> String {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn a_changed_map_of_another_step_is_what_pods_have() {
     what_is_read_at_the_start_is_as_it_is_now(READS_CFG, "configmap/cfg", |_| {
         "apply = 'k8s/cfg.yaml'\n".to_owned()
@@ -313,7 +308,6 @@ fn a_changed_map_of_another_step_is_what_pods_have() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn a_changed_map_of_files_is_what_pods_have() {
     let reads = "env: [{name: KEY, valueFrom: {configMapKeyRef: {name: cfg, key: key}}}]";
     what_is_read_at_the_start_is_as_it_is_now(reads, "configmap/cfg", |_| {
@@ -323,7 +317,6 @@ fn a_changed_map_of_files_is_what_pods_have() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn a_changed_secret_of_files_is_what_pods_have() {
     let reads = "envFrom: [{secretRef: {name: cfg}}]";
     what_is_read_at_the_start_is_as_it_is_now(reads, "secret/cfg", |_| {
@@ -332,7 +325,6 @@ fn a_changed_secret_of_files_is_what_pods_have() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn a_changed_map_of_the_same_step_is_what_pods_have() {
     let bench = Bench::new(&step("web", ROLLOUT));
     for value in ["one", "two"] {
@@ -343,7 +335,6 @@ fn a_changed_map_of_the_same_step_is_what_pods_have() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn what_a_hook_deleted_is_applied_again() {
     let script = "kubectl delete deployment web --ignore-not-found";
     let bench = Bench::new(
@@ -355,7 +346,6 @@ fn what_a_hook_deleted_is_applied_again() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn what_a_hook_edited_is_as_the_manifest_says() {
     let patch = r#"{"spec":{"replicas":0}}"#;
     let script =
@@ -567,7 +557,6 @@ fn a_condition_is_that_of_this_generation() {
 // ---- what was not done is not called done
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn a_step_that_applies_nothing_is_a_fault() {
     let bench = Bench::new(&(step("web", "")));
     bench.case.write("k8s/web.yaml", "# nothing yet\n# nothing at all\n");

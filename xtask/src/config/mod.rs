@@ -343,6 +343,8 @@ pub struct Step {
     pub images: Vec<String>,
     /// The namespace of what is waited for, where the manifests do not say.
     pub namespace: Option<String>,
+    /// Whether its manifests may hold no object.
+    pub empty: bool,
     /// For the action itself, its waits not counted.
     pub timeout: Duration,
 }

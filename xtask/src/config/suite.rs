@@ -210,6 +210,7 @@ pub(super) fn read(
         waits,
         images: step.names("images", &format!("images of {}", scope.suite), &images),
         namespace: step.string("namespace").map(|namespace| namespace.value.to_owned()),
+        empty: step.boolean("empty").unwrap_or(false),
         timeout,
     }
 }

@@ -4,19 +4,22 @@
 //! | --- | --- |
 //! | fields set by an earlier client-side apply conflict | `--force-conflicts`: the run's manifests win |
 //! | a custom resource beside its CRD: "no matches for kind" | CRDs go first and are waited for until they are Established *and* in the API's discovery |
-//! | the pod template of a Job cannot be changed | the Job is deleted and made anew |
+//! | a Job, a bare Pod and what updates `OnDelete` stay as they are when their template changes | on a cluster that was there before they are deleted first ([`How::again`]) |
+//! | a field that cannot be changed (a selector, a roleRef, an immutable `ConfigMap`) | the object is deleted and made anew; not what holds data or others' objects ([`HOLDS_MORE`]) |
+//! | an object that is just being deleted takes what is applied, and goes | applied again until it is another |
 //! | a webhook that is still starting, a server that is busy | tried again for [`PATIENCE`] |
 //! | a cluster that is not ours | nothing is forced, and what somebody else made is refused: objects, and objects in their namespaces; what all share by name is used as it is |
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 
 use super::object::ObjectRef;
 use super::own::{Own, is_shared};
 use super::render::{Document, Rendered, join};
+use super::template::Notes;
 use super::{FIELD_MANAGER, others, verdict};
 use crate::process::{Failure, Tool, stop};
 
@@ -38,32 +41,60 @@ const PASSING: [(&str, Duration); 6] = [
     ("was refused - did you specify the right host", REFUSED),
 ];
 
+/// The namespace is not gone yet.
+const TERMINATING: &str = "because it is being terminated";
+
+/// How the API server refuses a change for ever.
+const IMMUTABLE: [&str; 6] = [
+    "immutable",
+    "Forbidden: updates to",
+    "Forbidden: pod updates may not change",
+    "cannot change roleRef",
+    "may not be changed",
+    "may not change once set",
+];
+
+/// Kinds that are never deleted to be made anew: others' objects or data would go with them.
+const HOLDS_MORE: [&str; 4] =
+    ["CustomResourceDefinition", "Namespace", "PersistentVolume", "PersistentVolumeClaim"];
+
 /// How a step is applied.
 #[derive(Clone, Copy, Debug)]
 pub struct How<'a> {
-    /// Jobs that have run are run again: what they worked on may be gone.
-    pub rerun_jobs: bool,
+    /// The cluster was there before: what does not roll out by itself is made anew.
+    pub again: bool,
+    /// What is noted in pod templates.
+    pub notes: Notes<'a>,
     /// On a cluster that others run, too: what there is the run's.
     pub own: Option<&'a Own>,
     pub limit: Duration,
 }
 
-/// Applies a step's objects and gives them back as the API serves them.
+/// What came of it.
+#[derive(Debug)]
+pub struct Applied {
+    /// As the API serves them.
+    pub objects: Vec<Value>,
+    /// What had to be made anew, since it cannot be changed.
+    pub made_anew: Vec<ObjectRef>,
+}
+
+/// Applies a step's objects.
 pub fn apply(
     rendered: &Rendered,
     how: How<'_>,
     kubectl: &Tool,
     log: &Path,
-) -> anyhow::Result<Vec<Value>> {
-    let call = Call { kubectl, how, log };
-    let (crds, others): (Vec<&Document>, Vec<&Document>) = rendered
-        .documents
-        .iter()
-        .partition(|document| document.object.kind == "CustomResourceDefinition");
+) -> anyhow::Result<Applied> {
     let what = || format!("failed to apply step `{}`", rendered.step);
-    if how.rerun_jobs {
-        call.delete(others.iter().map(|one| &one.object).filter(|object| object.kind == "Job"))
-            .with_context(what)?;
+    let documents = how.notes.write(&rendered.documents, kubectl).with_context(what)?;
+    let mut call = Call { kubectl, how, log, made_anew: Vec::new() };
+    let (crds, others): (Vec<&Document>, Vec<&Document>) =
+        documents.iter().partition(|document| document.object.kind == "CustomResourceDefinition");
+    if how.again {
+        let stays = |one: &&&Document| one.template.as_ref().is_some_and(|one| !one.rolls_out);
+        let stays = others.iter().filter(stays).map(|one| &one.object);
+        call.delete(stays).with_context(what)?;
     }
     let mut objects = Vec::new();
     if !crds.is_empty() {
@@ -73,17 +104,18 @@ pub fn apply(
     if !others.is_empty() {
         objects.extend(call.apply(&others).with_context(what)?);
     }
-    Ok(objects)
+    Ok(Applied { objects, made_anew: call.made_anew })
 }
 
 struct Call<'a> {
     kubectl: &'a Tool,
     how: How<'a>,
     log: &'a Path,
+    made_anew: Vec<ObjectRef>,
 }
 
 impl Call<'_> {
-    fn apply(&self, documents: &[&Document]) -> anyhow::Result<Vec<Value>> {
+    fn apply(&mut self, documents: &[&Document]) -> anyhow::Result<Vec<Value>> {
         let Some(own) = self.how.own else { return self.apply_all(documents) };
         let shared = |one: &&&Document| is_shared(&one.object);
         let (shared, mut mine): (Vec<&Document>, Vec<&Document>) =
@@ -104,27 +136,49 @@ impl Call<'_> {
         Ok(objects)
     }
 
-    fn apply_all(&self, documents: &[&Document]) -> anyhow::Result<Vec<Value>> {
+    fn apply_all(&mut self, documents: &[&Document]) -> anyhow::Result<Vec<Value>> {
         let manifest = join(documents);
         let begun = Instant::now();
         loop {
             let failure = match self.apply_once(&manifest) {
-                Ok(objects) => return Ok(objects),
+                Ok(objects) => match objects.iter().find(|one| is_going(one)) {
+                    None => return Ok(objects),
+                    Some(going) if begun.elapsed() > self.how.limit => return Err(stuck(going)),
+                    Some(_) => {
+                        stop::pause(PAUSE)?;
+                        continue;
+                    }
+                },
                 Err(failure) => failure,
             };
-            let immutable: Vec<&ObjectRef> = documents
-                .iter()
-                .map(|document| &document.object)
-                .filter(|object| object.kind == "Job" && cannot_change(&failure, &object.name))
-                .collect();
-            if !immutable.is_empty() {
-                self.delete(immutable.into_iter())?;
-            } else if begun.elapsed() < patience(&failure) {
+            let objects = documents.iter().map(|document| &document.object);
+            let fixed: Vec<&ObjectRef> =
+                objects.filter(|object| cannot_change(&failure.tail, object)).collect();
+            if !fixed.is_empty() {
+                self.make_room(&fixed, failure)?;
+            } else if begun.elapsed() < patience(&failure, self.how.limit) {
                 stop::pause(PAUSE)?;
             } else {
                 return Err(told(failure));
             }
         }
+    }
+
+    /// Deletes what cannot be changed to what is asked for, once.
+    fn make_room(&mut self, fixed: &[&ObjectRef], failure: Failure) -> anyhow::Result<()> {
+        if let Some(kept) = fixed.iter().find(|one| HOLDS_MORE.contains(&&*one.kind)) {
+            let hint = format!(
+                "hint: {kept} is not made anew, for what else would go with it; delete it yourself, \
+                 or the cluster: `cargo xtask cluster down`"
+            );
+            return Err(told(failure).context(format!("{kept} cannot be changed so\n{hint}")));
+        }
+        if fixed.iter().any(|one| self.made_anew.contains(one)) {
+            return Err(told(failure));
+        }
+        self.delete(fixed.iter().copied())?;
+        self.made_anew.extend(fixed.iter().copied().cloned());
+        Ok(())
     }
 
     fn apply_once(&self, manifest: &str) -> Result<Vec<Value>, Failure> {
@@ -225,19 +279,38 @@ fn told(failure: Failure) -> anyhow::Error {
     anyhow::Error::new(failure).context(said)
 }
 
-fn cannot_change(failure: &Failure, job: &str) -> bool {
-    let name = format!("The Job \"{job}\" is invalid");
-    failure.tail.iter().any(|line| line.contains(&name) && line.contains("field is immutable"))
+/// Whether the server refused to change an object, and will for ever. What it says of one begins
+/// with its name, and may be several lines.
+fn cannot_change(tail: &[String], object: &ObjectRef) -> bool {
+    let title = format!("The {} \"{}\" is invalid", object.kind, object.name);
+    let mut lines = tail.iter().skip_while(|line| !line.contains(&title));
+    let first = lines.next().into_iter();
+    let rest = lines.take_while(|line| !line.contains("The ") || !line.contains("is invalid"));
+    first.chain(rest).any(|line| IMMUTABLE.iter().any(|said| line.contains(said)))
 }
 
-fn patience(failure: &Failure) -> Duration {
+fn is_going(object: &Value) -> bool {
+    !object["metadata"]["deletionTimestamp"].is_null()
+}
+
+fn stuck(object: &Value) -> anyhow::Error {
+    let name = ObjectRef::of(object).map(|object| object.to_string()).unwrap_or_default();
+    let finalizers = &object["metadata"]["finalizers"];
+    anyhow!("`{name}` is being deleted and does not go; its finalizers: {finalizers}")
+}
+
+fn patience(failure: &Failure, limit: Duration) -> Duration {
     let said = |text: &str| failure.tail.iter().any(|line| line.contains(text));
+    if said(TERMINATING) {
+        return limit;
+    }
     let passing = PASSING.iter().find(|(text, _)| said(text));
     passing.map_or(Duration::ZERO, |(_, patience)| *patience)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::object::tests::object;
     use super::*;
 
     #[test]
@@ -249,6 +322,76 @@ mod tests {
             (r#"{"kind": "List", "items": [{"kind": "Pod"}, {"kind": "Job"}]}"#, 2),
         ] {
             assert_eq!(items(text).len(), count, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_refuses_for_ever_is_known_by_its_words() {
+        let (deployment, service) = ("apps/v1 Deployment n web", "v1 Service n web");
+        for (said, object_of, fixed) in [
+            (
+                "The Job \"web\" is invalid: spec.template: Invalid value: …: field is immutable",
+                "batch/v1 Job n web",
+                true,
+            ),
+            (
+                "The StatefulSet \"web\" is invalid: spec: Forbidden: updates to statefulset spec for fields other than 'replicas', …",
+                "apps/v1 StatefulSet n web",
+                true,
+            ),
+            (
+                "The Deployment \"web\" is invalid: \n* spec.template.metadata.labels: Invalid value: …\n* spec.selector: Invalid value: …: field is immutable",
+                deployment,
+                true,
+            ),
+            (
+                "The RoleBinding \"web\" is invalid: roleRef: Invalid value: …: cannot change roleRef",
+                "rbac.authorization.k8s.io/v1 RoleBinding n web",
+                true,
+            ),
+            (
+                "The ConfigMap \"web\" is invalid: data: Forbidden: field is immutable when `immutable` is set",
+                "v1 ConfigMap n web",
+                true,
+            ),
+            (
+                "The Service \"web\" is invalid: spec.clusterIPs[0]: Invalid value: [\"10.0.0.9\"]: may not change once set",
+                service,
+                true,
+            ),
+            (
+                "The Pod \"web\" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`",
+                "v1 Pod n web",
+                true,
+            ),
+            (
+                "The PriorityClass \"web\" is invalid: value: Forbidden: may not be changed in an update.",
+                "scheduling.k8s.io/v1 PriorityClass - web",
+                true,
+            ),
+            (
+                "The Deployment \"web\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+                deployment,
+                false,
+            ),
+            (
+                "The Deployment \"other\" is invalid: spec.selector: …: field is immutable",
+                deployment,
+                false,
+            ),
+            (
+                "The Deployment \"web\" is invalid: spec.replicas: Invalid value: -1\nThe Service \"web\" is invalid: …: may not change once set",
+                deployment,
+                false,
+            ),
+            (
+                "The Deployment \"web\" is invalid: spec.replicas: Invalid value: -1\nThe Service \"web\" is invalid: …: may not change once set",
+                service,
+                true,
+            ),
+        ] {
+            let tail: Vec<String> = said.lines().map(str::to_owned).collect();
+            assert_eq!(cannot_change(&tail, &object(object_of)), fixed, "{object_of}: {said}");
         }
     }
 }

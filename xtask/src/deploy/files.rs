@@ -1,9 +1,9 @@
 //! A Secret or `ConfigMap` made of files, as `kubectl create` makes them.
 //!
 //! A secret's values pass from the file through this process to the API server, and nowhere else: no
-//! log, event, record or digest holds them (the digest of a short password is the password). Whether a
-//! kept cluster still has them is asked of the cluster itself: [`super::Kept`] compares its data with
-//! the files' in memory.
+//! log, event or record holds them, and a digest only with a key ([`super::digest`]). Whether a kept
+//! cluster still has them is asked of the cluster itself: [`super::Kept`] compares its data with the
+//! files' in memory.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use super::digest;
 use super::object::ObjectRef;
 use super::render::{Document, Private, Rendered};
 use crate::config::{FilesKind, FromFiles};
@@ -23,7 +24,9 @@ const LARGEST: u64 = 1 << 20;
 
 /// The object without its data, which may lie in files that are not there yet.
 pub fn outline(step: &str, made: &FromFiles) -> Rendered {
-    let document = Document { object: object(made), text: String::new(), private: None };
+    let object = object(made);
+    let document =
+        Document { object, text: String::new(), template: None, content: None, private: None };
     rendered(step, document)
 }
 
@@ -33,6 +36,7 @@ pub fn from_files(step: &str, made: &FromFiles) -> anyhow::Result<Rendered> {
     let (mut value, data) = filled(made).with_context(what)?;
     let mut whole = value.clone();
     merge(&mut whole, data.clone());
+    let content = digest::content(&whole);
     let private = match made.kind {
         FilesKind::ConfigMap => None,
         FilesKind::Secret { .. } => {
@@ -40,8 +44,8 @@ pub fn from_files(step: &str, made: &FromFiles) -> anyhow::Result<Rendered> {
             Some(Private { outline: value.to_string(), data: data["data"].clone() })
         }
     };
-    let text = serde_json::to_string_pretty(&whole)? + "\n";
-    Ok(rendered(step, Document { object: object(made), text, private }))
+    let (object, text) = (object(made), serde_json::to_string_pretty(&whole)? + "\n");
+    Ok(rendered(step, Document { object, text, template: None, content, private }))
 }
 
 /// The object, and what the files put into it.

@@ -1,54 +1,100 @@
 //! What earlier runs applied to a kept cluster, and whether it is there unchanged.
 //!
-//! A step need not be applied again if two things agree: the manifest, byte for byte (its image
-//! tags are content keys), and every object of it as the API serves it, by uid and by version: the
-//! `generation`, which counts changes of the spec, or for kinds without one the `resourceVersion`.
-//! The file alone proves nothing: it is believed only as far as one look at the cluster confirms
-//! it.
+//! A step need not be applied again if three things agree: the manifest, byte for byte; the ids of
+//! the images it names and what is in the `ConfigMaps` and Secrets that its pods read; and every object
+//! of it as the API serves it, by uid and by version: the `generation`, which counts changes of the
+//! spec, or for kinds without one the `resourceVersion`. The file alone proves nothing: it is believed
+//! only as far as a look at the cluster confirms it, and a look is believed only if it began after all
+//! that this run has changed, and lately.
 //!
 //! Two kinds of step need more. A Secret made of files is compared with the cluster's own copy, in
 //! memory, so that no trace of its values is kept here. A Job has worked on what ran at the time: with
 //! it are recorded the pods of the steps it needs, and how often each was started again; a database
 //! whose pod was replaced since may be empty, and its migrations run again.
+//!
+//! A pod reads a `ConfigMap` or Secret when it starts. Steps that apply these and steps whose pods read
+//! them need not need each other: whoever comes second sees that a step was applied with another
+//! content than there is by now ([`Kept::outdated`]), and it is applied again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::SPEC_LABEL;
 use super::apply::items;
-use super::delete;
 use super::object::ObjectRef;
 use super::render::Rendered;
 use super::verdict;
 use super::workload::{Version, Workload};
+use super::{SPEC_LABEL, delete, digest, template};
 use crate::process::Tool;
 
 /// How long one question may take.
 const LIMIT: Duration = Duration::from_secs(15);
 
+/// How long a look is believed.
+const FRESH: Duration = Duration::from_secs(5);
+
 /// What was applied to one cluster, by step.
 #[derive(Debug)]
 pub struct Kept {
     file: PathBuf,
+    /// The key of digests.
+    key: PathBuf,
     steps: Mutex<Steps>,
-    /// The cluster when it was looked at; empty if it was not.
-    live: Vec<Value>,
+    /// The last look at the cluster.
+    look: Mutex<Look>,
+    run: Mutex<ThisRun>,
+}
+
+/// A cluster that was not looked at has no objects.
+#[derive(Clone, Debug, Default)]
+struct Look {
+    began: Option<Instant>,
+    objects: Arc<Vec<Value>>,
+}
+
+/// What this run knows of its own doing.
+#[derive(Debug, Default)]
+struct ThisRun {
+    /// When it last changed anything on the cluster.
+    touched: Option<Instant>,
+    /// By place, digests of what `ConfigMaps` and Secrets of the suite's hold.
+    contents: BTreeMap<String, Content>,
+    /// Steps that were applied or found unchanged, with where their pods read, and whether they can
+    /// start without.
+    done: BTreeMap<String, Vec<(String, bool)>>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    /// As its manifest has it; none where that is made of files that may not be there yet.
+    manifest: Option<String>,
+    /// As the API serves it, once its step is done.
+    served: Option<String>,
 }
 
 /// By the steps' names.
 type Steps = BTreeMap<String, Applied>;
 
+/// Digests by place: `secret/NAMESPACE/NAME`.
+pub type Reads = BTreeMap<String, String>;
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Applied {
     /// SHA-256 of the rendered manifest, without secrets' values.
     manifest: String,
+    /// Name and id of the images it names, by reference.
+    #[serde(default)]
+    images: BTreeMap<String, String>,
+    /// What its pods read.
+    #[serde(default)]
+    reads: Reads,
     objects: Vec<Proof>,
     /// Of a step with a Job: what ran in the steps it needs when it was applied.
     #[serde(default)]
@@ -67,62 +113,191 @@ struct Proof {
 }
 
 impl Kept {
-    /// What was recorded; a file that cannot be read counts as nothing.
-    pub fn open(file: &Path) -> Self {
+    /// What was recorded; a file that cannot be read counts as nothing. `key` is that of digests.
+    pub fn open(file: &Path, key: &Path) -> Self {
         let steps = fs_err::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        Self { file: file.to_owned(), steps: Mutex::new(steps.unwrap_or_default()), live: vec![] }
+        let (steps, look, run) =
+            (Mutex::new(steps.unwrap_or_default()), Mutex::default(), Mutex::default());
+        Self { file: file.to_owned(), key: key.to_owned(), steps, look, run }
+    }
+
+    /// Takes note of what the steps of this run are going to apply.
+    pub fn expect(&self, steps: &[&Rendered]) -> anyhow::Result<()> {
+        let mut run = lock(&self.run);
+        for document in steps.iter().flat_map(|step| &step.documents) {
+            if let Some(place) = place_of(&document.object) {
+                let content = run.contents.entry(place).or_default();
+                content.manifest = self.digest(document.content.as_ref())?;
+            }
+        }
+        Ok(())
     }
 
     /// Looks at everything recorded, in one question. A kind that is gone, or a cluster that does
     /// not answer, leaves everything unproven.
-    pub fn look(&mut self, kubectl: &Tool) {
-        let steps = self.steps.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let mut kinds: BTreeSet<String> = steps
-            .values()
-            .flat_map(|applied| &applied.objects)
-            .map(|proof| proof.object.resource())
-            .collect();
-        if kinds.is_empty() {
+    pub fn look(&self, kubectl: &Tool) {
+        self.look_if(kubectl, |_| true);
+    }
+
+    /// Looks again, unless the last look began after all that this run has changed, and lately:
+    /// before that, a hook or anybody else may have deleted what it saw.
+    pub fn look_again(&self, kubectl: &Tool) {
+        let touched = lock(&self.run).touched;
+        self.look_if(kubectl, |look| {
+            look.began.is_none_or(|began| {
+                began.elapsed() > FRESH || touched.is_some_and(|touched| touched >= began)
+            })
+        });
+    }
+
+    fn look_if(&self, kubectl: &Tool, is_due: impl FnOnce(&Look) -> bool) {
+        let kinds: Vec<String> = self.kinds().into_iter().collect();
+        // Held while the cluster is asked, and nothing else with it: who comes meanwhile shares the
+        // answer.
+        let mut look = lock(&self.look);
+        if !is_due(&look) {
             return;
         }
-        kinds.insert("EndpointSlice.v1.discovery.k8s.io".to_owned());
-        kinds.insert("Namespace.v1.".to_owned());
-        kinds.insert("Pod.v1.".to_owned());
-        kinds.insert("ReplicaSet.v1.apps".to_owned());
-        let kinds: Vec<String> = kinds.into_iter().collect();
+        let began = Some(Instant::now());
         let asked = kubectl
             .clone()
             .args(["get", &kinds.join(","), "--all-namespaces", "-o", "json"])
             .limit(LIMIT)
             .read();
-        self.live = asked.map(|text| items(&text)).unwrap_or_default();
+        let objects = asked.map(|text| items(&text)).unwrap_or_default();
+        *look = Look { began, objects: Arc::new(objects) };
+    }
+
+    /// What a look asks for.
+    fn kinds(&self) -> BTreeSet<String> {
+        let steps = lock(&self.steps);
+        let objects = steps.values().flat_map(|applied| &applied.objects);
+        let always = [
+            "ConfigMap.v1.",
+            "EndpointSlice.v1.discovery.k8s.io",
+            "Namespace.v1.",
+            "Pod.v1.",
+            "ReplicaSet.v1.apps",
+            "Secret.v1.",
+        ];
+        objects.map(|proof| proof.object.resource()).chain(always.map(str::to_owned)).collect()
+    }
+
+    fn live(&self) -> Arc<Vec<Value>> {
+        Arc::clone(&lock(&self.look).objects)
+    }
+
+    /// Says that this run has changed something just now: what was seen before proves nothing.
+    pub fn touch(&self) {
+        lock(&self.run).touched = Some(Instant::now());
     }
 
     /// Whether a step is on the cluster just as it would be applied, and no Job of it has failed.
     pub fn is_applied(&self, rendered: &Rendered) -> bool {
-        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(reads) = self.reads(rendered) else { return false };
+        let (steps, live) = (lock(&self.steps), self.live());
         let Some(applied) = steps.get(&rendered.step) else { return false };
         applied.manifest == manifest(rendered)
+            && applied.images == rendered.image_ids
+            && applied.reads == reads
             && applied.objects.len() == rendered.documents.len()
-            && applied.objects.iter().all(|proof| self.confirms(proof, rendered))
+            && applied.objects.iter().all(|proof| proof.is_confirmed(rendered, &live))
+    }
+
+    /// What the pods of a step find where they read, as far as it is there or is coming.
+    pub fn reads(&self, rendered: &Rendered) -> anyhow::Result<Reads> {
+        let mut reads = Reads::new();
+        let (live, run) = (self.live(), lock(&self.run));
+        for document in &rendered.documents {
+            let namespace = document.object.namespace_or_default();
+            for read in document.template.iter().flat_map(|template| &template.reads) {
+                let place = read.place(namespace);
+                let own = rendered
+                    .documents
+                    .iter()
+                    .find(|one| place_of(&one.object).as_ref() == Some(&place));
+                let found = match own {
+                    Some(own) => self.digest(own.content.as_ref())?,
+                    None => {
+                        let known = run.contents.get(&place);
+                        let served = known.and_then(|content| content.served.clone());
+                        let served = match served {
+                            None => self.digest(there(&place, &live).as_ref())?,
+                            served => served,
+                        };
+                        // A pod that can start without it may have done so before it comes.
+                        let coming = known.filter(|_| !read.is_optional);
+                        served.or_else(|| coming.and_then(|content| content.manifest.clone()))
+                    }
+                };
+                reads.extend(found.map(|digest| (place, digest)));
+            }
+        }
+        Ok(reads)
+    }
+
+    fn digest(&self, content: Option<&Value>) -> anyhow::Result<Option<String>> {
+        content.map(|content| digest::digest(content, &self.key)).transpose()
+    }
+
+    /// Takes note that a step was found as it would be applied.
+    pub fn confirm(&self, rendered: &Rendered) -> anyhow::Result<()> {
+        let live = self.live();
+        let steps = lock(&self.steps);
+        let proofs = steps.get(&rendered.step).into_iter().flat_map(|applied| &applied.objects);
+        let objects: Vec<Value> = proofs.filter_map(|proof| proof.live(&live)).cloned().collect();
+        self.done(rendered, &objects)
+    }
+
+    /// A step that is done is the one to say what its objects hold.
+    fn done(&self, rendered: &Rendered, objects: &[Value]) -> anyhow::Result<()> {
+        let mut run = lock(&self.run);
+        for object in objects {
+            if let Some(place) = ObjectRef::of(object).and_then(|object| place_of(&object)) {
+                let served = self.digest(digest::content(object).as_ref())?;
+                run.contents.entry(place).or_default().served = served;
+            }
+        }
+        let places = rendered.documents.iter().flat_map(|document| {
+            let namespace = document.object.namespace_or_default();
+            let reads = document.template.iter().flat_map(|template| &template.reads);
+            reads.map(|read| (read.place(namespace), read.is_optional))
+        });
+        run.done.insert(rendered.step.clone(), places.collect());
+        Ok(())
+    }
+
+    /// A step that is done, and whose pods read what was another when they were started.
+    pub fn outdated(&self) -> Option<String> {
+        let (steps, run) = (lock(&self.steps), lock(&self.run));
+        let mut done = run.done.iter();
+        done.find(|(step, places)| {
+            let reads = steps.get(*step).map(|applied| &applied.reads);
+            places.iter().any(|(place, _)| {
+                let served = run.contents.get(place).and_then(|content| content.served.as_ref());
+                let read = reads.and_then(|reads| reads.get(place));
+                served.is_some_and(|served| read != Some(served))
+            })
+        })
+        .map(|(step, _)| step.clone())
     }
 
     /// Whether what ran in the steps a Job needs (`before`) is not what it once worked on.
     pub fn is_replaced(&self, rendered: &Rendered, before: &[&Rendered]) -> bool {
-        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let (steps, live) = (lock(&self.steps), self.live());
         let then = steps.get(&rendered.step).map(|applied| &applied.before);
-        then.is_some_and(|then| *then != running(before, &self.live))
+        then.is_some_and(|then| *then != running(before, &live))
     }
 
     /// Whether a step was last applied just so; whether it still is there is not asked.
     pub fn is_recorded(&self, rendered: &Rendered) -> bool {
-        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps = lock(&self.steps);
         steps.get(&rendered.step).is_some_and(|applied| applied.manifest == manifest(rendered))
     }
 
     /// What makes pods of a step that was applied, each held to what its apply gave back.
     pub fn workloads(&self, rendered: &Rendered) -> Vec<Workload> {
-        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps = lock(&self.steps);
         let proofs = steps.get(&rendered.step).map_or(&[][..], |applied| &applied.objects);
         let documents = rendered.documents.iter();
         let made = documents.filter(|document| document.object.is_workload());
@@ -133,34 +308,59 @@ impl Kept {
         .collect()
     }
 
-    /// Records what a step's apply gave back, and what ran before it.
+    /// Records what a step's apply gave back, what its pods read, and what ran before it.
     pub fn remember(
         &self,
         rendered: &Rendered,
         objects: &[Value],
+        reads: Reads,
         before: Pods,
     ) -> anyhow::Result<()> {
         let applied = Applied {
             manifest: manifest(rendered),
+            images: rendered.image_ids.clone(),
+            reads,
             objects: objects.iter().filter_map(Proof::of).collect(),
             before,
         };
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        self.done(rendered, objects)?;
+        let mut steps = lock(&self.steps);
         steps.insert(rendered.step.clone(), applied);
+        self.adopt(&mut steps);
         self.write(&steps)
+    }
+
+    /// What was not there when a step was applied, and without which its pods cannot start, is what
+    /// they read.
+    fn adopt(&self, steps: &mut Steps) {
+        let run = lock(&self.run);
+        for (step, places) in &run.done {
+            let Some(applied) = steps.get_mut(step) else { continue };
+            for (place, _) in places.iter().filter(|(_, is_optional)| !is_optional) {
+                let content = run.contents.get(place);
+                if let Some(served) = content.and_then(|content| content.served.as_ref()) {
+                    applied.reads.entry(place.clone()).or_insert_with(|| served.clone());
+                }
+            }
+        }
     }
 
     /// Deletes, without waiting, what no step applies any more, and what specs left behind.
     pub fn reset(&self, current: &[&Rendered], kubectl: &Tool, log: &Path) -> anyhow::Result<()> {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        for proof in self.stale(&steps, current) {
+        let mut steps = lock(&self.steps);
+        let stale = self.stale(&steps, current);
+        for proof in &stale {
             delete::delete(&proof.object, &proof.uid, kubectl, log)
                 .with_context(|| format!("failed to remove {}, applied once", proof.object))?;
         }
-        if self.live.is_empty() || self.live.iter().any(is_of_a_spec) {
+        let live = self.live();
+        if live.is_empty() || live.iter().any(is_of_a_spec) {
             let call = kubectl.clone().args(["delete", "--ignore-not-found", "--wait=false"]);
             let call = call.args(["namespaces", "--selector", SPEC_LABEL]).log(log).limit(LIMIT);
             call.run().context("failed to delete the namespaces that specs left")?;
+        }
+        if !stale.is_empty() {
+            self.touch();
         }
         steps.retain(|step, _| current.iter().any(|rendered| rendered.step == *step));
         self.write(&steps)
@@ -174,13 +374,13 @@ impl Kept {
             .flat_map(|rendered| &rendered.documents)
             .map(|document| &document.object)
             .collect();
-        let mut seen = BTreeSet::new();
+        let (live, mut seen) = (self.live(), BTreeSet::new());
         let recorded = steps.values().flat_map(|applied| &applied.objects);
         recorded
             .filter(|proof| {
                 let is_needed = manifests.iter().any(|one| proof.object.is_needed_by(one));
                 let is_claim = proof.object.kind == "PersistentVolumeClaim";
-                !is_needed && !is_claim && self.is_live(proof) && seen.insert(&proof.uid)
+                !is_needed && !is_claim && proof.live(&live).is_some() && seen.insert(&proof.uid)
             })
             .collect()
     }
@@ -190,26 +390,6 @@ impl Kept {
         fs_err::write(&fresh, serde_json::to_vec(steps)?)?;
         fs_err::rename(fresh, &self.file)?;
         Ok(())
-    }
-
-    fn live(&self, proof: &Proof) -> Option<&Value> {
-        self.live.iter().find(|object| object["metadata"]["uid"] == proof.uid)
-    }
-
-    fn is_live(&self, proof: &Proof) -> bool {
-        self.live(proof).is_some()
-    }
-
-    fn confirms(&self, proof: &Proof, rendered: &Rendered) -> bool {
-        let mut documents = rendered.documents.iter();
-        let document = documents.find(|document| proof.object.is_meant_by(&document.object));
-        let private = document.and_then(|document| document.private.as_ref());
-        self.live(proof).is_some_and(|object| {
-            let failed = object["kind"] == "Job" && verdict::is_true(object, "Failed");
-            !failed
-                && version(object) == proof.version
-                && private.is_none_or(|private| private.is_in(object))
-        })
     }
 }
 
@@ -227,6 +407,50 @@ impl Proof {
             version: version(object),
         })
     }
+
+    fn live<'l>(&self, live: &'l [Value]) -> Option<&'l Value> {
+        live.iter().find(|object| object["metadata"]["uid"] == self.uid)
+    }
+
+    /// Whether it is there as it was, is not about to go, and has not failed.
+    fn is_confirmed(&self, rendered: &Rendered, live: &[Value]) -> bool {
+        let mut documents = rendered.documents.iter();
+        let document = documents.find(|document| self.object.is_meant_by(&document.object));
+        let private = document.and_then(|document| document.private.as_ref());
+        self.live(live).is_some_and(|object| {
+            object["metadata"]["deletionTimestamp"].is_null()
+                && !has_failed(object)
+                && version(object) == self.version
+                && private.is_none_or(|private| private.is_in(object))
+        })
+    }
+}
+
+/// Whether it was to run to its end, and came to a bad one.
+fn has_failed(object: &Value) -> bool {
+    match verdict::text(&object["kind"]) {
+        "Job" => verdict::is_true(object, "Failed"),
+        "Pod" => object["status"]["phase"] == "Failed",
+        _ => false,
+    }
+}
+
+/// Where pods read an object; none if it is nothing to read.
+fn place_of(object: &ObjectRef) -> Option<String> {
+    let is_read = object.group().is_empty() && matches!(&*object.kind, "ConfigMap" | "Secret");
+    is_read.then(|| template::place(&object.kind, object.namespace_or_default(), &object.name))
+}
+
+/// What an object at a place holds, if it is there.
+fn there(place: &str, live: &[Value]) -> Option<Value> {
+    let is_it = |object: &&Value| {
+        ObjectRef::of(object).and_then(|object| place_of(&object)).as_deref() == Some(place)
+    };
+    live.iter().find(is_it).and_then(digest::content)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_of_a_spec(object: &Value) -> bool {
@@ -272,228 +496,4 @@ pub(super) fn running(steps: &[&Rendered], objects: &[Value]) -> Pods {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::super::object::tests::object;
-    use super::super::render::{Document, Private};
-    use super::*;
-
-    fn served(kind: &str, uid: &str, generation: Option<u64>, version: &str) -> Value {
-        let api_version = match kind {
-            "Deployment" | "StatefulSet" => "apps/v1",
-            "Job" => "batch/v1",
-            _ => "v1",
-        };
-        let mut object = json!({
-            "apiVersion": api_version, "kind": kind,
-            "metadata": {"name": "a", "namespace": "n", "uid": uid, "resourceVersion": version},
-        });
-        if let Some(generation) = generation {
-            object["metadata"]["generation"] = json!(generation);
-        }
-        object
-    }
-
-    fn rendered(text: &str, object: &Value) -> Rendered {
-        let object = ObjectRef::of(object).unwrap();
-        Rendered {
-            step: "s".to_owned(),
-            documents: vec![Document { object, text: text.to_owned(), private: None }],
-            images: vec![],
-            foreign_images: vec![],
-        }
-    }
-
-    #[test]
-    fn a_step_is_applied_only_if_manifest_and_cluster_agree() {
-        let deployment = served("Deployment", "u1", Some(3), "100");
-        let busy = served("Deployment", "u1", Some(3), "200");
-        let edited = served("Deployment", "u1", Some(4), "200");
-        let remade = served("Deployment", "u2", Some(3), "100");
-        let map = served("ConfigMap", "u1", None, "100");
-        let edited_map = served("ConfigMap", "u1", None, "101");
-        let mut failed = served("Job", "u1", Some(1), "100");
-        let job = failed.clone();
-        failed["status"]["conditions"] = json!([{"type": "Failed", "status": "True"}]);
-        for (why, was, text, now, applied) in [
-            ("unchanged", &deployment, "a", Some(&deployment), true),
-            ("only its status moved", &deployment, "a", Some(&busy), true),
-            ("the manifest changed", &deployment, "b", Some(&deployment), false),
-            ("someone edited it", &deployment, "a", Some(&edited), false),
-            ("deleted and made anew", &deployment, "a", Some(&remade), false),
-            ("it is gone", &deployment, "a", None, false),
-            ("a map is as it was", &map, "a", Some(&map), true),
-            ("a map was edited", &map, "a", Some(&edited_map), false),
-            ("its job has failed", &job, "a", Some(&failed), false),
-        ] {
-            let folder = tempfile::tempdir().unwrap();
-            let file = folder.path().join("applied.json");
-            Kept::open(&file)
-                .remember(&rendered("a", was), std::slice::from_ref(was), Pods::new())
-                .unwrap();
-            let mut kept = Kept::open(&file);
-            kept.live = now.cloned().into_iter().collect();
-            assert_eq!(kept.is_applied(&rendered(text, was)), applied, "{why}");
-        }
-    }
-
-    /// A step that applies these objects, named as [`object`] takes them.
-    fn step(name: &str, objects: &[&str]) -> Rendered {
-        let document =
-            |text: &&str| Document { object: object(text), text: (*text).into(), private: None };
-        Rendered { documents: objects.iter().map(document).collect(), ..Rendered::nothing(name) }
-    }
-
-    /// What the API makes of a manifest.
-    fn made(served: &str) -> Value {
-        let ObjectRef { api_version, kind, namespace, name } = object(served);
-        json!({"apiVersion": api_version, "kind": kind, "metadata":
-            {"name": name, "namespace": namespace, "uid": served, "resourceVersion": "1"}})
-    }
-
-    #[test]
-    fn what_is_still_applied_by_any_step_is_not_removed() {
-        for (why, applied, now, stale) in [
-            ("no namespace", ("v1 Service - a", "v1 Service default a"), vec!["v1 Service - a"], 0),
-            (
-                "it is written now",
-                ("v1 Service - a", "v1 Service default a"),
-                vec!["v1 Service default a"],
-                0,
-            ),
-            (
-                "of the whole cluster",
-                ("x.io/v1 Wide n a", "x.io/v1 Wide - a"),
-                vec!["x.io/v1 Wide n a"],
-                0,
-            ),
-            ("a newer version", ("x.io/v1 W n a", "x.io/v1 W n a"), vec!["x.io/v2 W n a"], 0),
-            (
-                "another group",
-                ("x.io/v1 Service n a", "x.io/v1 Service n a"),
-                vec!["v1 Service n a"],
-                1,
-            ),
-            ("moved", ("v1 Service - a", "v1 Service default a"), vec!["v1 Service n a"], 1),
-            (
-                "renamed",
-                ("v1 ConfigMap - a-1", "v1 ConfigMap default a-1"),
-                vec!["v1 ConfigMap - a-2"],
-                1,
-            ),
-            ("gone", ("v1 Service n a", "v1 Service n a"), vec![], 1),
-            (
-                "a namespace in use",
-                ("v1 Namespace - n", "v1 Namespace - n"),
-                vec!["v1 Service n a"],
-                0,
-            ),
-            ("a namespace", ("v1 Namespace - n", "v1 Namespace - n"), vec!["v1 Service m a"], 1),
-            (
-                "a claim",
-                ("v1 PersistentVolumeClaim n a", "v1 PersistentVolumeClaim n a"),
-                vec![],
-                0,
-            ),
-        ] {
-            let folder = tempfile::tempdir().unwrap();
-            let file = folder.path().join("applied.json");
-            let (manifest, served) = applied;
-            let first = step("first", &[manifest]);
-            Kept::open(&file).remember(&first, &[made(served)], Pods::new()).unwrap();
-            let mut kept = Kept::open(&file);
-            kept.live = vec![made(served)];
-            // Another step applies it by now, or the same one.
-            for name in ["first", "second"] {
-                let now = step(name, &now);
-                let steps = kept.steps.lock().unwrap();
-                assert_eq!(kept.stale(&steps, &[&now]).len(), stale, "{why}, by {name}");
-            }
-            assert!(kept.is_applied(&first), "{why}");
-        }
-    }
-
-    #[test]
-    fn an_object_of_two_steps_is_removed_with_the_last_and_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut kept = Kept::open(&folder.path().join("applied.json"));
-        let (one, two) = (step("one", &["v1 Service - a"]), step("two", &["v1 Service - a"]));
-        let served = made("v1 Service default a");
-        for step in [&one, &two] {
-            kept.remember(step, std::slice::from_ref(&served), Pods::new()).unwrap();
-        }
-        let mut other = served.clone();
-        kept.live = vec![served];
-        let steps = kept.steps.lock().unwrap().clone();
-        assert!(kept.stale(&steps, &[&two]).is_empty());
-        assert_eq!(kept.stale(&steps, &[]).len(), 1);
-        // Somebody made another of its name.
-        other["metadata"]["uid"] = json!("other");
-        kept.live = vec![other];
-        assert!(kept.stale(&steps, &[]).is_empty());
-    }
-
-    #[test]
-    fn nothing_is_applied_to_a_cluster_that_was_not_looked_at() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("applied.json");
-        let object = served("ConfigMap", "u1", None, "100");
-        let kept = Kept::open(&file);
-        kept.remember(&rendered("a", &object), std::slice::from_ref(&object), Pods::new()).unwrap();
-        assert!(!kept.is_applied(&rendered("a", &object)));
-        fs_err::write(&file, "{ not json").unwrap();
-        assert!(!Kept::open(&file).is_applied(&rendered("a", &object)));
-    }
-
-    #[test]
-    fn a_secret_is_compared_with_the_clusters_own_and_never_written_down() {
-        let mut secret = served("Secret", "u1", None, "100");
-        secret["data"] = json!({ "password": "aHVudGVyMg==" });
-        let private = |data: Value| {
-            let document = Document {
-                object: ObjectRef::of(&secret).unwrap(),
-                text: data.to_string(),
-                private: Some(Private { outline: "outline".to_owned(), data }),
-            };
-            Rendered { documents: vec![document], ..Rendered::nothing("s") }
-        };
-        let same = private(secret["data"].clone());
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("applied.json");
-        let recorded = Kept::open(&file);
-        recorded.remember(&same, std::slice::from_ref(&secret), Pods::new()).unwrap();
-        let written = fs_err::read_to_string(&file).unwrap();
-        let digest = hex::encode(Sha256::digest(&same.documents[0].text));
-        assert!(!written.contains("aHVudGVyMg==") && !written.contains(&digest), "{written}");
-        let mut kept = Kept::open(&file);
-        kept.live = vec![secret.clone()];
-        assert!(kept.is_applied(&same));
-        assert!(!kept.is_applied(&private(json!({ "password": "b3RoZXI=" }))));
-    }
-
-    #[test]
-    fn a_job_is_due_again_when_a_pod_it_worked_on_was_replaced() {
-        let database = served("StatefulSet", "db", Some(1), "100");
-        let pod = |uid: &str, restarts: u64| {
-            json!({"kind": "Pod", "metadata": {"uid": uid, "name": uid, "namespace": "n",
-                   "ownerReferences": [{"uid": "db", "controller": true}]},
-                   "status": {"containerStatuses": [{"restartCount": restarts}]}})
-        };
-        let needed = rendered("database", &database);
-        let job = rendered("job", &served("Job", "j", Some(1), "100"));
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("applied.json");
-        let then = running(&[&needed], &[database.clone(), pod("p1", 0)]);
-        Kept::open(&file).remember(&job, &[], then).unwrap();
-        for (why, now, due) in [
-            ("the same pod", pod("p1", 0), false),
-            ("its container was started again", pod("p1", 1), true),
-            ("another pod", pod("p2", 0), true),
-        ] {
-            let mut kept = Kept::open(&file);
-            kept.live = vec![database.clone(), now];
-            assert_eq!(kept.is_replaced(&job, &[&needed]), due, "{why}");
-        }
-    }
-}
+mod tests;

@@ -5,7 +5,9 @@
 //! | --- | --- |
 //! | `render` | a step's manifests with the run's image tags in them, through `kubectl kustomize` |
 //! | `files` | a Secret or `ConfigMap` made of files; a secret's values are written nowhere |
-//! | `apply` | server-side apply; CRDs first, and waited for; Jobs that cannot be changed are replaced |
+//! | `apply` | server-side apply; CRDs first, and waited for; what cannot be changed is made anew |
+//! | `template` | what pods run and read, noted in their templates, so that a change makes them anew |
+//! | `digest` | of what `ConfigMaps` and Secrets hold, telling nothing of it |
 //! | `delete` | by uid |
 //! | `own` | on a cluster that is not ours: what is the run's, and what it is called |
 //! | `others` | what somebody else made there, and what all share |
@@ -23,7 +25,7 @@
 //! A kept cluster is not emptied between runs: deleting a namespace and starting its pods again
 //! takes longer than all else in an unchanged run. Instead every step is applied anew unless it is
 //! provably as it was (`kept`), what no step applies any more is deleted, a Job is run again when
-//! anything before it changed, and namespaces that specs made (label `xtask-e2e/spec`) are deleted
+//! anything of its step or before it changed, and namespaces that specs made (label `xtask-e2e/spec`) are deleted
 //! in the background.
 
 mod api;
@@ -31,6 +33,7 @@ mod apply;
 mod condition;
 mod delete;
 mod diagnose;
+mod digest;
 mod explain;
 mod files;
 mod http;
@@ -43,15 +46,16 @@ mod render;
 mod restarts;
 mod rollout;
 mod sweep;
+mod template;
 mod tls;
 mod verdict;
 mod wait;
 mod workload;
 
-pub use apply::{How, apply};
+pub use apply::{Applied, How, apply};
 pub use diagnose::diagnose;
 pub use files::{from_files, outline};
-pub use kept::{Kept, Pods};
+pub use kept::{Kept, Pods, Reads};
 pub use look::Looks;
 pub use object::ObjectRef;
 pub use own::{Maker, Own, given_ports};
@@ -59,6 +63,7 @@ pub use render::{Document, Rendered, render, render_chart};
 pub use restarts::{Containers, containers};
 pub use rollout::IsLoaded;
 pub use sweep::{Leftover, expire, expired, free, leftovers, remove, renew, server_time};
+pub use template::Notes;
 pub use wait::{Target, wait, wait_for_all};
 pub use workload::Workload;
 

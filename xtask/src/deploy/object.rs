@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Where an object is whose manifest names no namespace. (A kubeconfig that kind made names none.)
-pub(super) const DEFAULT_NAMESPACE: &str = "default";
+const DEFAULT_NAMESPACE: &str = "default";
 
 /// A reference to one object, as kubectl would name it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,11 +43,16 @@ impl ObjectRef {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
+    /// Where it is, if it is in a namespace at all.
+    pub(super) fn namespace_or_default(&self) -> &str {
+        self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE)
+    }
+
     /// Whether a manifest that calls its object so means this one, as the API serves it. The API puts
     /// what names no namespace into the default one, and knows of none for objects of the whole
     /// cluster, whatever their manifests say.
     pub(super) fn is_meant_by(&self, manifest: &Self) -> bool {
-        let asked = manifest.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        let asked = manifest.namespace_or_default();
         self.kind == manifest.kind
             && self.group() == manifest.group()
             && self.name == manifest.name
@@ -59,8 +64,7 @@ impl ObjectRef {
     pub(super) fn is_needed_by(&self, manifest: &Self) -> bool {
         match self.kind.as_str() {
             "Namespace" if self.group().is_empty() => {
-                let asked = manifest.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-                self.name == asked || self.is_meant_by(manifest)
+                self.name == manifest.namespace_or_default() || self.is_meant_by(manifest)
             }
             "CustomResourceDefinition" => {
                 let group = self.name.split_once('.').map(|(_, group)| group);

@@ -210,10 +210,9 @@ impl Own {
 
     fn document(&self, mut object: Value) -> anyhow::Result<Document> {
         self.rename(&mut object)?;
-        let reference = ObjectRef::of(&object).context("a document is no object")?;
         // What begins with a brace would be read as JSON to its end, however many documents it is.
         let text = format!("# of run {}\n{object}\n", self.run);
-        Ok(Document { object: reference, text, private: None })
+        Document::of(&object, text).context("a document is no object")
     }
 
     /// Gives an object, and all it refers to, the run's names.

@@ -16,7 +16,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::{Value, json};
 
+use super::digest;
 use super::object::ObjectRef;
+use super::template::Template;
 use crate::config::Chart;
 use crate::exit::{Exit, WithExit as _};
 use crate::kubernetes;
@@ -33,6 +35,8 @@ pub struct Rendered {
     pub documents: Vec<Document>,
     /// Which of the given plain image names it uses.
     pub images: Vec<String>,
+    /// By reference, name and id of each image it uses, once they are known: [`Self::with_ids`].
+    pub image_ids: BTreeMap<String, String>,
     /// Image references that none of the given names stand for: pulled by the nodes themselves.
     pub foreign_images: Vec<String>,
 }
@@ -42,6 +46,10 @@ pub struct Rendered {
 pub struct Document {
     pub object: ObjectRef,
     pub text: String,
+    /// Of what makes pods.
+    pub(super) template: Option<Template>,
+    /// Of a `ConfigMap` or Secret: what it holds, as the API would serve it.
+    pub(super) content: Option<Value>,
     /// Of a Secret made of files: what of it may be written down, and what not.
     pub(super) private: Option<Private>,
 }
@@ -55,6 +63,14 @@ pub(super) struct Private {
     pub(super) data: Value,
 }
 
+impl Document {
+    /// None if it is no object. `text` is what is applied, `value` what it says.
+    pub(super) fn of(value: &Value, text: String) -> Option<Self> {
+        let (object, template) = (ObjectRef::of(value)?, Template::of(value));
+        Some(Self { object, text, template, content: digest::content(value), private: None })
+    }
+}
+
 /// A text may hold a secret's values, so that it is not shown.
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,7 +82,24 @@ impl Rendered {
     /// Of a step that applies nothing itself.
     pub fn nothing(step: &str) -> Self {
         let step = step.to_owned();
-        Self { step, documents: Vec::new(), images: Vec::new(), foreign_images: Vec::new() }
+        let (documents, images, foreign_images) = (Vec::new(), Vec::new(), Vec::new());
+        Self { step, documents, images, image_ids: BTreeMap::new(), foreign_images }
+    }
+
+    /// With the ids of its images; `references` leads from their names to what manifests call them,
+    /// `id` to their ids.
+    #[must_use]
+    pub fn with_ids(
+        mut self,
+        references: &BTreeMap<String, String>,
+        id: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        let known = |name: &String| {
+            let (reference, id) = (references.get(name)?, id(name)?);
+            Some((reference.clone(), format!("{name}={id}")))
+        };
+        self.image_ids = self.images.iter().filter_map(known).collect();
+        self
     }
 
     /// The whole manifest.
@@ -249,18 +282,20 @@ fn read(step: &str, text: &str, images: &BTreeMap<String, String>) -> anyhow::Re
     let mut documents = Vec::new();
     for text in split(text) {
         let value: Value = serde_saphyr::from_str(&text)?;
-        let object = ObjectRef::of(&value)
-            .ok_or_else(|| anyhow!("a document has no apiVersion, kind or name"))?;
         each_image(&value, &mut |image| match names.get(image) {
             Some(&name) => drop(used.insert(name.to_owned())),
             None => drop(foreign.insert(image.to_owned())),
         });
-        documents.push(Document { object, text, private: None });
+        documents.push(
+            Document::of(&value, text)
+                .ok_or_else(|| anyhow!("a document has no apiVersion, kind or name"))?,
+        );
     }
     Ok(Rendered {
         step: step.to_owned(),
         documents,
         images: used.into_iter().collect(),
+        image_ids: BTreeMap::new(),
         foreign_images: foreign.into_iter().collect(),
     })
 }
@@ -281,7 +316,7 @@ fn split(text: &str) -> Vec<String> {
 }
 
 /// Every container image below a value.
-fn each_image(value: &Value, found: &mut impl FnMut(&str)) {
+pub(super) fn each_image(value: &Value, found: &mut impl FnMut(&str)) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {

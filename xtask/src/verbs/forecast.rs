@@ -116,7 +116,8 @@ fn name_of<'a>(workspace: &'a Workspace, suite: &'a Suite) -> &'a str {
 /// By step: whether it is on the cluster already, and so is all it needs.
 fn unchanged(workspace: &Workspace, coming: Coming, is_kept: bool) -> Vec<bool> {
     let Coming { suite, rendered, .. } = coming;
-    let kept = Kept::open(&workspace.paths.applied(name_of(workspace, suite)));
+    let paths = &workspace.paths;
+    let kept = Kept::open(&paths.applied(name_of(workspace, suite)), &paths.digest_key());
     let is_there = |at: usize| rendered[at].as_ref().is_some_and(|one| kept.is_recorded(one));
     let mut unchanged = vec![false; suite.steps.len()];
     for at in in_order(&suite.steps) {

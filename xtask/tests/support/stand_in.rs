@@ -37,7 +37,9 @@ fn main() {
         return ask(&args);
     }
     let mut input = String::new();
-    if args.iter().any(|arg| arg == "-") {
+    // The real program, which reads what asks no cluster, reads its input itself.
+    let reads = !args.iter().any(|arg| arg == "--local");
+    if reads && args.iter().any(|arg| arg == "-") {
         std::io::stdin().read_to_string(&mut input).unwrap();
     }
     let (answer, _connection) = call(&program, &args, &input);

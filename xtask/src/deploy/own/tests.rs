@@ -6,6 +6,8 @@ fn own(objects: &[Value]) -> Own {
     let document = |object: &Value| Document {
         object: ObjectRef::of(object).unwrap(),
         text: object.to_string(),
+        template: None,
+        content: None,
         private: None,
     };
     let documents = objects.iter().map(document).collect();
@@ -172,6 +174,8 @@ fn two_runs_share_no_name_and_a_stamp_is_a_label() {
     let document = Document {
         object: ObjectRef::of(&object("Namespace", &long)).unwrap(),
         text: String::new(),
+        template: None,
+        content: None,
         private: None,
     };
     let rendered = Rendered { documents: vec![document], ..Rendered::nothing("s") };

@@ -47,7 +47,7 @@ fn standing(
     let ports = config.suite_ports(suite);
     let mut cluster = cluster::standing(wanted, &ports, engine.name(), paths)?;
     let kubectl = cluster.kubectl();
-    let mut kept = Kept::open(&paths.applied(&wanted.name));
+    let kept = Kept::open(&paths.applied(&wanted.name), &paths.digest_key());
     let answers = thread::scope(|threads| {
         let seen = cluster.clone();
         let answers = threads.spawn(move || seen.answers());

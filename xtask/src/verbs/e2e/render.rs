@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 
 use crate::config::{Action, Step, Suite};
 use crate::deploy::{self, Own, Rendered};
+use crate::exit::{Exit, WithExit as _};
 use crate::kubernetes;
 
 /// By step; none for a step that applies nothing. With `own`, under the run's names.
@@ -44,14 +45,60 @@ pub(super) fn render(
         Action::FromFiles(made) => deploy::outline(name, made),
         Action::Run(_) => return Ok(None),
     };
+    refuse_empty(step, &rendered)?;
     match own {
         Some(own) => own.take(rendered, kubectl).map(Some),
         None => Ok(Some(rendered)),
     }
 }
 
+/// A step that applies nothing tests nothing, and on a kept cluster deletes what it applied before.
+fn refuse_empty(step: &Step, rendered: &Rendered) -> Result<()> {
+    let source = match &step.action {
+        Action::Apply(path) => path,
+        Action::Helm(chart) => &chart.path,
+        Action::FromFiles(_) | Action::Run(_) => return Ok(()),
+    };
+    if step.empty || !rendered.documents.is_empty() {
+        return Ok(());
+    }
+    let text =
+        format!("step `{}` applies nothing: `{}` holds no object", step.name, source.display());
+    let hint = "hint: if that is meant, say `empty = true` in the step";
+    Err(anyhow!("{text}\n{hint}")).exit(Exit::Usage)
+}
+
 /// By step, the images its manifests name.
 pub(in crate::verbs) fn named(rendered: &[Option<Rendered>]) -> Vec<Vec<String>> {
     let named = |one: &Option<Rendered>| one.as_ref().map(|one| one.images.clone());
     rendered.iter().map(|one| named(one).unwrap_or_default()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_step_that_renders_no_object_is_refused_and_named() {
+        let step = |empty: bool| Step {
+            name: "web".to_owned(),
+            action: Action::Apply(PathBuf::from("k8s/web.yaml")),
+            needs: Vec::new(),
+            waits: Vec::new(),
+            rollouts: None,
+            images: Vec::new(),
+            namespace: None,
+            empty,
+            timeout: Duration::from_secs(1),
+        };
+        let nothing = Rendered::nothing("web");
+        let error = refuse_empty(&step(false), &nothing).unwrap_err();
+        assert_eq!(crate::exit::code(&error), Exit::Usage);
+        let text = error.to_string();
+        assert!(text.contains("`k8s/web.yaml`") && text.contains("empty = true"), "{text}");
+        assert!(refuse_empty(&step(true), &nothing).is_ok());
+    }
 }

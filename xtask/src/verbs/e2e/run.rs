@@ -52,6 +52,8 @@ pub(super) struct E2e<'a> {
     ahead: Mutex<Ahead>,
     up: OnceLock<Up>,
     pub(super) tally: Mutex<Tally>,
+    /// Held while a step is applied again for what its pods read.
+    pub(super) following: Mutex<()>,
 }
 
 /// A cluster that is up, and what it is known to hold.
@@ -121,6 +123,7 @@ impl<'a> E2e<'a> {
             ahead: Mutex::new(ahead),
             up: OnceLock::new(),
             tally: Mutex::default(),
+            following: Mutex::default(),
         })
     }
 
@@ -305,8 +308,9 @@ impl<'a> E2e<'a> {
         let log = self.run.paths.log("cluster");
         let standing = lock(&self.ahead).standing.take();
         let (cluster, kept) = standing.map_or_else(|| self.bring_up(&log), Ok)?;
+        let rendered: Vec<&Rendered> = self.rendered.iter().flatten().collect();
+        kept.expect(&rendered)?;
         if !cluster.is_fresh() {
-            let rendered: Vec<&Rendered> = self.rendered.iter().flatten().collect();
             kept.reset(&rendered, &cluster.kubectl(), &log)?;
         }
         let looks = Looks::new(cluster.kubectl(), &self.run.paths.diagnostics());
@@ -325,9 +329,9 @@ impl<'a> E2e<'a> {
             if let Some(guest) = &self.guest {
                 guest.begin(existing, &cluster.kubectl(), events);
             }
-            return Ok((cluster, Kept::open(&self.run.paths.applied())));
+            return Ok((cluster, Kept::open(&self.run.paths.applied(), &paths.digest_key())));
         }
-        let mut kept = Kept::open(&paths.applied(&self.wanted.name));
+        let kept = Kept::open(&paths.applied(&self.wanted.name), &paths.digest_key());
         if !cluster.is_fresh() {
             kept.look(&cluster.kubectl());
         }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::render::render;
 use super::run::{E2e, Up};
 use crate::config::{Action, Address, Step, Wait, WaitFor};
-use crate::deploy::{self, How, Pods, Rendered, Target};
+use crate::deploy::{self, How, Notes, Pods, Rendered, Target};
 use crate::suite::{self, Environment};
 use crate::verbs::forecast;
 use crate::verbs::layout::in_order;
@@ -44,44 +44,85 @@ impl E2e<'_> {
     }
 
     fn apply(&self, at: usize, step: &Step) -> Result<&'static str> {
-        let Up { cluster, kept, .. } = self.up()?;
         let rendered = self.rendered_now(at, step)?;
-        let before = self.before(step);
-        // A Job of a cluster just made has not run yet.
-        let rerun_jobs = !cluster.is_fresh()
-            && (self.changed_before(step)
-                || rendered.has_job() && kept.is_replaced(&rendered, &before));
-        let unchanged = kept.is_applied(&rendered) && !self.changed_before(step) && !rerun_jobs;
-        if !unchanged {
-            self.apply_now(step, &rendered, rerun_jobs, &before)?;
+        let unchanged = self.is_unchanged(step, &rendered)?;
+        if unchanged {
+            self.up()?.kept.confirm(&rendered)?;
+        } else {
+            self.apply_now(step, &rendered, !self.up()?.cluster.is_fresh())?;
         }
+        self.follow()?;
         self.wait(step, &rendered, unchanged)?;
         Ok(if unchanged { forecast::UNCHANGED } else { step.action.key() })
     }
 
-    fn apply_now(
-        &self,
-        step: &Step,
-        rendered: &Rendered,
-        rerun_jobs: bool,
-        before: &[&Rendered],
-    ) -> Result<()> {
+    /// Whether the step is on the cluster as it would be applied, by a look that began after all that
+    /// it needs was done.
+    fn is_unchanged(&self, step: &Step, rendered: &Rendered) -> Result<bool> {
+        let Up { cluster, kept, .. } = self.up()?;
+        if cluster.is_fresh() {
+            return Ok(false);
+        }
+        kept.look_again(&cluster.kubectl());
+        let is_due = rendered.has_job()
+            && (self.needs_command(step) || kept.is_replaced(rendered, &self.before(step)));
+        Ok(!is_due && !self.changed_before(step) && kept.is_applied(rendered))
+    }
+
+    /// Whether a command was run just before the step: what a Job works on may be another since.
+    fn needs_command(&self, step: &Step) -> bool {
+        let mut steps = self.suite.steps.iter();
+        steps
+            .any(|other| matches!(other.action, Action::Run(_)) && step.needs.contains(&other.name))
+    }
+
+    /// `again`: what does not roll out by itself is made anew.
+    fn apply_now(&self, step: &Step, rendered: &Rendered, again: bool) -> Result<()> {
         let Up { cluster, kept, looks } = self.up()?;
         let log = self.run.paths.log(&format!("step-{}", step.name));
-        let ran = if rendered.has_job() { looks.running(before)? } else { Pods::new() };
+        let before = self.before(step);
+        let ran = if rendered.has_job() { looks.running(&before)? } else { Pods::new() };
+        let reads = kept.reads(rendered)?;
         let how = How {
-            rerun_jobs,
+            again,
+            notes: Notes { images: Some(&rendered.image_ids), reads: Some(&reads) },
             own: self.guest.as_ref().map(|guest| &guest.own),
             limit: step.timeout,
         };
-        let applied = deploy::apply(rendered, how, &cluster.kubectl(), &log)?;
-        if let Some(guest) = &self.guest {
-            guest.note(&applied);
+        let applied = deploy::apply(rendered, how, &cluster.kubectl(), &log);
+        kept.touch();
+        let applied = applied?;
+        for object in &applied.made_anew {
+            let text =
+                format!("step `{}`: {object} cannot be changed and was made anew", step.name);
+            self.run.events.note(text);
         }
-        kept.remember(rendered, &applied, ran)?;
+        if let Some(guest) = &self.guest {
+            guest.note(&applied.objects);
+        }
+        kept.remember(rendered, &applied.objects, reads, ran)?;
         self.count(|tally| {
             tally.changed.insert(step.name.clone());
         });
+        Ok(())
+    }
+
+    /// Applies again what was applied with another content of a `ConfigMap` or Secret than there is
+    /// now, so that its pods are made anew.
+    fn follow(&self) -> Result<()> {
+        let _alone = lock(&self.following);
+        let kept = &self.up()?.kept;
+        while let Some(name) = kept.outdated() {
+            let at = self.suite.steps.iter().position(|step| step.name == name);
+            let at = at.with_context(|| format!("there is no step `{name}`"))?;
+            let step = &self.suite.steps[at];
+            let rendered = self.rendered_now(at, step)?;
+            self.apply_now(step, &rendered, true)?;
+            let workloads = kept.workloads(&rendered);
+            self.count(|tally| {
+                tally.workloads.insert(step.name.clone(), workloads);
+            });
+        }
         Ok(())
     }
 
@@ -128,12 +169,16 @@ impl E2e<'_> {
         let tags = self.references();
         let moved = |one: &Surveyed| tags.get(&one.image.name) != Some(&one.planned.tag);
         let planned = self.rendered[at].as_ref();
-        if let Some(rendered) = planned.filter(|_| !self.survey.images.iter().any(moved)) {
-            return Ok(rendered.clone());
-        }
-        let own = self.guest.as_ref().map(|guest| &guest.own);
-        let rendered = render(step, &tags, own, &self.run.paths.folder().join("manifests"))?;
-        rendered.with_context(|| format!("step `{}` applies nothing", step.name))
+        let rendered = match planned.filter(|_| !self.survey.images.iter().any(moved)) {
+            Some(rendered) => rendered.clone(),
+            None => {
+                let own = self.guest.as_ref().map(|guest| &guest.own);
+                let folder = self.run.paths.folder().join("manifests");
+                let rendered = render(step, &tags, own, &folder)?;
+                rendered.with_context(|| format!("step `{}` applies nothing", step.name))?
+            }
+        };
+        Ok(rendered.with_ids(&tags, |name| Some(self.shelf.get(name).ok()?.id)))
     }
 
     /// What the steps that this one needs apply.
@@ -150,9 +195,12 @@ impl E2e<'_> {
 
     fn hook(&self, step: &Step, command: &[String]) -> Result<&'static str> {
         let log = self.run.paths.log(&format!("step-{}", step.name));
-        self.with_environment(|environment| {
+        let ran = self.with_environment(|environment| {
             suite::hook(&step.name, command, environment, step.timeout, &log)
-        })?;
+        });
+        // Whatever was seen before it ended proves nothing any more.
+        self.up()?.kept.touch();
+        ran?;
         self.wait(step, &Rendered::nothing(&step.name), false)?;
         Ok(step.action.key())
     }

@@ -79,6 +79,7 @@ fn suite(rows: &[Row]) -> Suite {
         waits: Vec::new(),
         images: names(images),
         namespace: None,
+        empty: false,
         timeout: Duration::ZERO,
     };
     Suite {

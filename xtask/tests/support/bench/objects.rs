@@ -74,6 +74,19 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The list of resources that a group has at its path.
+    pub(crate) fn served(group: &str) -> Option<Value> {
+        let api = group.strip_prefix("/apis/").or_else(|| group.strip_prefix("/api/"))?;
+        let kinds: Vec<Value> = KINDS
+            .iter()
+            .filter(|kind| kind.api == api)
+            .map(|kind| json!({"name": kind.plural, "kind": kind.name, "namespaced": kind.namespaced}))
+            .collect();
+        (!kinds.is_empty()).then(|| json!({"kind": "APIResourceList", "resources": kinds}))
+    }
+}
+
 /// Kind, namespace, name.
 pub(crate) type Key = (&'static str, String, String);
 
@@ -86,6 +99,8 @@ struct Manager {
     name: String,
     operation: &'static str,
     subresource: &'static str,
+    /// Of its last change.
+    time: String,
     fields: BTreeSet<Path>,
 }
 
@@ -128,7 +143,7 @@ impl Objects {
         let entries = managers.into_iter().flatten().map(|manager| {
             let mut entry = json!({
                 "manager": manager.name, "operation": manager.operation, "apiVersion": api,
-                "time": now(), "fieldsType": "FieldsV1", "fieldsV1": tree(&manager.fields),
+                "time": manager.time, "fieldsType": "FieldsV1", "fieldsV1": tree(&manager.fields),
             });
             if !manager.subresource.is_empty() {
                 entry["subresource"] = json!(manager.subresource);
@@ -320,7 +335,8 @@ impl Objects {
         let (name, operation, subresource) = who;
         let managers = self.managers.entry(key.clone()).or_default();
         managers.retain(|one| (one.name.as_str(), one.operation, one.subresource) != who);
-        managers.push(Manager { name: name.to_owned(), operation, subresource, fields });
+        let (name, time) = (name.to_owned(), now());
+        managers.push(Manager { name, operation, subresource, time, fields });
     }
 
     /// What is to be set and others own with another value is a conflict, or taken from them.

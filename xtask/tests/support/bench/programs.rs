@@ -86,6 +86,8 @@ pub(crate) fn kubectl(shared: &Shared, args: &[String], input: &str) -> Answer {
     let line = Line::read(&words);
     match line.words.first().copied().unwrap_or_default() {
         "kustomize" | "create" | "config" | "version" => Answer::Exec(shared.kubectl.clone()),
+        // What asks no cluster.
+        "patch" if line.flag(&["--local"]).is_some() => Answer::Exec(shared.kubectl.clone()),
         "proxy" => {
             shared.serve_api(std::path::Path::new(line.words.get(1).copied().unwrap_or_default()));
             Answer::Hold
@@ -109,7 +111,11 @@ pub(crate) fn kubectl(shared: &Shared, args: &[String], input: &str) -> Answer {
 fn apply(shared: &Shared, line: &Line<'_>, input: &str) -> Answer {
     let manager = line.flag(&["--field-manager"]).unwrap_or("kubectl").to_owned();
     let force = line.flag(&["--force-conflicts"]).is_some();
-    write(shared, input, |cluster, manifest| cluster.objects.apply(manifest, &manager, force))
+    let shown = line.flag(&["--show-managed-fields"]).is_some();
+    write(shared, input, |cluster, manifest| {
+        let object = cluster.objects.apply(manifest, &manager, force)?;
+        Ok(if shown { cluster.objects.with_managers(&object) } else { object })
+    })
 }
 
 fn write(
@@ -168,6 +174,7 @@ fn get(shared: &Shared, line: &Line<'_>) -> Answer {
     if let Some(path) = line.flag(&["--raw"]) {
         return match path {
             "/readyz" => Answer::text("ok"),
+            path if Kind::served(path).is_some() => Answer::text(&Kind::served(path).unwrap()),
             path => match shared.lock().api(path) {
                 Some(body) => Answer::text(&body),
                 None => Answer::failed("Error from server (NotFound): not found\n"),
@@ -241,7 +248,26 @@ fn fits(selector: &str, object: &Value) -> bool {
     })
 }
 
+/// By the object's path; with a uid in `input`, only if it is that object.
+fn delete_raw(shared: &Shared, path: &str, input: &str) -> Answer {
+    let mut state = shared.lock();
+    let Some(object) = state.api(path) else {
+        return Answer::failed("Error from server (NotFound): not found\n");
+    };
+    let options: Value = serde_json::from_str(input).unwrap_or_default();
+    let uid = &options["preconditions"]["uid"];
+    if !uid.is_null() && *uid != object["metadata"]["uid"] {
+        return Answer::failed("Error from server (Conflict): the UID in the precondition\n");
+    }
+    let Some(cluster) = state.cluster.as_mut() else { return refused() };
+    cluster.delete(&object, false);
+    Answer::text("{}")
+}
+
 fn delete(shared: &Shared, line: &Line<'_>, input: &str) -> Answer {
+    if let Some(path) = line.flag(&["--raw"]) {
+        return delete_raw(shared, path, input);
+    }
     let mut state = shared.lock();
     for word in &line.words[1..] {
         state = shared.after_a_look(state, word);
