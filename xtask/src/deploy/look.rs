@@ -114,6 +114,14 @@ impl Looks {
         Ok(look)
     }
 
+    /// The last look that was taken at a namespace, however old.
+    pub(super) fn last(&self, namespace: &str) -> Option<Arc<Look>> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = Arc::clone(latest.get(namespace)?);
+        drop(latest);
+        slot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn take(&self, namespace: &str) -> anyhow::Result<Look> {
         let begun = Instant::now();
         let clock = self.api.clock();

@@ -36,15 +36,20 @@ struct End {
     finished: String,
 }
 
-/// The pods of these workloads, by looks that begin after `since`.
+/// The pods of these workloads, by looks that begin after `since`; without it, by the last ones that
+/// were taken: what was ready in them is compared with what comes after, and no moment is left out.
 pub fn containers<'a>(
     workloads: impl Iterator<Item = &'a Workload>,
-    since: Instant,
+    since: Option<Instant>,
     looks: &Looks,
 ) -> anyhow::Result<Containers> {
     let mut all = Containers::default();
     for workload in workloads {
-        let look = looks.at(workload.namespace(), since)?;
+        let namespace = workload.namespace();
+        let look = match (since, looks.last(namespace)) {
+            (None, Some(last)) => last,
+            (since, _) => looks.at(namespace, since.unwrap_or_else(Instant::now))?,
+        };
         all.0.extend(of(workload, &look));
     }
     Ok(all)

@@ -91,14 +91,15 @@ impl E2e<'_> {
             })
             .collect();
         deploy::wait_for_all(&targets, looks, &self.run.events)?;
-        deploy::containers(workloads.values().flatten(), since, looks)
+        deploy::containers(workloads.values().flatten(), None, looks)
     }
 
     /// Names what was started again or lost since `before`; an error if that is to fail the run.
     pub(super) fn restarts(&self, before: &Containers) -> Result<()> {
         let since = Instant::now();
         let workloads = lock(&self.tally).workloads.clone();
-        let after = deploy::containers(workloads.values().flatten(), since, &self.up()?.looks);
+        let after =
+            deploy::containers(workloads.values().flatten(), Some(since), &self.up()?.looks);
         let fails = self.suite.restarts == Restarts::Fail;
         let lost = match after {
             Ok(after) => before.lost(&after),
