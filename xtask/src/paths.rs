@@ -266,6 +266,19 @@ pub fn builds() -> Result<PrivatePath> {
     Ok(machine()?.folder.join("builds"))
 }
 
+/// The lock of the builds of one tag.
+pub fn build_lock(engine: &str, tag: &str) -> Result<PrivatePath> {
+    Ok(builds()?.join(format!("{engine}-{}", tag.replace(['/', ':'], "_"))))
+}
+
+/// Locks of builds of this key, whatever the image is called.
+pub fn build_locks(engine: &str, key: &str) -> Result<Vec<PrivatePath>> {
+    let builds = builds()?;
+    let ending = format!("_{}", key.get(..16).unwrap_or(key));
+    let of_key = |name: &String| name.starts_with(engine) && name.ends_with(&ending);
+    Ok(builds.names().into_iter().filter(of_key).map(|name| builds.join(name)).collect())
+}
+
 /// What is known of a kind cluster, whatever becomes of the folder of the checkout that made it.
 pub fn cluster_note(engine: &str, cluster: &str) -> Result<PrivatePath> {
     Ok(machine()?.folder.join("clusters").join(format!("{engine}-{cluster}.json")))
@@ -328,6 +341,24 @@ pub fn is_alive(run: &str) -> Option<bool> {
         Owner::Gone => Some(false),
         Owner::Nobody => None,
     }
+}
+
+/// Leaves what a run that was killed leaves.
+#[cfg(test)]
+pub fn dead_run(id: &str) {
+    drop(run_lock(id).and_then(|lock| Ok(lock.lock_file()?)).unwrap_or_else(|_| panic!("{id}")));
+}
+
+/// Runs of this user on this machine that were killed and are not forgotten.
+pub fn killed_runs() -> impl Iterator<Item = String> {
+    let runs = machine().map(|machine| machine.folder.join("runs").names()).unwrap_or_default();
+    runs.into_iter().filter(|run| is_alive(run) == Some(false))
+}
+
+/// Forgets runs that were killed before this moment, as the beginning of a run's id says it. What they left has
+/// been removed by then.
+pub fn forget_runs_before(moment: &str) {
+    killed_runs().filter(|run| run.as_str() < moment).for_each(|run| forget_run(&run));
 }
 
 /// Removes what is left of a run that is over, once nothing of it is left on this machine.

@@ -424,7 +424,7 @@ fn is_found_soon(
     let rendered = world.render(name, manifest);
     world.apply(cluster, &rendered);
     let begun = Instant::now();
-    let text = world.wait(cluster, &rendered, &on).unwrap_err().to_string();
+    let text = world.wait(cluster, &rendered, on).unwrap_err().to_string();
     let took = begun.elapsed();
     eprintln!("{name}, found after {took:.1?}: {text}\n");
     for words in cause {

@@ -22,6 +22,8 @@ use support::machine::{
 };
 use xtask::engine::{self, BuildError, Built, Engine, Facts, Kind, Order};
 use xtask::event::{Event, Events, Sink, Stamped};
+use xtask::identity;
+use xtask::paths::{Paths, RunLock, RunPaths};
 use xtask::private::PrivatePath;
 use xtask::process::{Ending, Tool, stop};
 
@@ -31,6 +33,8 @@ struct Bench {
     facts: Facts,
     folder: tempfile::TempDir,
     image: String,
+    /// The id of the run that builds.
+    run: String,
 }
 
 impl Bench {
@@ -50,7 +54,8 @@ impl Bench {
         fs_err::write(folder.path().join("Dockerfile"), dockerfile).unwrap();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let image = format!("xtask-engine-{}-{number}", std::process::id());
-        Some(Self { engine, facts, folder, image })
+        let run = format!("20261121-083544-{}", identity::random().unwrap());
+        Some(Self { engine, facts, folder, image, run })
     }
 
     fn stage(&self) -> PathBuf {
@@ -98,7 +103,7 @@ impl Bench {
             silence: Duration::from_mins(2),
             cpus: None,
             log: &log,
-            run: "test",
+            run: &self.run,
         };
         change(&mut order);
         self.engine.build(&order, events)
@@ -367,6 +372,8 @@ fn what_a_killed_run_left_is_swept_away() {
             let own = std::process::id().to_string();
             Tool::new("kill").args(["-KILL", &own]).run().unwrap();
         };
+        let paths = RunPaths::new(&Paths::of(bench.folder.path()), bench.run.clone());
+        let _run = RunLock::hold(&paths).unwrap();
         bench.build_as("k1", &Events::to(vec![Box::new(At("here", kill))]), |_| {}).unwrap_err();
         unreachable!("killed");
     }

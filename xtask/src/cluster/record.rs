@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -171,7 +172,10 @@ pub(super) fn read_mark(provider: &str, nodes: &[Node]) -> Option<Mark> {
         .read_by(|archive| {
             let mut archive = tar::Archive::new(archive.take(LONGEST_MARK));
             let file = archive.entries()?.next().context("an archive without a file")??;
-            Ok(serde_json::from_reader(file)?)
+            let mark = serde_json::from_reader(file)?;
+            // Who is left writing fails, and what was read would not count.
+            std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
+            Ok(mark)
         })
         .ok()
 }
@@ -273,7 +277,7 @@ pub fn is_held(wanted: &config::Cluster, provider: &str, paths: &Paths) -> bool 
 /// Whoever has the lease has no `kubectl proxy` yet: those there are, a killed run has left.
 fn end_proxies(kubeconfig: &Path) {
     let kubeconfig = kubeconfig.to_string_lossy();
-    process::end_strays(|words| {
+    process::end_strays("kubectl", Signal::TERM, |words| {
         let named = |word: &str| words.contains(&word);
         named(&kubeconfig) && named("proxy") && named("--unix-socket")
     });

@@ -5,6 +5,9 @@
 //! …/xtask-RUN-IMAGE-PID/run     given to the engine as --cgroup-parent; it makes and removes it for every RUN
 //! ```
 //!
+//! A group is left over if its run is known here to be over: the run's lock is there and nobody holds it, which is so in
+//! every namespace of processes. Of a run that this machine's folder does not have, nothing is known, and nothing touched.
+//!
 //! | we run in | the group is made | a limit on our own group |
 //! | --- | --- | --- |
 //! | version 1 | below our own | holds for builds too |
@@ -21,7 +24,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use crate::{paths, process};
 
 /// Names of all our groups start with this.
 const PREFIX: &str = "xtask-";
@@ -113,7 +116,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// A group that an earlier run has left: its owner is dead.
+/// A group that an earlier run has left: that run is over.
 #[derive(Debug)]
 pub(super) struct Orphan(Cgroup);
 
@@ -123,7 +126,7 @@ impl Orphan {
     }
 }
 
-/// The groups of ours whose owner is no longer alive. Dropping one ends and removes it.
+/// The groups of runs that are over. Dropping one ends and removes it.
 pub(super) fn orphans() -> Vec<Orphan> {
     Tree::here().map(|tree| tree.orphans()).unwrap_or_default()
 }
@@ -165,22 +168,20 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether a path that an engine wrote down is of a build whose owner is dead.
+/// Whether a path that an engine wrote down is of a build whose run is over.
 pub(super) fn of_dead_build(path: &str) -> bool {
     path.strip_suffix("/run").and_then(|path| path.rsplit('/').next()).is_some_and(is_orphaned)
 }
 
 fn is_orphaned(name: &str) -> bool {
-    let owner =
-        name.strip_prefix(PREFIX).and_then(|rest| rest.rsplit('-').next()?.parse::<i32>().ok());
-    owner.is_some_and(is_dead)
+    run_of(name).is_some_and(|run| paths::is_alive(run) == Some(false))
 }
 
-/// Gone, or a zombie: killed, and not yet looked after by its parent.
-fn is_dead(pid: i32) -> bool {
-    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_none_or(|state| "ZX".contains(state))
+/// The run that a group is named after: `xtask-DAY-TIME-ID-…`.
+fn run_of(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix(PREFIX)?;
+    let (end, _) = rest.match_indices('-').nth(2)?;
+    Some(&rest[..end]).filter(|run| paths::is_run(run))
 }
 
 fn is_plain(c: char) -> bool {
@@ -321,13 +322,6 @@ fn processes(folder: &Path) -> Vec<i32> {
     found
 }
 
-pub(super) fn kill_all(processes: &[i32]) {
-    for pid in processes.iter().copied().filter_map(Pid::from_raw) {
-        // Gone already is as good.
-        kill_process(pid, Signal::KILL).ok();
-    }
-}
-
 /// Kills until nobody is left; a process may fork between the reading and the killing.
 fn empty(folder: &Path) {
     let until = Instant::now() + END;
@@ -336,7 +330,7 @@ fn empty(folder: &Path) {
         if left.is_empty() || Instant::now() > until {
             return;
         }
-        kill_all(&left);
+        process::kill_listed(&left, || processes(folder));
         // A version 1 group cannot be waited on. Not `stop::pause`: this is what a stopped run must still do.
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -1,20 +1,34 @@
 //! What a podman that was killed leaves: RUN processes, a working container, a folder in the temporary folder.
 //!
 //! Each of them names the build's control group: processes are in it, the container's `buildah.json` and
-//! the folder's `config.json` have its path. So each is found by that, and nobody else's is touched. An image it was
-//! writing has our label in its configuration, if it got so far.
+//! the folder's `config.json` have its path, and in that is the run. So each is found by that, and goes only if the run is
+//! known here to be over ([`cgroup`]). Of a run in another container, which may share the store, nothing is known here. An
+//! image it was writing has our label in its configuration, if it got so far, and no run: it goes when no build could be
+//! writing it any more.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::watch::{Seen, start_time};
 use super::{ANSWER, Engine, Facts, Kind, cgroup, store};
-use crate::kernel;
+use crate::private::{Owner, PrivatePath};
+use crate::{kernel, paths, process};
 
 /// An image without a manifest that is older than this is not being written any more.
 const WRITING: Duration = Duration::from_mins(1);
+
+/// The same where nothing is known of who wrote it: longer than any build is let.
+const LONG: Duration = Duration::from_hours(24);
+
+/// The largest file of an engine's that is read here.
+const LARGEST: u64 = 4 << 20;
 
 /// What [`Engine::sweep`] has removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,11 +46,9 @@ impl Engine {
     /// Removes what runs that were killed have left behind. Live runs are not touched.
     pub fn sweep(&self, facts: &Facts) -> Swept {
         // First the programs: they would go on to the next RUN.
-        let programs = orphaned_programs();
-        cgroup::kill_all(&programs);
+        let programs = self.end_orphaned_programs();
         let orphans = cgroup::orphans();
-        let processes =
-            programs.len() + orphans.iter().map(cgroup::Orphan::processes).sum::<usize>();
+        let processes = programs + orphans.iter().map(cgroup::Orphan::processes).sum::<usize>();
         drop(orphans);
         if self.kind != Kind::Podman || facts.remote {
             return Swept { processes, ..Swept::default() };
@@ -55,9 +67,12 @@ impl Engine {
         let old = |begun: SystemTime| begun.elapsed().is_ok_and(|age| age > WRITING);
         let (ours, others): (Vec<_>, Vec<_>) =
             store::half_written(facts).into_iter().partition(|image| image.key.is_some());
-        let abandoned = ours
-            .into_iter()
-            .filter(|one| one.key.as_ref().is_some_and(|key| !is_on_a_command_line(key)));
+        // One of a builder that cannot be seen from here is left until it has surely ended.
+        let abandoned = ours.into_iter().filter(|one| {
+            let key = one.key.as_deref().unwrap_or_default();
+            let unseen = one.begun.is_none_or(|begun| begun.elapsed().is_ok_and(|age| age < LONG));
+            !is_on_a_command_line(key) && (!unseen || self.was_built_here(key))
+        });
         let others = others.into_iter().filter(|one| one.begun.is_some_and(old));
         (abandoned.map(|one| one.id).collect(), others.map(|one| one.id).collect())
     }
@@ -95,21 +110,30 @@ impl Engine {
 
 /// Kills what is left of what RUN has started, where no control group holds it.
 pub(super) fn kill_survivors(seen: &Seen) {
-    let alive = |&&(process, start): &&(i32, u64)| start_time(process) == Some(start);
-    cgroup::kill_all(
-        &seen.runs.iter().filter(alive).map(|(process, _)| *process).collect::<Vec<_>>(),
-    );
+    for (process, start) in &seen.runs {
+        process::signal_if(*process, Signal::KILL, || start_time(*process) == Some(*start));
+    }
 }
 
-/// Engine programs that outlived the run that started them, by the control group on their command line.
-fn orphaned_programs() -> Vec<i32> {
-    kernel::processes(Path::new("/"))
-        .filter_map(|(process, folder)| {
-            let line = fs_err::read_to_string(folder.join("cmdline")).ok()?;
-            let mut words = line.split('\0').skip_while(|word| *word != "--cgroup-parent");
-            cgroup::of_dead_build(words.nth(1)?).then_some(process)
+impl Engine {
+    /// Whether runs of this machine were at this key, and none is any more, and one of this machine was killed.
+    fn was_built_here(&self, key: &str) -> bool {
+        if paths::killed_runs().next().is_none() {
+            return false;
+        }
+        paths::build_locks(self.name(), key).is_ok_and(|locks| {
+            let mut owners = locks.iter().map(PrivatePath::holder).peekable();
+            owners.peek().is_some() && owners.all(|owner| owner == Owner::Gone)
         })
-        .collect()
+    }
+
+    /// Ends engine programs that outlived the run that started them, by the control group on their command line.
+    fn end_orphaned_programs(&self) -> usize {
+        process::end_strays(self.name(), Signal::KILL, |words| {
+            let mut words = words.iter().skip_while(|word| **word != "--cgroup-parent");
+            words.nth(1).is_some_and(|group| cgroup::of_dead_build(group))
+        })
+    }
 }
 
 fn is_on_a_command_line(word: &str) -> bool {
@@ -148,6 +172,12 @@ fn temporary_folders(ours: &impl Fn(&str) -> bool) -> Vec<PathBuf> {
         .collect()
 }
 
+/// What a file of this user's says. Others can put anything into a temporary folder: a pipe that nobody writes to, a
+/// link to what never ends.
 fn json(file: &Path) -> Option<Value> {
-    serde_json::from_slice(&fs_err::read(file).ok()?).ok()
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(file, flags, Mode::empty()).ok()?);
+    let metadata = file.metadata().ok()?;
+    let is_ours = metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw();
+    is_ours.then(|| serde_json::from_reader(file.take(LARGEST)).ok()).flatten()
 }

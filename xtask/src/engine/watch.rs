@@ -30,7 +30,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::event::MEMORY_PACE;
 use crate::kernel;
-use crate::process::{Ending, GRACE, stop};
+use crate::process::{self, Ending, GRACE, stop};
 
 use super::Kind;
 use super::cgroup::{self, Cgroup, Daemons};
@@ -173,10 +173,13 @@ pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Rece
 
 /// Kills what RUN has started; the engine's program only if that was not enough.
 fn oust(program: u32, cgroup: Option<&Cgroup>, since: Instant) {
-    let below = tree(program).into_iter().filter(|member| member.of_run);
-    let mut of_run: Vec<i32> = below.map(|member| member.process).collect();
-    of_run.extend(cgroup.map(Cgroup::processes).unwrap_or_default());
-    cgroup::kill_all(&of_run);
+    let of_run = || {
+        let below = tree(program).into_iter().filter(|member| member.of_run);
+        let mut of_run: Vec<i32> = below.map(|member| member.process).collect();
+        of_run.extend(cgroup.map(Cgroup::processes).unwrap_or_default());
+        of_run
+    };
+    process::kill_listed(&of_run(), of_run);
     let signal = match since.elapsed() {
         time if time > PATIENCE + GRACE => Signal::KILL,
         time if time > PATIENCE => Signal::TERM,

@@ -30,7 +30,7 @@ use anyhow::anyhow;
 pub use background::Background;
 pub use child::{Child, Stream};
 pub use display::Brief;
-pub use strays::end_strays;
+pub use strays::{end_strays, kill_listed, signal_if};
 
 /// How long a child gets between TERM and KILL.
 pub const GRACE: Duration = Duration::from_secs(5);

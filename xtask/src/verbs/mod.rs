@@ -269,8 +269,13 @@ fn own(paths: &Paths) -> Result<()> {
 
 /// Time-ordered and unique on all machines: `20261121-083544-` and 32 digits, in UTC.
 fn run_id() -> Result<String> {
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let digits: String = now.chars().filter(char::is_ascii_digit).collect();
+    Ok(format!("{}-{}", moment(SystemTime::now()), identity::random()?))
+}
+
+/// A moment as ids of runs begin with it.
+fn moment(time: SystemTime) -> String {
+    let time = humantime::format_rfc3339_seconds(time).to_string();
+    let digits: String = time.chars().filter(char::is_ascii_digit).collect();
     let (day, time) = digits.split_at(8);
-    Ok(format!("{day}-{time}-{}", identity::random()?))
+    format!("{day}-{time}")
 }

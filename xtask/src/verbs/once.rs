@@ -27,8 +27,8 @@ pub(super) struct Turn {
 
 /// Waits until no other run builds this.
 pub(super) fn turn(workspace: &Workspace, one: &Surveyed, events: &Events) -> Result<Turn> {
-    let name = format!("{}-{}", workspace.engine.name(), one.planned.tag.replace(['/', ':'], "_"));
-    let lock = paths::builds()?.join(&name).lock_file();
+    let name = &one.planned.tag;
+    let lock = paths::build_lock(workspace.engine.name(), name)?.lock_file();
     let lock = lock.with_context(|| format!("failed to open the lock of build `{name}`"))?;
     let mut waited = false;
     private::wait_for(&lock, || {

@@ -1,17 +1,23 @@
 //! What every run that builds or deploys does first: removes what killed runs have left, and says in
 //! a line what is not as it looks.
 
+use std::time::{Duration, SystemTime};
+
 use anyhow::Result;
 
 use super::survey::Survey;
-use super::{Run, Workspace, project};
+use super::{Run, Workspace, moment, project};
 use crate::doctor::STAND_IN;
 use crate::paths;
 use crate::private::Owner;
 
+/// How long it is known of a run that it was killed: other engines and other stores may have something of it.
+const KILLED: Duration = Duration::from_hours(7 * 24);
+
 pub(super) fn open(workspace: &Workspace, run: &Run, survey: &Survey) -> Result<()> {
     let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
     let swept = workspace.engine.sweep(&facts);
+    paths::forget_runs_before(&moment(SystemTime::now() - KILLED));
     if swept.processes + swept.containers + swept.folders + swept.images > 0 {
         run.events.note(format!(
             "removed what a killed run had left: processes {}, containers {}, folders {}, \

@@ -24,13 +24,33 @@ fn counters_are_read_by_their_whole_name() {
     assert_eq!(counter("", "anon"), None);
 }
 
+/// A run that goes on, as long as the lock lives, and the id of one that is over.
+fn runs() -> (tempfile::TempDir, crate::paths::RunLock, String, String) {
+    use crate::paths::{Paths, RunLock, RunPaths, dead_run};
+    let folder = tempfile::tempdir().unwrap();
+    let id = || format!("20261121-083544-{}", crate::identity::random().unwrap());
+    let (alive, dead) = (id(), id());
+    let lock = RunLock::hold(&RunPaths::new(&Paths::of(folder.path()), alive.clone())).unwrap();
+    dead_run(&dead);
+    (folder, lock, alive, dead)
+}
+
 #[test]
-fn a_group_belongs_to_the_process_its_name_ends_in() {
-    let own = format!("/a/xtask-r1-gateway-{}/run", std::process::id());
-    assert!(!of_dead_build(&own));
-    assert!(of_dead_build("/a/xtask-r1-gateway-999999999/run"));
-    assert!(!of_dead_build("/a/other-1-999999999/run"));
-    assert!(!of_dead_build("/machine.slice/libpod-999999999"));
+fn a_group_is_left_over_only_if_its_run_is_known_to_be_over() {
+    let (_folder, lock, alive, dead) = runs();
+    let of = |run: &str, rest: &str| of_dead_build(&format!("/a/xtask-{run}-{rest}/run"));
+    assert!(of(&dead, "gateway-7") && of(&dead, "my-api-7"));
+    assert!(!of(&alive, "gateway-7"), "it goes on");
+    assert!(!of("20261121-083544-0123456789abcdef", "gateway-7"), "nothing is known of it");
+    assert!(!of("20261121-083544-12345", "gateway-999999999"), "a number proves nothing");
+    for path in ["/a/xtask-lab-9999/run", "/a/xtask-r1-gateway-999999999/run", "/a/xtask-/run"] {
+        assert!(!of_dead_build(path), "{path}");
+    }
+    for path in ["/a/other-RUN-api-1/run", "/machine.slice/libpod-RUN", "/a/xtask-RUN-api-1"] {
+        assert!(!of_dead_build(&path.replace("RUN", &dead)), "{path}");
+    }
+    drop(lock);
+    crate::paths::forget_run(&dead);
 }
 
 #[test]
@@ -147,11 +167,13 @@ fn the_daemons_groups_are_found_with_either_manager() {
 #[test]
 fn groups_of_dead_runs_are_found_wherever_one_could_have_been_made() {
     let own = ("proc/self/cgroup", "0::/user.slice/session-3.scope\n");
-    let alive = format!("user.slice/xtask-r2-redis-{}", std::process::id());
+    let (_folder, _lock, alive, dead) = runs();
+    let alive = format!("user.slice/xtask-{alive}-redis-7");
     let files = [
         "user.slice/session-3.scope",
-        "user.slice/xtask-r1-gateway-999999999/run",
-        "xtask-r1-redis-999999999",
+        &format!("user.slice/xtask-{dead}-gateway-7/run"),
+        &format!("xtask-{dead}-redis-7"),
+        "xtask-lab-9999",
         &alive,
     ];
     let files = files.map(|path| format!("sys/fs/cgroup/{path}/cgroup.procs"));
@@ -160,7 +182,9 @@ fn groups_of_dead_runs_are_found_wherever_one_could_have_been_made() {
     let root = machine(&all);
     let orphans = tree(&root).orphans();
     let found: Vec<&str> = orphans.iter().map(|one| one.0.path.as_str()).collect();
-    assert_eq!(found, ["/user.slice/xtask-r1-gateway-999999999", "/xtask-r1-redis-999999999"]);
+    let expected = ["user.slice/xtask-DEAD-gateway-7", "xtask-DEAD-redis-7"];
+    assert_eq!(found, expected.map(|path| format!("/{}", path.replace("DEAD", &dead))));
+    crate::paths::forget_run(&dead);
 }
 
 /// On the kernel's own version 2, where it is mounted, be it beside version 1 and without memory.
