@@ -29,7 +29,8 @@ use anyhow::Result;
 use contents::Contents;
 pub use contents::{Entry, Widening};
 pub use digest::Digest;
-use dockerfile::{Reading, Role};
+use digest::Records;
+use dockerfile::{LayerCache, Mark, Reading, Role};
 use dockerignore::Rules;
 pub use gather::{Bases, Opened, Spec, gather, open};
 pub use key::{Key, Parts};
@@ -122,6 +123,37 @@ impl Context {
         let narrowed = self.spec.inputs != crate::config::Inputs::Dockerfile;
         let walked = self.tree.find(path.as_bytes()).is_some();
         (narrowed && walked).then_some(LeftOut::Inputs)
+    }
+
+    /// The lines that keep podman's layer cache honest, each with the line it goes in front of; none if the cache cannot
+    /// be used.
+    pub fn marks(&self, parts: &Parts) -> Option<Vec<(usize, String)>> {
+        let LayerCache::Marked(marks) = &self.reading.as_ref()?.layer_cache else { return None };
+        Some(marks.iter().map(|mark| (mark.line, self.mark(mark, parts))).collect())
+    }
+
+    fn mark(&self, mark: &Mark, parts: &Parts) -> String {
+        let mut records = Records::new("mark");
+        records.add(&[b"text", mark.digest.as_bytes()]);
+        records.add(&[b"platform", self.spec.platform.as_deref().unwrap_or_default().as_bytes()]);
+        if let Some(id) = mark.base.as_ref().and_then(|base| parts.bases.get(base)) {
+            records.add(&[b"base", id.as_deref().unwrap_or_default().as_bytes()]);
+        }
+        if mark.keyed {
+            records.add(&[b"key", parts.key().to_string().as_bytes()]);
+            for (name, value) in &self.spec.args {
+                records.add(&[b"arg", name.as_bytes(), value.as_bytes()]);
+            }
+        }
+        records.finish().to_string()[..32].to_owned()
+    }
+
+    /// Why podman builds it without its layer cache, if it does: the reason and its line.
+    pub fn without_cache(&self) -> Option<(&str, usize)> {
+        match &self.reading.as_ref()?.layer_cache {
+            LayerCache::Unusable { reason, line } => Some((reason, *line)),
+            LayerCache::Marked(_) => None,
+        }
     }
 
     /// References of the external images the target is built on.

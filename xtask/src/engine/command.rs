@@ -5,10 +5,9 @@
 //! none and then reads the staged `.dockerignore` after all (seen, 4.3.1). `BuildKit` reads
 //! `<Dockerfile>.dockerignore` first, so docker gets a copy of the Dockerfile outside the context with that beside it.
 //!
-//! podman 4.3 keys a RUN by its text and takes a stale layer when what a bind mount shows has changed (seen). A RUN
-//! with one therefore gets an `ARG` in front whose value is the image's key: RUN layers are keyed by the args in
-//! scope too. Where none can be put there (the RUN is an ONBUILD of its base, or the text is not read here and may hold
-//! one), the build takes nothing from the cache. `BuildKit` looks at the content and needs none of this.
+//! podman's cache compares texts before variables are expanded, and takes what is stale. It is given the Dockerfile
+//! with marks (`context/dockerfile/marks.rs`) that tell steps apart; where none can be put, the build takes nothing
+//! from the cache. `BuildKit` compares what steps come to and needs none of this.
 //!
 //! A build's share of the CPUs is a cpuset. Without root podman cannot make one and fails (seen, 4.3.1 with cgroups of
 //! version 1: "cannot set cpuset limit"); there it is started on those CPUs, and RUN inherits that.
@@ -23,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use parse_dockerfile::{Flag, Instruction, RunInstruction};
+use parse_dockerfile::{Instruction, RunInstruction};
 
 use crate::config::Cache;
 use crate::process::Tool;
@@ -55,8 +54,9 @@ pub struct Order<'a> {
     pub no_cache: bool,
     /// Where layers of builds on other machines are.
     pub layers: Option<&'a Cache>,
-    /// Some RUN with a mount is an ONBUILD of its base.
-    pub mounts_in_triggers: bool,
+    /// Lines that tell podman's cache what the text does not, each with the number of the line it goes in front of;
+    /// none: the cache is of no use.
+    pub marks: Option<&'a [(usize, String)]>,
     /// Show the host's CA certificates to RUN (not where podman builds on another machine).
     pub trust_host_ca: bool,
     pub timeout: Duration,
@@ -81,8 +81,6 @@ const LARGEST_SECRET: u64 = 500 * 1024;
 const CARE: Duration = PATIENCE.saturating_add(Duration::from_secs(15));
 /// Where `buildctl` is told to write what it has made.
 pub(super) const METADATA: &str = "metadata.json";
-/// The build argument that keeps bind mounts honest.
-const MOUNTED: &str = "XTASK_MOUNTED";
 
 /// Where an order is carried out.
 pub(super) struct Site<'a> {
@@ -101,7 +99,7 @@ pub(super) struct Site<'a> {
 
 /// The command for `order`.
 pub(super) fn build(order: &Order, site: &Site) -> anyhow::Result<Tool> {
-    let text = fs_err::read_to_string(order.dockerfile).context("failed to read the Dockerfile")?;
+    let text = fs_err::read(order.dockerfile).context("failed to read the Dockerfile")?;
     let tool = match site.engine.kind {
         Kind::Podman => podman(order, site, &text)?,
         Kind::Docker => docker(order, site, &text)?,
@@ -125,8 +123,8 @@ pub(super) fn build(order: &Order, site: &Site) -> anyhow::Result<Tool> {
     if let Some(platform) = order.platform {
         tool = tool.args(["--platform", platform]);
     }
-    let honest = site.engine.kind == Kind::Docker || is_cache_honest(order, &text);
-    if order.no_cache || !honest {
+    let unusable = site.engine.kind == Kind::Podman && order.marks.is_none();
+    if order.no_cache || unusable {
         tool = tool.arg("--no-cache");
     }
     let tool = tool.arg(order.stage).log(order.log);
@@ -142,7 +140,7 @@ pub(super) fn id_file(aside: &Path) -> PathBuf {
     aside.join("id")
 }
 
-fn podman(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
+fn podman(order: &Order, site: &Site, text: &[u8]) -> anyhow::Result<Tool> {
     let ignore = site.aside.join("ignore");
     fs_err::write(&ignore, NOTHING)?;
     let cpus = order.cpus.filter(|_| !site.remote).and_then(some_cpus);
@@ -168,16 +166,33 @@ fn podman(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
         tool = tool.args(layers::flags(cache));
     }
     tool = tool.arg("--ignorefile").arg(ignore);
-    match at_runs(text, honest_mount) {
-        Cow::Borrowed(_) => Ok(tool.arg("--file").arg(order.dockerfile)),
-        Cow::Owned(text) => {
-            let copy = site.aside.join("Dockerfile");
-            fs_err::write(&copy, text)?;
-            let key: Vec<&str> = order.labels.iter().map(|(_, value)| value.as_str()).collect();
-            let key = format!("{MOUNTED}={}", key.join("."));
-            Ok(tool.arg("--file").arg(copy).arg("--build-arg").arg(key))
+    let marks = order.marks.unwrap_or_default();
+    let Some((label, _)) = order.labels.last().filter(|_| !marks.is_empty()) else {
+        return Ok(tool.arg("--file").arg(order.dockerfile));
+    };
+    let copy = site.aside.join("Dockerfile");
+    fs_err::write(&copy, marked(text, label, marks))?;
+    Ok(tool.arg("--file").arg(copy))
+}
+
+/// The Dockerfile with the marks as lines of their own: values of a label that the build itself sets last.
+fn marked(text: &[u8], label: &str, marks: &[(usize, String)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + marks.len() * 64);
+    let mut marks = marks.iter().peekable();
+    let mut put = |out: &mut Vec<u8>, line: usize| {
+        while let Some((_, value)) = marks.next_if(|(at, _)| *at <= line) {
+            out.extend_from_slice(format!("LABEL {label}={value}\n").as_bytes());
         }
+    };
+    for (at, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        put(&mut out, at + 1);
+        out.extend_from_slice(line);
     }
+    if !out.ends_with(b"\n") {
+        out.push(b'\n');
+    }
+    put(&mut out, usize::MAX);
+    out
 }
 
 /// The command for `order` to `BuildKit`, whose client is `buildctl`; it writes the image to `archive`.
@@ -188,7 +203,7 @@ pub(super) fn buildkit(
     aside: &Path,
     archive: &Path,
 ) -> anyhow::Result<Tool> {
-    let text = fs_err::read_to_string(order.dockerfile).context("failed to read the Dockerfile")?;
+    let text = fs_err::read(order.dockerfile).context("failed to read the Dockerfile")?;
     let (_, trusted) = dockerfile(order, aside, &text)?;
     let mut tool = buildctl.args(["build", "--progress=plain", "--frontend=dockerfile.v0"]);
     let local = |name: &str, folder: &Path| format!("{name}={}", folder.display());
@@ -228,7 +243,7 @@ fn familiar(reference: &str) -> &str {
     name.strip_suffix(":latest").unwrap_or(name)
 }
 
-fn docker(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
+fn docker(order: &Order, site: &Site, text: &[u8]) -> anyhow::Result<Tool> {
     let (copy, trusted) = dockerfile(order, site.aside, text)?;
     let tool = site.engine.tool().env("DOCKER_BUILDKIT", "1");
     let tool = tool.args(["build", "--progress=plain", "--file"]).arg(copy);
@@ -241,27 +256,39 @@ fn docker(order: &Order, site: &Site, text: &str) -> anyhow::Result<Tool> {
 
 /// The Dockerfile as `BuildKit` is to have it, outside the context with an ignore file beside it; and whether its
 /// RUNs are shown the host's CA certificates.
-fn dockerfile(order: &Order, aside: &Path, text: &str) -> anyhow::Result<(PathBuf, bool)> {
+fn dockerfile(order: &Order, aside: &Path, text: &[u8]) -> anyhow::Result<(PathBuf, bool)> {
     let copy = aside.join("Dockerfile");
     let bundle = Path::new(HOST_BUNDLE);
     let trusted = order.trust_host_ca
         && bundle.metadata().is_ok_and(|file| file.is_file() && file.len() <= LARGEST_SECRET);
-    let text =
-        if trusted { at_runs(text, |run| Some(host_bundle(run))) } else { Cow::Borrowed(text) };
-    fs_err::write(&copy, text.as_bytes())?;
+    let text = if trusted { trusting(text) } else { Cow::Borrowed(text) };
+    fs_err::write(&copy, text)?;
     fs_err::write(aside.join("Dockerfile.dockerignore"), NOTHING)?;
     Ok((copy, trusted))
 }
 
-/// The Dockerfile with what `insert` puts at a place of a RUN; unchanged if that is nothing, or if it cannot be
-/// read (then the engine will say why).
-fn at_runs(
-    text: &str,
-    insert: impl Fn(&RunInstruction) -> Option<(usize, String)>,
-) -> Cow<'_, str> {
+/// The Dockerfile with the host's CA certificates for each RUN; unchanged if it has none, or if it cannot be read
+/// (then the engine will say why).
+fn trusting(text: &[u8]) -> Cow<'_, [u8]> {
+    if let Ok(text) = str::from_utf8(text) {
+        return match at_runs(text, host_bundle) {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+    }
+    // Byte for byte as characters, and back: what is put in is ASCII.
+    let decoded: String = text.iter().map(|byte| char::from(*byte)).collect();
+    match at_runs(&decoded, host_bundle) {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(text) => text.chars().filter_map(|ch| u8::try_from(ch).ok()).collect(),
+    }
+}
+
+/// A text with what `insert` puts at a place of each RUN.
+fn at_runs(text: &str, insert: impl Fn(&RunInstruction) -> (usize, String)) -> Cow<'_, str> {
     let Ok(dockerfile) = parse_dockerfile::parse(text) else { return Cow::Borrowed(text) };
     let insertions = dockerfile.instructions.iter().filter_map(|instruction| match instruction {
-        Instruction::Run(run) => insert(run),
+        Instruction::Run(run) => Some(insert(run)),
         _ => None,
     });
     let mut changed = String::new();
@@ -279,34 +306,10 @@ fn at_runs(
     Cow::Owned(changed)
 }
 
-/// Whether each RUN with a bind mount can be given an `ARG`.
-fn is_cache_honest(order: &Order, text: &str) -> bool {
-    let is_read = || parse_dockerfile::parse(text).is_ok();
-    !order.mounts_in_triggers && (!text.contains("--mount") || is_read())
-}
-
-/// An `ARG` before a RUN that has a bind mount.
-fn honest_mount(run: &RunInstruction) -> Option<(usize, String)> {
-    let has_one = run.options.iter().any(is_bind_mount);
-    has_one.then(|| (run.run.span.start, format!("ARG {MOUNTED}\n")))
-}
-
 /// The host's CA certificates for a RUN, as the secret they need not be: no layer and no cache key has them.
 fn host_bundle(run: &RunInstruction) -> (usize, String) {
     let mount = format!(" --mount=type=secret,id={BUNDLE_SECRET},target={HOST_BUNDLE},mode=0444");
     (run.run.span.end, mount)
-}
-
-/// `bind` is what a mount is when it does not say.
-fn is_bind_mount(flag: &Flag) -> bool {
-    let Some(value) = flag.value.as_ref().filter(|_| flag.name.value == "mount") else {
-        return false;
-    };
-    value
-        .value
-        .split(',')
-        .find_map(|part| part.strip_prefix("type="))
-        .is_none_or(|kind| kind == "bind")
 }
 
 /// `count` of the CPUs we may use, others each time, so that builds side by side do not share one.
@@ -338,29 +341,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bind_mount_gets_an_argument_in_front_and_nothing_else_does() {
-        for (text, expected) in [
-            ("FROM a\nRUN x\n", None),
-            ("FROM a\nRUN --mount=type=cache,target=/c x\n", None),
-            ("FROM a\nCOPY --from=b /x /y\nRUN echo --mount=type=bind\n", None),
-            (
-                "FROM a\nRUN --mount=type=bind,target=/s x\n",
-                Some("FROM a\nARG XTASK_MOUNTED\nRUN --mount=type=bind,target=/s x\n"),
-            ),
-            (
-                "FROM a\nRUN --mount=source=f,target=/s \\\n  x\nRUN y\n",
-                Some("FROM a\nARG XTASK_MOUNTED\nRUN --mount=source=f,target=/s \\\n  x\nRUN y\n"),
-            ),
-            (
-                "FROM a\nRUN --mount=type=cache,target=/c \\\n  --mount=from=b,target=/s x\n",
-                Some(
-                    "FROM a\nARG XTASK_MOUNTED\nRUN --mount=type=cache,target=/c \\\n  \
-                     --mount=from=b,target=/s x\n",
-                ),
-            ),
-        ] {
-            assert_eq!(at_runs(text, honest_mount), expected.unwrap_or(text), "{text}");
-        }
+    fn marks_go_in_front_of_their_lines_and_no_byte_is_changed() {
+        let mark = |line| (line, "m".to_owned());
+        let text = b"FROM a\n# \xfc\nARG V\nCOPY x \\\n  /$V";
+        let marks = [mark(3), mark(4), mark(6)];
+        let expected =
+            b"FROM a\n# \xfc\nLABEL l=m\nARG V\nLABEL l=m\nCOPY x \\\n  /$V\nLABEL l=m\n";
+        assert_eq!(marked(text, "l", &marks), expected);
+        assert_eq!(marked(text, "l", &[]), [&text[..], b"\n"].concat());
     }
 
     #[test]
@@ -383,8 +371,11 @@ mod tests {
         let expected = text
             .replace("RUN x", &format!("RUN {mount} x"))
             .replace("run -", &format!("run {mount} -"));
-        assert_eq!(at_runs(text, |run| Some(host_bundle(run))), expected);
-        assert_eq!(at_runs("FROM scratch\n", |run| Some(host_bundle(run))), "FROM scratch\n");
+        assert_eq!(*trusting(text.as_bytes()), *expected.as_bytes());
+        assert_eq!(*trusting(b"FROM scratch\n"), *b"FROM scratch\n");
+        let odd = b"FROM a\n# \xfc\nRUN x\n";
+        let expected = [b"FROM a\n# \xfc\nRUN ", mount.as_bytes(), b" x\n"].concat();
+        assert_eq!(*trusting(odd), *expected);
     }
 
     #[test]

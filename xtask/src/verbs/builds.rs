@@ -244,6 +244,7 @@ fn staged_build(common: Common, one: &Surveyed, permit: &Permit) -> Result<(Read
     let project = (PROJECT_LABEL.to_owned(), project::mark(&workspace.config.root)?);
     let labels = [key_label, image_label, ("dev.xtask.inputs".to_owned(), inputs), project];
     let tag = key.tag(name);
+    let marks = context.marks(&staged.parts);
     let order = Order {
         image: name,
         tag: &tag,
@@ -257,7 +258,7 @@ fn staged_build(common: Common, one: &Surveyed, permit: &Permit) -> Result<(Read
         secrets: &one.image.secrets,
         no_cache: false,
         layers: common.cache.and_then(Cache::layers),
-        mounts_in_triggers: context.reading.as_ref().is_some_and(|one| one.mounts_in_triggers),
+        marks: marks.as_deref(),
         trust_host_ca: one.image.trust_host_ca.unwrap_or(workspace.config.engine.trust_host_ca),
         timeout: one.image.timeout,
         silence: one.image.silence,

@@ -53,6 +53,11 @@ fn human(one: &survey::Surveyed) -> String {
     if let Some((reason, line)) = one.context.whole() {
         lines.push(format!("      the whole context: {reason} (line {line} of the Dockerfile)"));
     }
+    if let Some((reason, line)) = one.context.without_cache() {
+        let text =
+            format!("cache podman builds it without: {reason} (line {line} of the Dockerfile)");
+        lines.push(text);
+    }
     lines.extend(one.context.widened().iter().map(|one| format!("      {}", one.reason)));
     for (base, id) in &one.parts.bases {
         let id = id.as_deref().map_or("not fetched yet", |id| id.get(..12).unwrap_or(id));

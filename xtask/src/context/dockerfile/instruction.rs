@@ -55,6 +55,8 @@ pub(super) struct Copy {
     /// Without heredocs and without the destination.
     pub(super) sources: Vec<String>,
     pub(super) unclear: Option<String>,
+    /// It has flags that podman's cache may not look at.
+    pub(super) flags_count: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,12 +64,6 @@ pub(super) struct Run {
     /// The values of `--mount`.
     pub(super) mounts: Vec<String>,
     pub(super) unclear: Option<String>,
-}
-
-impl Run {
-    pub(super) fn may_mount(&self) -> bool {
-        !self.mounts.is_empty() || self.unclear.is_some()
-    }
 }
 
 /// Keyword and the flags it knows; `None`: BuildKit does not look at its flags.
@@ -214,6 +210,8 @@ fn copy(keyword: &str, flags: &Flags, mut words: Vec<String>) -> Result<Copy, St
         return Err(format!("`{keyword}` cannot copy to a heredoc"));
     }
     words.retain(|word| super::parse::heredoc(word).is_none());
+    let counts =
+        |name: &str| keyword == "ADD" || !matches!(name, "from" | "chown" | "chmod" | "link");
     Ok(Copy {
         is_add: keyword == "ADD",
         from: flags.one("from").filter(|name| !name.is_empty()),
@@ -221,6 +219,7 @@ fn copy(keyword: &str, flags: &Flags, mut words: Vec<String>) -> Result<Copy, St
         parents: flags.switch("parents"),
         sources: words,
         unclear: flags.unclear.clone(),
+        flags_count: flags.pairs.iter().any(|(name, _)| counts(name)),
     })
 }
 

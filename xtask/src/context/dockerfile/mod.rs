@@ -32,6 +32,7 @@
 //! | `stages` | instructions → stages reached |
 //! | `sources`, `mount`, `environment` | stages reached → what they read |
 //! | `text` | stages reached → bytes for the key |
+//! | `marks` | stages reached → lines that keep podman's cache honest |
 //! | `select`, `glob` | sources and a tree → chosen entries |
 //! | `wildcard` | `*`, `?` and sets against text, for `pattern` and `glob` |
 
@@ -40,6 +41,7 @@ mod expand;
 pub(super) mod glob;
 mod globals;
 mod instruction;
+mod marks;
 mod mount;
 mod parse;
 mod pattern;
@@ -53,6 +55,7 @@ mod wildcard;
 
 use std::collections::BTreeMap;
 
+pub use marks::{LayerCache, Mark};
 pub use select::{Kind, Root, Selection, Tree, select};
 pub use sources::clean;
 
@@ -99,8 +102,8 @@ pub struct Reading {
     pub stages: Vec<String>,
     /// The text as far as the target uses it, in a form of its own, for the key.
     pub text: Vec<u8>,
-    /// Some RUN with a mount is an ONBUILD of its base, so that the text does not show it.
-    pub mounts_in_triggers: bool,
+    /// What podman's layer cache needs to be right.
+    pub layer_cache: LayerCache,
     /// Ids of the secrets mounted.
     pub secrets: Vec<String>,
     /// Ids of the SSH agents mounted.
@@ -196,7 +199,7 @@ pub fn read(text: &[u8], request: &Request<'_>) -> Result<Reading, Vec<Fault>> {
     let mut reading = match understand(&decoded, request) {
         Ok(reading) => reading,
         // Only its own frontend can say whether such a text is wrong.
-        Err(_) if doubt.is_some() => opaque(),
+        Err(faults) if doubt.is_some() => opaque(&faults),
         Err(mut faults) => {
             faults.sort();
             faults.dedup();
@@ -227,21 +230,24 @@ fn understand(text: &str, request: &Request<'_>) -> Result<Reading, Vec<Fault>> 
         args,
         stages: graph.reached.iter().map(|index| graph.stages[*index].label(*index)).collect(),
         text: text::serialise(&graph, &globals, &used),
-        mounts_in_triggers: found.mounts_in_triggers,
+        layer_cache: marks::of(text, &graph, &globals, request),
         secrets: found.secrets,
         ssh: found.ssh,
         warnings: graph.warnings.into_iter().chain(found.warnings).collect(),
     })
 }
 
-fn opaque() -> Reading {
+fn opaque(faults: &[Fault]) -> Reading {
     Reading {
         sources: Sources::Paths(Vec::new()),
         bases: Vec::new(),
         args: BTreeMap::new(),
         stages: Vec::new(),
         text: Vec::new(),
-        mounts_in_triggers: false,
+        layer_cache: LayerCache::Unusable {
+            reason: "its text is not understood".to_owned(),
+            line: faults.first().map_or(1, |fault| fault.line),
+        },
         secrets: Vec::new(),
         ssh: Vec::new(),
         warnings: Vec::new(),

@@ -18,7 +18,6 @@ pub(super) struct Found {
     pub(super) bases: Vec<Base>,
     pub(super) args: BTreeMap<String, String>,
     pub(super) globals_used: BTreeSet<String>,
-    pub(super) mounts_in_triggers: bool,
     pub(super) secrets: Vec<String>,
     pub(super) ssh: Vec<String>,
     pub(super) warnings: Vec<(usize, String)>,
@@ -71,7 +70,6 @@ impl<'a> Walk<'a> {
             bases: Vec::new(),
             args: BTreeMap::new(),
             globals_used: BTreeSet::new(),
-            mounts_in_triggers: false,
             secrets: Vec::new(),
             ssh: Vec::new(),
             warnings: Vec::new(),
@@ -129,8 +127,6 @@ impl<'a> Walk<'a> {
     }
 
     fn stage(&mut self, stage: &Stage, mut environment: Environment) -> Environment {
-        let mounts = |step: &Instruction| matches!(&step.body, Body::Run(run) if run.may_mount());
-        self.found.mounts_in_triggers |= stage.triggers.iter().any(mounts);
         for step in stage.steps() {
             match &step.body {
                 Body::Env(pairs) => self.env(step, pairs, &mut environment),

@@ -1,5 +1,6 @@
 //! Readings of whole Dockerfiles. `Case` asks; every test names the rule it shows.
 
+mod marks;
 mod properties;
 mod real;
 mod selection;

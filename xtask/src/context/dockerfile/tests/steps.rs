@@ -339,17 +339,6 @@ fn args_are_those_declared() {
 }
 
 #[test]
-fn mounts_that_the_text_does_not_show_are_told() {
-    let mounting = "RUN --mount=source=a,target=/a x";
-    let on_image = case().base("a", &[], &[mounting]);
-    assert!(on_image.read("FROM a\nCOPY b /").mounts_in_triggers);
-    let on_stage = format!("FROM a AS b\nONBUILD {mounting}\nFROM b");
-    assert!(case().read(&on_stage).mounts_in_triggers);
-    let shown = format!("FROM a AS b\nONBUILD RUN x\nFROM b\n{mounting}");
-    assert!(!case().read(&shown).mounts_in_triggers);
-}
-
-#[test]
 fn secrets_are_named_by_id() {
     let text = "FROM a\nRUN --mount=type=secret,id=one --mount=type=secret,target=/run/two \
                 --mount=type=ssh --mount=type=ssh,id=three --mount=type=secret,id=one x";
