@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use support::Case;
-use xtask::config::Inputs;
+use xtask::config::{Exclude, Inputs};
 use xtask::context::{self, Bases, Spec};
 use xtask::private::PrivatePath;
 
@@ -106,7 +106,7 @@ impl Tree {
             volatile_args: Vec::new(),
             secrets: Vec::new(),
             inputs: Inputs::Dockerfile,
-            exclude: vec!["**/vendor/".into(), "**/target/".into()],
+            exclude: Exclude { defaults: true, ..Exclude::default() },
         }
     }
 

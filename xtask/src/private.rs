@@ -415,6 +415,8 @@ fn remove(folder: impl AsFd, name: &OsStr) -> io::Result<()> {
         Err(error) => return Err(error.into()),
     }
     let below = rustix::fs::openat(&folder, name, FOLDER, Mode::empty())?;
+    // A staged folder may be one that nobody writes to.
+    rustix::fs::fchmod(&below, Mode::RWXU).ok();
     for name in names(&below)? {
         remove(&below, &name)?;
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use dockerignore::Rules;
 use fastrand::Rng;
-use xtask::config::Inputs;
+use xtask::config::{Exclude, Inputs};
 use xtask::context::dockerfile::{self, Platform, Reading, Request, Sources};
 use xtask::context::{self, Bases, Key, Spec};
 use xtask::private::PrivatePath;
@@ -76,7 +76,7 @@ impl Fuzzed {
             volatile_args: Vec::new(),
             secrets: Vec::new(),
             inputs: Inputs::Dockerfile,
-            exclude: Vec::new(),
+            exclude: Exclude::default(),
         };
         let mut fuzzed = Self { folder, spec };
         fuzzed.write_dockerfile(rng);
@@ -155,7 +155,7 @@ impl Fuzzed {
 
     fn narrow(&mut self, rng: &mut Rng) {
         let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
-        self.spec.exclude = owned(EXCLUDES[rng.usize(..EXCLUDES.len())]);
+        self.spec.exclude.patterns = owned(EXCLUDES[rng.usize(..EXCLUDES.len())]);
         self.spec.inputs = match rng.usize(..GLOBS.len() * 4) {
             at if at < GLOBS.len() => Inputs::Globs(owned(GLOBS[at])),
             _ => Inputs::Dockerfile,
@@ -203,7 +203,8 @@ impl Fuzzed {
     fn sent(&self, reading: &Reading) -> Listing {
         let all = listing(&self.spec.root);
         let ignore = fs_err::read(self.spec.root.join(".dockerignore")).unwrap_or_default();
-        let excludes = Rules::from_patterns(self.spec.exclude.iter().map(String::as_str)).unwrap();
+        let excludes =
+            Rules::from_patterns(self.spec.exclude.patterns.iter().map(String::as_str)).unwrap();
         let rules = [Rules::parse(&ignore).unwrap(), excludes];
         let kept = |path: &[u8]| !rules.iter().any(|rules| matches(rules, path));
         let there: Listing = all

@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use xtask::config::Inputs;
+use xtask::config::{Exclude, Inputs};
 use xtask::context::dockerfile::BaseConfig;
 use xtask::context::{self, Bases, Context, Key, Spec};
 use xtask::private::PrivatePath;
@@ -67,7 +67,7 @@ impl Bench {
             volatile_args: vec!["COMMIT".into()],
             secrets: vec!["token".into()],
             inputs: Inputs::Dockerfile,
-            exclude: vec!["**/vendor/".into(), "**/target/".into()],
+            exclude: Exclude { defaults: true, ..Exclude::default() },
         };
         let held = map(&[("debian:12", "d".repeat(64).as_str()), ("alpine:3", "a")]);
         let bench = Self { folder, spec, held, known: Bases::new() };
@@ -104,6 +104,23 @@ impl Bench {
         bench.chmod("tool.sh", 0o755);
         symlink("tool.sh", bench.path("link")).unwrap();
         fs_err::create_dir(bench.path("src/empty")).unwrap();
+        bench
+    }
+
+    /// The same in a git working tree, with a file that git tracks where machines put theirs.
+    fn in_git() -> Self {
+        let bench = Self::service();
+        bench.write("src/vendor/tracked.c", "v");
+        bench.write(".gitignore", "vendor/\ntarget/\n");
+        let git = |args: &[&str]| {
+            let name = ["-c", "user.name=t", "-c", "user.email=t@example.org"];
+            let git = xtask::process::Tool::new("git").arg("-C").arg(bench.path(""));
+            git.args(name).args(args.iter().copied()).run().unwrap();
+        };
+        git(&["init", "--quiet"]);
+        git(&["add", "."]);
+        git(&["add", "--force", "src/vendor/tracked.c"]);
+        git(&["commit", "--quiet", "--message", "all"]);
         bench
     }
 
@@ -284,6 +301,10 @@ const FILES: &[Change] = &[
     ("content of the same length", Bench::service, |b| b.write("src/main.c", "int mein;")),
     ("content of the same length and mtime", Bench::service, same_size_and_mtime),
     ("content emptied", Bench::service, |b| b.write("src/main.c", "")),
+    ("file for its owner alone", Bench::service, |b| b.chmod("src/main.c", 0o600)),
+    ("folder for its owner alone", Bench::service, |b| b.chmod("src/lib", 0o700)),
+    ("file for its owner alone, in git", Bench::in_git, |b| b.chmod("src/main.c", 0o600)),
+    ("file that git tracks in vendor/", Bench::in_git, |b| b.write("src/vendor/tracked.c", "w")),
     ("exec bit set", Bench::service, |b| b.chmod("src/main.c", 0o744)),
     ("exec bit cleared", Bench::service, |b| b.chmod("tool.sh", 0o644)),
     ("file renamed", Bench::service, |b| moved(b, "src/main.c", "src/prog.c")),
@@ -361,8 +382,8 @@ const RULES: &[Change] = &[
         b.write("Dockerfile.dockerignore", "src/lib\n");
     }),
     ("file that an exception brings back", Bench::service, |b| b.write("src/keep.tmp", "k")),
-    ("exclude added", Bench::service, |b| b.spec.exclude.push("src/lib".into())),
-    ("exclude removed", Bench::service, |b| b.spec.exclude.clear()),
+    ("exclude added", Bench::service, |b| b.spec.exclude.patterns.push("src/lib".into())),
+    ("exclude removed", Bench::service, |b| b.spec.exclude.defaults = false),
     (".dockerignore that is itself copied", Bench::service, |b| {
         b.dockerfile("COPY tool.sh link assets*", "COPY . /all\nCOPY tool.sh link assets*");
         let before = b.key();
@@ -510,10 +531,11 @@ const NOTHING: &[Change] = &[
             std::os::unix::fs::chown(b.path("src/main.c"), Some(1234), Some(1234)).unwrap();
         }
     }),
-    ("permissions that a umask takes", Bench::service, |b| {
-        b.chmod("src/main.c", 0o600);
-        b.chmod("tool.sh", 0o700);
-        b.chmod("src/lib", 0o700);
+    ("file of git's own mode, whatever the umask", Bench::in_git, |b| {
+        b.chmod(".git", 0o775);
+        b.chmod("src/main.c", 0o664);
+        b.chmod("tool.sh", 0o775);
+        b.chmod("src/lib", 0o775);
     }),
     ("file that is ignored", Bench::service, |b| b.write("logs/today", "loud")),
     ("file new to an ignored folder", Bench::service, |b| b.write("logs/deep/er", "")),
@@ -652,17 +674,38 @@ fn two_checkouts_of_the_same_have_the_same_key_and_stage_the_same() {
         files.reverse();
         files
     });
-    // As if checked out under another umask.
-    for (path, mode) in [("src/main.c", 0o640), ("tool.sh", 0o750), ("src", 0o700), ("link", 0o750)]
-    {
-        there.chmod(path, mode);
-    }
     touch(&there, "src/lib/a.c", SystemTime::now() - Duration::from_secs(1_000_000));
     assert_eq!(here.key(), there.key());
     let stages = [here.folder.path().join("stage"), there.folder.path().join("stage")];
     assert_eq!(here.staged(&stages[0]), here.key());
     assert_eq!(there.staged(&stages[1]), here.key());
     assert_eq!(listing(&stages[0]), listing(&stages[1]));
+}
+
+#[test]
+fn checkouts_under_any_umask_have_the_same_key_and_stage_the_same() {
+    let origin = Bench::in_git();
+    let mut keys = BTreeSet::new();
+    let mut stages = Vec::new();
+    for umask in ["022", "002", "027", "077"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (origin.path(""), folder.path().join("context"));
+        let clone = format!("umask {umask}; git clone --quiet {} {}", from.display(), to.display());
+        xtask::process::Tool::new("sh").args(["-c", &clone]).run().unwrap();
+        // A secret that git does not know is nobody else's, under any umask.
+        fs_err::write(to.join("src/secret"), "s").unwrap();
+        fs_err::set_permissions(to.join("src/secret"), PermissionsExt::from_mode(0o600)).unwrap();
+        let (spec, held) = (Spec { root: to, ..origin.spec.clone() }, origin.held.clone());
+        let bench = Bench { folder, spec, held, known: Bases::new() };
+        let stage = bench.folder.path().join("stage");
+        keys.insert(bench.staged(&stage).to_string());
+        stages.push((bench.folder, stage));
+    }
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    let listings: Vec<_> = stages.iter().map(|(_, stage)| listing(stage)).collect();
+    assert!(listings.iter().all(|one| *one == listings[0]));
+    assert_eq!(listings[0][Path::new("src/secret")].0 & 0o777, 0o600);
+    assert_eq!(listings[0][Path::new("tool.sh")].0 & 0o777, 0o755);
 }
 
 /// Every path below a folder with its mode and content.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use support::Case;
-use xtask::config::Inputs;
+use xtask::config::{Exclude, Inputs};
 use xtask::context::{self, Bases, Key, Spec};
 use xtask::private::PrivatePath;
 
@@ -49,7 +49,7 @@ impl Checkout {
             volatile_args: Vec::new(),
             secrets: Vec::new(),
             inputs: Inputs::Dockerfile,
-            exclude: Vec::new(),
+            exclude: Exclude::default(),
         };
         let contexts =
             context::gather(context::open(&[spec]).unwrap(), Some(indices), Bases::new).unwrap();

@@ -2,7 +2,8 @@
 //!
 //! First `<Dockerfile>.dockerignore`, beside the Dockerfile and so perhaps outside the context;
 //! even an empty one wins, and ignores nothing. Else `.dockerignore` in the context's root, never
-//! one elsewhere. Patterns are relative to the context's root either way.
+//! one elsewhere. Where neither is, the same two again with the ending `.containerignore`: podman reads those, and what
+//! it leaves out is not sent, whatever the engine. Patterns are relative to the context's root either way.
 //!
 //! BuildKit reads the file from a copy of its folder, so a symlink is followed within that folder
 //! only: an absolute target begins at the folder, `..` stops there. A link to elsewhere thus finds
@@ -30,17 +31,35 @@ const MOST_LINKS: usize = 40;
 
 /// The ignore file for a build of `dockerfile` with `context`, if there is one.
 pub fn find(context: &Path, dockerfile: Option<&Path>) -> io::Result<Option<IgnoreFile>> {
+    let found = of_ending(context, dockerfile, ".dockerignore")?.into_iter().next();
+    if found.is_some() {
+        return Ok(found);
+    }
+    Ok(container_files(context, dockerfile)?.into_iter().next())
+}
+
+/// The files podman alone would read, the one that goes first first.
+pub fn container_files(context: &Path, dockerfile: Option<&Path>) -> io::Result<Vec<IgnoreFile>> {
+    of_ending(context, dockerfile, ".containerignore")
+}
+
+/// The Dockerfile's own file and the context's, as far as they are there.
+fn of_ending(
+    context: &Path,
+    dockerfile: Option<&Path>,
+    ending: &str,
+) -> io::Result<Vec<IgnoreFile>> {
+    let mut found = Vec::new();
     if let Some(dockerfile) = dockerfile
         && let Some(name) = dockerfile.file_name()
     {
         let mut name = name.to_owned();
-        name.push(".dockerignore");
+        name.push(ending);
         let folder = dockerfile.parent().unwrap_or(Path::new(""));
-        if let Some(file) = read(folder, &name)? {
-            return Ok(Some(file));
-        }
+        found.extend(read(folder, &name)?);
     }
-    read(context, OsStr::new(".dockerignore"))
+    found.extend(read(context, OsStr::new(ending))?);
+    Ok(found)
 }
 
 fn read(folder: &Path, name: &OsStr) -> io::Result<Option<IgnoreFile>> {
@@ -159,6 +178,23 @@ mod tests {
         ] {
             assert_eq!(tree.find(dockerfile).as_deref(), Some(text), "{dockerfile:?}");
         }
+    }
+
+    #[test]
+    fn a_containerignore_counts_where_no_dockerignore_does() {
+        let tree = Tree::new(&[
+            ("ctx/.containerignore", "podman's"),
+            ("ctx/A.containerignore", "A's"),
+            ("ctx/B.dockerignore", ""),
+            ("ctx/B.containerignore", "B's"),
+        ]);
+        assert_eq!(tree.find(None).as_deref(), Some("podman's"));
+        assert_eq!(tree.find(Some("ctx/A")).as_deref(), Some("A's"));
+        assert_eq!(tree.find(Some("ctx/B")).as_deref(), Some(""));
+        fs::write(tree.at("ctx/.dockerignore"), "docker's").unwrap();
+        assert_eq!(tree.find(Some("ctx/A")).as_deref(), Some("docker's"));
+        let files = container_files(&tree.at("ctx"), Some(&tree.at("ctx/A"))).unwrap();
+        assert_eq!(files.len(), 2);
     }
 
     #[test]

@@ -33,7 +33,7 @@ mod rules;
 mod syntax;
 mod utf8;
 
-pub use file::{IgnoreFile, find};
+pub use file::{IgnoreFile, container_files, find};
 pub use rules::{Rules, State, Verdict};
 
 /// A pattern BuildKit would refuse.

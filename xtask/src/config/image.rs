@@ -11,7 +11,8 @@ use toml::de::DeValue;
 
 use super::document::At;
 use super::table::Table;
-use super::{ContextBudget, Image, Inputs, check, defaults};
+use super::{ContextBudget, Exclude, Image, Inputs, check, defaults};
+use crate::paths::Paths;
 
 /// The table that is no image.
 const DEFAULTS: &str = "defaults";
@@ -25,7 +26,7 @@ struct Shared {
     volatile_args: Vec<String>,
     secrets: BTreeMap<String, PathBuf>,
     trust_host_ca: Option<bool>,
-    exclude: Vec<String>,
+    exclude: Exclude,
     memory: u64,
     timeout: Duration,
     silence: Duration,
@@ -145,7 +146,11 @@ impl Shared {
             volatile_args: Vec::new(),
             secrets: BTreeMap::new(),
             trust_host_ca: None,
-            exclude: defaults::IMAGE_EXCLUDE.map(str::to_owned).to_vec(),
+            exclude: Exclude {
+                patterns: Vec::new(),
+                defaults: true,
+                own: Some(Paths::of(&table.absolute("")).home().to_path_buf()),
+            },
             memory: defaults::IMAGE_MEMORY,
             timeout: defaults::IMAGE_TIMEOUT,
             silence: defaults::IMAGE_SILENCE,
@@ -181,12 +186,20 @@ impl Shared {
                 .unwrap_or_else(|| self.volatile_args.clone()),
             secrets,
             trust_host_ca: table.boolean("trust-host-ca").or(self.trust_host_ca),
-            exclude: list(table, "exclude").unwrap_or_else(|| self.exclude.clone()),
+            exclude: self.excluding(list(table, "exclude")),
             memory: table.size("memory").unwrap_or(self.memory),
             timeout,
             silence,
             budget: budget(table).or(self.budget),
         }
+    }
+
+    /// Patterns come on top of the defaults, which may be written out; an empty list is nothing at all.
+    fn excluding(&self, patterns: Option<Vec<String>>) -> Exclude {
+        let Some(mut patterns) = patterns else { return self.exclude.clone() };
+        let defaults = !patterns.is_empty();
+        patterns.retain(|pattern| !Exclude::DEFAULTS.contains(&pattern.as_str()));
+        Exclude { patterns, defaults, own: self.exclude.own.clone() }
     }
 
     fn times(&self, table: &mut Table<'_>) -> (Duration, Duration) {

@@ -29,7 +29,8 @@ pub enum Rule {
     ContextSecret,
     /// A context that sends what no build wants.
     ContextJunk,
-    /// An ignore file that podman alone reads otherwise.
+    /// A `.containerignore`, which not every engine reads.
+    ContainerIgnore,
     /// A script that builds with `--no-cache`.
     NoCache,
     /// An exception that excepts nothing.
@@ -37,7 +38,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [(&'static str, Rule); 11] = [
+    pub const ALL: [(&'static str, Rule); 12] = [
         ("unreadable", Rule::Unreadable),
         ("base-registry", Rule::BaseRegistry),
         ("unpinned-base", Rule::UnpinnedBase),
@@ -47,6 +48,7 @@ impl Rule {
         ("image-unknown", Rule::ImageUnknown),
         ("context-secret", Rule::ContextSecret),
         ("context-junk", Rule::ContextJunk),
+        ("container-ignore", Rule::ContainerIgnore),
         ("no-cache", Rule::NoCache),
         ("unused-exception", Rule::UnusedException),
     ];

@@ -209,14 +209,29 @@ pub struct Image {
     /// Whether its builds see the host's CA certificates, where not as the engine's settings say: an
     /// image that installs certificates of its own cannot have them mounted over.
     pub trust_host_ca: Option<bool>,
-    /// Docker ignore patterns on top of the ignore file.
-    pub exclude: Vec<String>,
+    pub exclude: Exclude,
     /// Bytes a build is taken to need before one was measured.
     pub memory: u64,
     pub timeout: Duration,
     /// How long a build may print nothing.
     pub silence: Duration,
     pub budget: Option<ContextBudget>,
+}
+
+/// What is left out of a context on top of its ignore file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Exclude {
+    /// Docker ignore patterns, for all files.
+    pub patterns: Vec<String>,
+    /// Whether [`Exclude::DEFAULTS`] are left out, of what git does not track and the Dockerfile does not name.
+    pub defaults: bool,
+    /// xtask's own folder, which is never part of a context.
+    pub own: Option<PathBuf>,
+}
+
+impl Exclude {
+    /// Where machines put what they made.
+    pub const DEFAULTS: [&str; 2] = defaults::IMAGE_EXCLUDE;
 }
 
 /// What narrows an image's context further than its Dockerfile does.

@@ -626,9 +626,13 @@ fn an_image_stands_on_the_defaults() {
     .unwrap();
     let redis = &config.images["redis"];
     assert_eq!(redis.args.values().collect::<Vec<_>>(), ["1", "2"]);
-    assert_eq!(redis.exclude, ["x"]);
+    assert_eq!(
+        (redis.exclude.patterns.as_slice(), redis.exclude.defaults),
+        (&["x".to_owned()][..], true)
+    );
     assert_eq!(redis.memory, 2 << 30);
-    assert!(config.images["gateway"].exclude.is_empty());
+    let none = &config.images["gateway"].exclude;
+    assert!(none.patterns.is_empty() && !none.defaults && none.own.is_some());
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What one image is sent: the paths of the tree that its view keeps, its Dockerfile's target can
 //! read, and its `inputs` allow; and files made for it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use dockerignore::Rules;
 use rayon::prelude::*;
 
@@ -12,7 +13,9 @@ use super::cargo::{self, Closure};
 use super::digest::{Digest, Records};
 use super::dockerfile::Selection;
 use super::golang;
+use super::mode;
 use super::tree::{Kind, Node, Tree, View};
+use crate::exit::{Exit, WithExit as _};
 
 /// How many entries make a group of the digest. Part of the key's form.
 const GROUP: usize = 1_024;
@@ -82,10 +85,25 @@ impl<'a> Entry<'a> {
             Entry::Made { .. } => "file",
             Entry::Found { node, .. } => match node.kind {
                 Kind::File => "file",
-                Kind::Dir => "dir",
+                Kind::Dir | Kind::Unreadable => "dir",
                 Kind::Symlink(_) => "symlink",
                 Kind::Other => "other",
             },
+        }
+    }
+
+    /// Its kind in a letter, as keys and records have it, and its mode where that is no usual one: `x` is a file of mode
+    /// 0755, `f600` one that only its owner reads.
+    pub(super) fn kind_with_mode(&self) -> Cow<'static, str> {
+        let Entry::Found { node, .. } = self else { return "f".into() };
+        match (&node.kind, node.mode) {
+            (Kind::File, mode::FILE) => "f".into(),
+            (Kind::File, mode::PROGRAM) => "x".into(),
+            (Kind::File, mode) => format!("f{mode:o}").into(),
+            (Kind::Dir | Kind::Unreadable, mode::FOLDER) => "d".into(),
+            (Kind::Dir | Kind::Unreadable, mode) => format!("d{mode:o}").into(),
+            (Kind::Symlink(_), _) => "l".into(),
+            (Kind::Other, _) => "o".into(),
         }
     }
 
@@ -140,9 +158,8 @@ impl Contents {
     }
 }
 
-/// One digest over all that is sent: path, kind, exec bit, link target, content. Modes
-/// beyond the exec bit, owners and times are not in it, as they are not in what is staged. It is a
-/// digest over those of groups, so that these can be taken side by side.
+/// One digest over all that is sent: path, kind, mode, link target, content. Owners and times are not in it, as they
+/// are not in what is staged. It is a digest over those of groups, so that these can be taken side by side.
 pub(super) fn digest(entries: &[Entry], contents: &[Option<Digest>]) -> Digest {
     let groups = entries.par_chunks(GROUP).zip(contents.par_chunks(GROUP));
     let groups: Vec<Digest> = groups.map(|(entries, contents)| group(entries, contents)).collect();
@@ -156,18 +173,10 @@ pub(super) fn digest(entries: &[Entry], contents: &[Option<Digest>]) -> Digest {
 fn group(entries: &[Entry], contents: &[Option<Digest>]) -> Digest {
     let mut records = Records::new("group");
     for (entry, content) in entries.iter().zip(contents) {
-        let (kind, rest): (&[u8], &[u8]) = match entry {
-            Entry::Found { node, .. } => match &node.kind {
-                Kind::File if node.stat.executable() => (b"x", b""),
-                Kind::File => (b"f", b""),
-                Kind::Dir => (b"d", b""),
-                Kind::Symlink(target) => (b"l", target),
-                Kind::Other => (b"o", b""),
-            },
-            Entry::Made { .. } => (b"f", b""),
-        };
+        let kind = entry.kind_with_mode();
+        let target = entry.link().unwrap_or_default();
         let content = content.as_ref().map_or(&[][..], |digest| &digest.0);
-        records.add(&[entry.path(), kind, rest, content]);
+        records.add(&[entry.path(), kind.as_bytes(), target, content]);
     }
     records.finish()
 }
@@ -193,6 +202,9 @@ pub(super) fn choose(
     for at in ranges.into_iter().flatten() {
         let node = &tree.nodes[at];
         if node.kept_by(view) && allows(narrowing, at, node)? {
+            if node.kind == Kind::Unreadable {
+                return Err(unreadable(tree, node)).exit(Exit::Environment);
+            }
             chosen.push(u32::try_from(at)?);
         }
     }
@@ -200,7 +212,17 @@ pub(super) fn choose(
     Ok(contents)
 }
 
-/// Leaves out folders that something chosen lies in: they are there because it is.
+fn unreadable(tree: &Tree, node: &Node) -> anyhow::Error {
+    let folder = tree.absolute(node);
+    let name = String::from_utf8_lossy(&node.path);
+    anyhow!(
+        "failed to read the folder `{}`: permission denied, and the Dockerfile copies it\n\
+         hint: add `{name}` to the ignore file or to `exclude`, or let this user read it",
+        folder.display()
+    )
+}
+
+/// Leaves out folders of the usual mode that something chosen lies in: they are there because it is.
 fn without_filled_folders(tree: &Tree, chosen: &[u32]) -> Vec<u32> {
     let path = |at: &u32| &*tree.nodes[*at as usize].path;
     let filled = |at: &u32| {
@@ -208,8 +230,11 @@ fn without_filled_folders(tree: &Tree, chosen: &[u32]) -> Vec<u32> {
         let first = chosen.partition_point(|other| path(other) < &*inside);
         chosen.get(first).is_some_and(|other| path(other).starts_with(&inside))
     };
-    let is_dir = |at: &u32| tree.nodes[*at as usize].kind == Kind::Dir;
-    chosen.iter().copied().filter(|at| !is_dir(at) || !filled(at)).collect()
+    let is_usual = |at: &u32| {
+        let node = &tree.nodes[*at as usize];
+        node.kind == Kind::Dir && node.mode == mode::FOLDER
+    };
+    chosen.iter().copied().filter(|at| !is_usual(at) || !filled(at)).collect()
 }
 
 fn allows(narrowing: &Narrowing, at: usize, node: &Node) -> Result<bool> {

@@ -41,7 +41,7 @@ pub struct Spec {
     /// Ids of the secrets a build is given.
     pub secrets: Vec<String>,
     pub inputs: config::Inputs,
-    pub exclude: Vec<String>,
+    pub exclude: config::Exclude,
 }
 
 impl From<&config::Image> for Spec {
@@ -73,7 +73,16 @@ pub struct Opened {
     reading: Option<Reading>,
     rules: ViewRules,
     /// What tells this view from others.
-    rules_text: (Vec<u8>, Vec<String>),
+    rules_text: RulesText,
+}
+
+/// The texts that a view's rules are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RulesText {
+    ignore_file: Vec<u8>,
+    exclude: Vec<String>,
+    /// Those that do not hold for what git tracks.
+    defaults: Vec<String>,
 }
 
 impl Opened {
@@ -120,13 +129,40 @@ fn open_one(spec: &Spec) -> Result<Opened> {
     };
     let (text, file) = found.map_or_else(Default::default, |found| (found.text, found.path));
     let ignored = Rules::parse(&text).map_err(|errors| listed(errors, &file))?;
-    let excluded = Rules::from_patterns(spec.exclude.iter().map(String::as_str))
+    let exclude = spec.exclude.patterns.clone();
+    let excluded = Rules::from_patterns(exclude.iter().map(String::as_str))
         .map_err(|errors| listed(errors, Path::new(&format!("exclude of `{}`", spec.name))))?;
-    let rules = [ignored, excluded].into_iter().filter(|rules| !rules.is_empty()).collect();
     let dockerfile = spec.dockerfile.as_deref().map_or(Ok(Vec::new()), fs_err::read)?;
     let reading = read(spec, &dockerfile, &Bases::new())?;
-    let rules_text = (text, spec.exclude.clone());
+    let defaults = default_excludes(spec, reading.as_ref());
+    let by_default = Rules::from_patterns(defaults.iter().map(String::as_str))
+        .map_err(|errors| listed(errors, Path::new("exclude")))?;
+    let rules = [ignored, excluded, by_default].into_iter().filter(|rules| !rules.is_empty());
+    let rules = ViewRules { rules: rules.collect(), last_spares_tracked: !defaults.is_empty() };
+    let rules_text = RulesText { ignore_file: text, exclude, defaults };
     Ok(Opened { spec: spec.clone(), root, dockerfile, reading, rules, rules_text })
+}
+
+/// The patterns that apply where nobody says otherwise, less what the Dockerfile names itself.
+fn default_excludes(spec: &Spec, reading: Option<&Reading>) -> Vec<String> {
+    if !spec.exclude.defaults {
+        return Vec::new();
+    }
+    let mut patterns = config::Exclude::DEFAULTS.map(str::to_owned).to_vec();
+    let Some(Sources::Paths(sources)) = reading.map(|reading| &reading.sources) else {
+        return patterns;
+    };
+    let folders = config::Exclude::DEFAULTS.map(|pattern| pattern.trim_matches(['*', '/']));
+    for source in sources {
+        let path = source.whole_pattern();
+        let exception = format!("!{path}");
+        if path.split('/').any(|part| folders.contains(&part))
+            && Rules::from_patterns([exception.as_str()]).is_ok()
+        {
+            patterns.push(exception);
+        }
+    }
+    patterns
 }
 
 fn read(spec: &Spec, text: &[u8], bases: &Bases) -> Result<Option<Reading>> {
@@ -198,7 +234,7 @@ fn by_views(group: Vec<(usize, Opened)>) -> Vec<Vec<(usize, Opened)>> {
     parts
 }
 
-fn views<'a>(opened: impl Iterator<Item = &'a Opened>) -> Vec<&'a (Vec<u8>, Vec<String>)> {
+fn views<'a>(opened: impl Iterator<Item = &'a Opened>) -> Vec<&'a RulesText> {
     let mut views = Vec::new();
     for one in opened {
         if !views.contains(&&one.rules_text) {
@@ -259,8 +295,9 @@ fn look(
         .map(|one| &one.rules)
         .collect();
     let index_file = indices.map(|folder| index::file(folder, root));
+    let own = group.iter().find_map(|one| one.spec.exclude.own.as_deref());
     let (tree, known) = rayon::join(
-        || walk(root, &rules),
+        || walk(root, &rules, own),
         || index_file.as_ref().map(|file| index::read(file, root)).unwrap_or_default(),
     );
     let mut tree = tree?;
@@ -368,10 +405,10 @@ fn inputs_digests(
     firsts.into_iter().map(|first| unique[first]).collect()
 }
 
-fn ignore_digest((text, exclude): &(Vec<u8>, Vec<String>)) -> Digest {
+fn ignore_digest(text: &RulesText) -> Digest {
     let mut records = super::digest::Records::new("ignore");
-    records.add(&[text]);
-    for pattern in exclude {
+    records.add(&[&text.ignore_file]);
+    for pattern in text.exclude.iter().chain(&text.defaults) {
         records.add(&[pattern.as_bytes()]);
     }
     records.finish()

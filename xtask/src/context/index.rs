@@ -21,8 +21,8 @@ use anyhow::{Context as _, Result};
 use rayon::prelude::*;
 
 use super::digest::{Digest, Records};
-use super::moved;
 use super::tree::{Kind, Node, Stat, Tree, as_path};
+use super::{capability, moved};
 use crate::private::PrivatePath;
 
 /// The largest index that is read, in bytes: enough for some millions of files.
@@ -221,6 +221,8 @@ pub(super) fn complete(
             let mut file = moved::open(&root.join(as_path(&node.path)))?;
             let before = Stat::of(&file.metadata()?);
             let (found, size) = super::digest::hash(&mut file)?;
+            let capability = capability::read(&file)?;
+            let found = capability::with(found, capability.as_deref());
             if before != node.stat || Stat::of(&file.metadata()?) != before {
                 node.stat = Stat { size, mtime: i64::MAX, ..before };
             }
@@ -233,11 +235,10 @@ pub(super) fn complete(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::walk::walk;
-    use dockerignore::Rules;
+    use crate::context::walk::{ViewRules, walk};
 
     fn tree(root: &Path) -> Tree {
-        walk(root, &[&vec![Rules::parse(b"").unwrap()]]).unwrap()
+        walk(root, &[&ViewRules::default()], None).unwrap()
     }
 
     fn long_after() -> SystemTime {

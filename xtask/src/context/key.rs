@@ -2,14 +2,14 @@
 //!
 //! | in the key | as |
 //! | --- | --- |
-//! | every input | path, kind, exec bit, link target, SHA-256 of the bytes |
+//! | every input | path, kind, mode ([`super::mode`]), link target, SHA-256 of the bytes |
 //! | the Dockerfile | its text as far as the target uses it |
 //! | build args | those declared, with the value used; volatile ones left out |
 //! | target, platform | as configured |
 //! | base images | the id the engine holds; the reference while it holds none |
 //! | secrets mounted | their ids and whether they are given, never their values |
 //!
-//! Not in it: times, owners, umask, where the checkout lies, the order of the walk, the text of the
+//! Not in it: times, owners, the umask of a checkout, where the checkout lies, the order of the walk, the text of the
 //! ignore file (what it leaves out is what counts), and what nobody knows without fetching it: the far end of an
 //! `ADD https://…` without `--checksum`, what a RUN downloads. The form has a version: a key made by other rules
 //! is another key.

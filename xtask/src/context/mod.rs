@@ -4,16 +4,19 @@
 //! The [`Context`] that comes out is a value: what is sent, why it is no less, and the parts of the
 //! key. [`Context::stage`] copies just that into a folder for the engine.
 
+mod capability; //     what a program may do
 mod cargo; //          what a Cargo package is built from
 mod contents; //       what one image is sent
 mod digest; //         SHA-256 of files and records
 pub mod dockerfile; // which of them the target can read
 mod gather; //         rules + Dockerfiles + walk + index → contexts
+mod git; //            what git tracks, and its umask
 mod golang; //         what a Go package is built from
 mod index; //          digests that need not be taken again
 pub mod junk; //       what is hardly ever wanted
 mod key; //            what a key is made of
 mod mapped; //         files that change without a trace
+mod mode; //           the mode a path is sent with
 mod moved; //          a context that changes meanwhile
 pub mod record; //     what an image was last built from
 mod stage; //          the folder an engine is given
@@ -37,6 +40,8 @@ pub use key::{Key, Parts};
 pub use moved::{is_moved, until_at_rest};
 use record::Record;
 use tree::Tree;
+
+use crate::config;
 
 /// What of ours keeps a path of the context from being sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +96,7 @@ impl Context {
 
     /// Why nothing narrows what is sent, if something in the Dockerfile makes it so: the reason and its line.
     pub fn whole(&self) -> Option<(String, usize)> {
-        let narrowed = self.spec.inputs != crate::config::Inputs::Dockerfile;
+        let narrowed = self.spec.inputs != config::Inputs::Dockerfile;
         self.reading.as_ref().filter(|_| !narrowed)?.whole_context()
     }
 
@@ -116,11 +121,12 @@ impl Context {
         if !there || self.entries().any(sent) {
             return None;
         }
-        let exclude = Rules::from_patterns(self.spec.exclude.iter().map(String::as_str)).ok()?;
-        if exclude.ignores(path.as_bytes()).ok()? {
+        let defaults = config::Exclude::DEFAULTS.into_iter().filter(|_| self.spec.exclude.defaults);
+        let patterns = self.spec.exclude.patterns.iter().map(String::as_str).chain(defaults);
+        if Rules::from_patterns(patterns).ok()?.ignores(path.as_bytes()).ok()? {
             return Some(LeftOut::Exclude);
         }
-        let narrowed = self.spec.inputs != crate::config::Inputs::Dockerfile;
+        let narrowed = self.spec.inputs != config::Inputs::Dockerfile;
         let walked = self.tree.find(path.as_bytes()).is_some();
         (narrowed && walked).then_some(LeftOut::Inputs)
     }

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::contents::Entry;
 use super::key::Parts;
-use super::tree::Kind;
 use crate::private::PrivatePath;
 
 /// The largest record that is read, in bytes: enough for a million files.
@@ -43,15 +42,11 @@ pub fn write(file: &PrivatePath, record: &Record) -> Result<()> {
 pub fn line(entry: &Entry, content: Option<&super::digest::Digest>) -> (String, String) {
     let path = String::from_utf8_lossy(entry.path()).into_owned();
     let content = content.map(ToString::to_string).unwrap_or_default();
-    let value = match entry {
-        Entry::Found { node, .. } => match &node.kind {
-            Kind::File if node.stat.executable() => format!("x {content}"),
-            Kind::File => format!("f {content}"),
-            Kind::Dir => "d".to_owned(),
-            Kind::Symlink(target) => format!("l {}", String::from_utf8_lossy(target)),
-            Kind::Other => "o".to_owned(),
-        },
-        Entry::Made { .. } => format!("f {content}"),
+    let kind = entry.kind_with_mode();
+    let value = match (entry.link(), entry.kind()) {
+        (Some(target), _) => format!("{kind} {}", String::from_utf8_lossy(target)),
+        (None, "file") => format!("{kind} {content}"),
+        (None, _) => kind.into_owned(),
     };
     (path, value)
 }

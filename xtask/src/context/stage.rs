@@ -1,6 +1,6 @@
 //! Staging: a private folder that holds exactly what an image is sent, hashed while it is copied.
 //!
-//! What is hashed is what is sent. Files get mode 0644 or 0755, folders 0755, owner and times are
+//! What is hashed is what is sent. Files and folders get the mode that the key has ([`super::mode`]), owner and times are
 //! those of the copy. If a file is no longer what the plan saw, the digest of what was copied
 //! counts, and the caller takes the key again. If it is there no longer, nothing is staged ([`super::moved`]).
 
@@ -13,9 +13,9 @@ use anyhow::{Context as _, Result};
 
 use super::contents::{self, Contents, Entry};
 use super::digest::{self, Digest};
-use super::moved;
 use super::record::line;
 use super::tree::{Kind, Tree, as_path};
+use super::{capability, moved};
 
 /// Copies what is sent to `folder` (made here, must not be there) and returns its digest, and what was
 /// copied as records hold it.
@@ -29,6 +29,16 @@ pub(super) fn stage(
     let entries: Vec<Entry> = contents.entries(tree).collect();
     let copied = entries.iter().map(|entry| put(entry, tree, &folder.join(as_path(entry.path()))));
     let copied: Vec<Option<Digest>> = copied.collect::<Result<_>>().with_context(failed)?;
+    // Not before all is in them: a folder may be one that nobody writes to.
+    for entry in entries.iter().rev() {
+        if let Entry::Found { node, .. } = entry
+            && node.kind == Kind::Dir
+        {
+            let folder = folder.join(as_path(&node.path));
+            fs_err::set_permissions(folder, PermissionsExt::from_mode(node.mode))
+                .with_context(failed)?;
+        }
+    }
     let lines = entries.iter().zip(&copied).map(|(entry, content)| line(entry, content.as_ref()));
     let files = lines.collect();
     Ok((contents::digest(&entries, &copied), files))
@@ -45,10 +55,14 @@ fn put(entry: &Entry, tree: &Tree, to: &Path) -> Result<Option<Digest>> {
         }
         Entry::Found { node, .. } => match &node.kind {
             Kind::File => {
-                let mode = if node.stat.executable() { 0o755 } else { 0o644 };
                 let mut from = moved::open(&tree.absolute(node))?;
-                let (digest, _) = digest::copy(&mut from, &mut create(to, mode)?)?;
-                Ok(Some(digest))
+                let mut copy = create(to, node.mode)?;
+                let (digest, _) = digest::copy(&mut from, &mut copy)?;
+                let capability = capability::read(&from)?;
+                if let Some(capability) = &capability {
+                    capability::write(&copy, capability)?;
+                }
+                Ok(Some(capability::with(digest, capability.as_deref())))
             }
             Kind::Dir => make_folder(to).map(|()| None),
             Kind::Symlink(target) => {
@@ -56,7 +70,7 @@ fn put(entry: &Entry, tree: &Tree, to: &Path) -> Result<Option<Digest>> {
                 Ok(None)
             }
             // No engine copies a device out of a context in a way two engines agree on.
-            Kind::Other => Ok(None),
+            Kind::Other | Kind::Unreadable => Ok(None),
         },
     }
 }

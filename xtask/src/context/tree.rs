@@ -32,6 +32,8 @@ pub struct Node {
     pub path: Box<[u8]>,
     pub kind: Kind,
     pub stat: Stat,
+    /// The permissions it is sent with ([`super::mode`]); of a file or folder.
+    pub mode: u32,
     /// The views that keep this very path.
     pub kept: Views,
     /// The views in which it is there: kept itself, or a folder with something kept below.
@@ -43,6 +45,8 @@ pub struct Node {
 pub enum Kind {
     File,
     Dir,
+    /// A folder nobody may list; it is no fault until it is sent.
+    Unreadable,
     /// With its target, as written.
     Symlink(Box<[u8]>),
     /// A FIFO or a device.
@@ -69,11 +73,6 @@ impl Stat {
             ctime: meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec()),
             mode: meta.mode(),
         }
-    }
-
-    /// Whether anybody may execute it: all that is kept of a file's mode.
-    pub fn executable(&self) -> bool {
-        self.mode & 0o111 != 0
     }
 }
 
@@ -174,7 +173,7 @@ impl dockerfile::Tree for Viewed<'_> {
 fn as_dockerfile(kind: &Kind) -> dockerfile::Kind {
     match kind {
         Kind::File => dockerfile::Kind::File,
-        Kind::Dir => dockerfile::Kind::Dir,
+        Kind::Dir | Kind::Unreadable => dockerfile::Kind::Dir,
         Kind::Symlink(_) => dockerfile::Kind::Symlink,
         Kind::Other => dockerfile::Kind::Other,
     }
@@ -186,7 +185,14 @@ mod tests {
     use super::*;
 
     fn node(path: &str, kind: Kind) -> Node {
-        Node { path: path.as_bytes().into(), kind, stat: Stat::default(), kept: 1, there: 1 }
+        Node {
+            path: path.as_bytes().into(),
+            kind,
+            stat: Stat::default(),
+            mode: 0o644,
+            kept: 1,
+            there: 1,
+        }
     }
 
     #[test]

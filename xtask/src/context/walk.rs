@@ -7,28 +7,37 @@
 
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use dockerignore::{Rules, State};
 use rayon::prelude::*;
 
-use super::moved;
+use super::git::Repository;
 use super::tree::{Kind, MAX_VIEWS, Node, Stat, Tree, Views, as_path};
+use super::{mode, moved};
 
 /// What one view leaves out: a path is kept if no set of rules ignores it.
-pub(super) type ViewRules = Vec<Rules>;
+#[derive(Debug, Default)]
+pub(super) struct ViewRules {
+    pub rules: Vec<Rules>,
+    /// The last of them do not hold for what git tracks.
+    pub last_spares_tracked: bool,
+}
 
-/// Walks `root` for `views` (at most [`MAX_VIEWS`]).
-pub(super) fn walk(root: &Path, views: &[&ViewRules]) -> Result<Tree> {
+/// Walks `root` for `views` (at most [`MAX_VIEWS`]), but for the folder `own`.
+pub(super) fn walk(root: &Path, views: &[&ViewRules], own: Option<&Path>) -> Result<Tree> {
     if views.len() > MAX_VIEWS {
         bail!("failed to walk `{}`: more than {MAX_VIEWS} sets of ignore rules", root.display());
     }
-    let walk = Walk { root, views };
-    let states = views.iter().map(|rules| rules.iter().map(Rules::root).collect()).collect();
+    let own = own.and_then(|own| fs_err::canonicalize(own).ok());
+    let walk = Walk { root, views, own };
+    let states = views.iter().map(|view| view.rules.iter().map(Rules::root).collect()).collect();
+    let git = Repository::around(root).map(Arc::new);
     let all = if views.len() == MAX_VIEWS { Views::MAX } else { (1 << views.len()) - 1 };
     let found = walk
-        .folder(&Folder { path: Vec::new(), states, open: all })
+        .folder(&Folder { path: Vec::new(), states, open: all, git })
         .with_context(|| format!("failed to walk the context `{}`", root.display()))?;
     let mut nodes = Vec::with_capacity(found.count);
     flatten(found, &mut nodes);
@@ -38,6 +47,7 @@ pub(super) fn walk(root: &Path, views: &[&ViewRules]) -> Result<Tree> {
 struct Walk<'a> {
     root: &'a Path,
     views: &'a [&'a ViewRules],
+    own: Option<PathBuf>,
 }
 
 /// All that is below a folder.
@@ -57,6 +67,8 @@ struct Folder {
     path: Vec<u8>,
     states: Vec<Vec<State>>,
     open: Views,
+    /// The working tree it lies in.
+    git: Option<Arc<Repository>>,
 }
 
 /// What the views make of one path; `states` only of a folder.
@@ -71,35 +83,56 @@ impl Walk<'_> {
         let mut nodes = Vec::new();
         let mut below = Vec::new();
         let place = self.root.join(as_path(&folder.path));
-        for entry in moved::read_dir(&place)? {
-            let entry = entry?;
+        let entries = moved::read_dir(&place)?.collect::<std::io::Result<Vec<_>>>()?;
+        let is_top = !folder.path.is_empty() && entries.iter().any(|one| one.file_name() == ".git");
+        let git = is_top.then(|| Repository::at(&place)).flatten().map(Arc::new);
+        let git = git.or_else(|| folder.git.clone());
+        for entry in entries {
             let path = join(&folder.path, entry.file_name().as_bytes());
             let Ok(file_type) = entry.file_type() else { continue };
-            if file_type.is_socket() {
+            let is_dir = file_type.is_dir();
+            if file_type.is_socket()
+                || is_dir && self.own.as_ref().is_some_and(|own| *own == entry.path())
+            {
                 continue;
             }
-            let judged = self.judge(folder, &path, file_type.is_dir())?;
+            let judged = self.judge(folder, git.as_deref(), &path, is_dir)?;
             if judged.kept | judged.open == 0 {
                 continue;
             }
-            let Some(node) = read_node(&entry, path, judged.kept)? else { continue };
+            let Some(node) = read_node(&entry, path, judged.kept, git.as_deref())? else {
+                continue;
+            };
             if node.kind == Kind::Dir && judged.open != 0 {
                 let path = node.path.to_vec();
-                below.push((node, Folder { path, states: judged.states, open: judged.open }));
+                let git = git.clone();
+                below.push((node, Folder { path, states: judged.states, open: judged.open, git }));
             } else {
                 nodes.push(node);
             }
         }
         let below = below
             .into_par_iter()
-            .map(|(node, folder)| Ok((node, self.folder(&folder)?)))
+            .map(|(node, folder)| match self.folder(&folder) {
+                Err(error) if is_denied(&error) => {
+                    let found = Found { own: Vec::new(), below: Vec::new(), count: 0, there: 0 };
+                    Ok((Node { kind: Kind::Unreadable, ..node }, found))
+                }
+                found => Ok((node, found?)),
+            })
             .collect::<Result<_>>()?;
         Ok(together(nodes, below))
     }
 
-    fn judge(&self, folder: &Folder, path: &[u8], is_dir: bool) -> Result<Judged> {
+    fn judge(
+        &self,
+        folder: &Folder,
+        git: Option<&Repository>,
+        path: &[u8],
+        is_dir: bool,
+    ) -> Result<Judged> {
         let mut judged = Judged { kept: 0, open: 0, states: Vec::new() };
-        for (view, rules) in self.views.iter().enumerate() {
+        for (view, ViewRules { rules, last_spares_tracked }) in self.views.iter().enumerate() {
             if folder.open & (1 << view) == 0 {
                 if is_dir {
                     judged.states.push(folder.states[view].clone());
@@ -108,11 +141,16 @@ impl Walk<'_> {
             }
             let mut states = Vec::new();
             let (mut kept, mut open) = (true, is_dir);
-            for (rules, parent) in rules.iter().zip(&folder.states[view]) {
+            for (at, (rules, parent)) in rules.iter().zip(&folder.states[view]).enumerate() {
                 let verdict = rules.test(parent, path)?;
-                kept &= !verdict.ignored;
+                let may_spare = *last_spares_tracked && at + 1 == folder.states[view].len();
+                let spared = verdict.ignored
+                    && may_spare
+                    && git.is_some_and(|git| git.tracks(&self.root.join(as_path(path))));
+                let ignored = verdict.ignored && !spared;
+                kept &= !ignored;
                 if is_dir {
-                    open &= !verdict.ignored || rules.may_hold_kept(path, &verdict.state);
+                    open &= !ignored || rules.may_hold_kept(path, &verdict.state);
                     states.push(verdict.state);
                 }
             }
@@ -124,6 +162,12 @@ impl Walk<'_> {
         }
         Ok(judged)
     }
+}
+
+/// Whether this process may not list a folder.
+fn is_denied(error: &anyhow::Error) -> bool {
+    let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    error.downcast_ref().is_some_and(denied)
 }
 
 /// Puts a folder's own entries and what its subfolders hold in order; empty subfolders no view keeps are gone.
@@ -160,7 +204,12 @@ fn flatten(found: Found, nodes: &mut Vec<Node>) {
 }
 
 /// The node of a folder's entry; none if it vanished meanwhile.
-fn read_node(entry: &fs_err::DirEntry, path: Vec<u8>, kept: Views) -> Result<Option<Node>> {
+fn read_node(
+    entry: &fs_err::DirEntry,
+    path: Vec<u8>,
+    kept: Views,
+    git: Option<&Repository>,
+) -> Result<Option<Node>> {
     let meta = match entry.metadata() {
         Ok(meta) => meta,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -180,7 +229,12 @@ fn read_node(entry: &fs_err::DirEntry, path: Vec<u8>, kept: Views) -> Result<Opt
     } else {
         Kind::Other
     };
-    Ok(Some(Node { path: path.into(), kind, stat: Stat::of(&meta), kept, there: kept }))
+    let stat = Stat::of(&meta);
+    let mode = match kind {
+        Kind::Dir => mode::of_folder(stat.mode, &entry.path(), git),
+        _ => mode::of_file(stat.mode, &entry.path(), git),
+    };
+    Ok(Some(Node { path: path.into(), kind, stat, mode, kept, there: kept }))
 }
 
 fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
@@ -199,7 +253,7 @@ mod tests {
             fs_err::create_dir_all(file.parent().unwrap()).unwrap();
             fs_err::write(file, "").unwrap();
         }
-        let tree = walk(folder.path(), &[&Vec::new()]).unwrap();
+        let tree = walk(folder.path(), &[&ViewRules::default()], None).unwrap();
         let paths: Vec<_> =
             tree.nodes.iter().map(|node| String::from_utf8_lossy(&node.path)).collect();
         assert!(paths.is_sorted(), "{paths:?}");

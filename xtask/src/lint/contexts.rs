@@ -62,3 +62,16 @@ fn left(sent: &[(&Image, &JunkAt)]) -> Option<Finding> {
 fn names<T>(sent: &[(&Image, T)]) -> String {
     quoted(sent.iter().map(|(image, _)| image.name.as_str()))
 }
+
+/// `container-ignore`.
+pub(super) fn container_ignores(facts: &Facts) -> Vec<Finding> {
+    let ignores = facts.images.iter().flat_map(|image| &image.container_ignores);
+    let finding = |(file, reason): &(String, String)| Finding {
+        rule: Rule::ContainerIgnore,
+        file: file.clone(),
+        line: 1,
+        reason: reason.clone(),
+        mend: "keep one file, with the ending `.dockerignore`: every engine reads that".to_owned(),
+    };
+    ignores.map(finding).collect()
+}

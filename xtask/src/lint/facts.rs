@@ -33,6 +33,8 @@ pub struct Image {
     /// What may be a secret among what it is sent.
     pub suspects: Vec<Suspect>,
     pub junk: Vec<JunkAt>,
+    /// Files that podman alone reads by itself, and what that means here.
+    pub container_ignores: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug)]

@@ -12,6 +12,7 @@
 //! | `image-unknown` | what a manifest names is built and loaded, or approved | `images` |
 //! | `context-secret` | no secret is sent to a build | `contexts`, `secret` |
 //! | `context-junk` | nor what other tools left | `contexts` |
+//! | `container-ignore` | an ignore file means one thing | `contexts` |
 //! | `no-cache` | nobody rebuilds "to be sure" | `scripts` |
 //! | `unused-exception` | `[[lint.allow]]` says nothing that is not so | here |
 //!
@@ -79,6 +80,7 @@ pub(crate) fn about(rule: Rule) -> &'static str {
         Rule::ImageUnknown => "A manifest names an image that nobody builds or loads",
         Rule::ContextSecret => "A secret is sent to a build",
         Rule::ContextJunk => "What other tools left is sent to a build",
+        Rule::ContainerIgnore => "An ignore file is not read by every engine",
         Rule::NoCache => "A script builds without the cache",
         Rule::UnusedException => "An exception excepts nothing",
     }
@@ -86,13 +88,14 @@ pub(crate) fn about(rule: Rule) -> &'static str {
 
 /// All findings that no exception covers, the most harmful first, then by file and line.
 pub fn lint(facts: &Facts) -> Vec<Finding> {
-    const RULES: [fn(&Facts) -> Vec<Finding>; 7] = [
+    const RULES: [fn(&Facts) -> Vec<Finding>; 8] = [
         unreadable,
         images::bases,
         images::in_manifests,
         ports::twice,
         ports::unlisted,
         contexts::sent,
+        contexts::container_ignores,
         scripts::no_cache,
     ];
     let mut findings: Vec<Finding> = RULES.iter().flat_map(|rule| rule(facts)).collect();

@@ -66,16 +66,28 @@ fn change(old: &str, new: &str) -> Option<String> {
         ("f", "x") => Some("now executable".to_owned()),
         ("x", "f") => Some("no longer executable".to_owned()),
         ("l", "l") => Some(turned(rest(old).as_deref(), rest(new).as_deref())),
-        (old, new) if old != new => Some(format!("{} → {}", named(old), named(new))),
-        _ => None,
+        (old, new) if old == new => None,
+        (old, new) if named(old) == named(new) => {
+            Some(format!("mode {} → {}", mode(old), mode(new)))
+        }
+        (old, new) => Some(format!("{} → {}", named(old), named(new))),
+    }
+}
+
+/// The mode in a kind with its mode.
+fn mode(kind: &str) -> &str {
+    match kind {
+        "f" => "644",
+        "x" | "d" => "755",
+        other => other.get(1..).unwrap_or_default(),
     }
 }
 
 fn named(kind: &str) -> &'static str {
-    match kind {
-        "d" => "folder",
-        "l" => "symlink",
-        "o" => "device",
+    match kind.get(..1) {
+        Some("d") => "folder",
+        Some("l") => "symlink",
+        Some("o") => "device",
         _ => "file",
     }
 }
@@ -152,6 +164,8 @@ mod tests {
                 "changed run (file → symlink)",
             ]
         );
+        now.files = map(&[("a", "f600 1"), ("link", "l a"), ("run", "x 2")]);
+        assert_eq!(told(&before, &now)[1], "changed a (mode 644 → 600)");
         now.files = map(&[("a", "f 9"), ("run", "x 2")]);
         now.ignore.clear();
         assert_eq!(told(&before, &now), ["changed a", "removed link"]);

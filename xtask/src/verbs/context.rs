@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{Format, Session, survey};
 use crate::cli;
-use crate::config::Inputs;
+use crate::config::{self, Inputs};
 use crate::context::{self, Context, Spec};
 use crate::exit::{Exit, WithExit as _};
 use crate::ui;
@@ -73,7 +73,7 @@ fn outside(dir: &Path, args: &cli::Context) -> Result<Spec> {
         volatile_args: Vec::new(),
         secrets: Vec::new(),
         inputs: Inputs::Dockerfile,
-        exclude: Vec::new(),
+        exclude: config::Exclude::default(),
     })
 }
 

@@ -111,7 +111,8 @@ fn look_into(root: &Path, path: &str, facts: &mut Facts) {
 }
 
 fn read_dockerfile(root: &Path, path: &str) -> Option<Dockerfile> {
-    let text = fs_err::read_to_string(root.join(path)).ok()?;
+    let text = fs_err::read(root.join(path)).ok()?;
+    let text = String::from_utf8_lossy(&text).into_owned();
     let read = |args: BTreeMap<String, String>| {
         let spec = Spec {
             name: path.to_owned(),
@@ -123,7 +124,7 @@ fn read_dockerfile(root: &Path, path: &str) -> Option<Dockerfile> {
             volatile_args: Vec::new(),
             secrets: Vec::new(),
             inputs: config::Inputs::Dockerfile,
-            exclude: Vec::new(),
+            exclude: config::Exclude::default(),
         };
         let opened = context::open(&[spec])?;
         let reading =

@@ -93,7 +93,29 @@ fn image(config: &Config, context: &Context) -> Result<Image> {
         bases: bases.map(base).collect(),
         suspects,
         junk,
+        container_ignores: container_ignores(config, spec)?,
     })
+}
+
+/// The `.containerignore` files of a context that say something else than what goes first.
+fn container_ignores(config: &Config, spec: &Spec) -> Result<Vec<(String, String)>> {
+    let named = |path: &Path| relative(&clean(path), &config.root);
+    let first = dockerignore::find(&spec.root, spec.dockerfile.as_deref())?;
+    let mut found = Vec::new();
+    for other in dockerignore::container_files(&spec.root, spec.dockerfile.as_deref())? {
+        let name = other.path.file_name().unwrap_or_default().to_string_lossy();
+        let first = first.as_ref().filter(|first| first.path != other.path);
+        let why = match first {
+            None => format!("`{name}` is not read by docker itself, only by podman and xtask"),
+            Some(first) if first.text == other.text => continue,
+            Some(first) => {
+                let first = named(&first.path);
+                format!("`{name}` is not read: `{first}` goes first; podman itself may read this")
+            }
+        };
+        found.push((named(&other.path), why));
+    }
+    Ok(found)
 }
 
 /// `context = "."` leaves a `.` in paths.

@@ -5,6 +5,7 @@
 //! | `cargo fmt --check` | as one |
 //! | `cargo clippy`, warnings are errors | as one |
 //! | `cargo test`, all but the suites | every test |
+//! | images against those the engine makes without its cache: `content` | every test |
 //! | the tests that want a real cluster of their own: `cluster`, `faults`, `steps`, `guests`, `readiness` | every test |
 //! | `lint` of this repository | as one |
 //! | the justfile: each recipe is a command we understand, and one is run | every recipe |
@@ -120,13 +121,14 @@ enum Kind {
     Tests,
 }
 
-fn commands() -> [(&'static str, Kind, Tool); 8] {
+fn commands() -> [(&'static str, Kind, Tool); 9] {
     let cargo = |args: &[&str]| Tool::new("cargo").args(args.iter().copied());
     let on_a_cluster = |test| cargo(&TESTS).args(["--test", test, "--", "--ignored"]);
     [
         ("fmt", Kind::Check, cargo(&["fmt", "--all", "--check"])),
         ("clippy", Kind::Check, cargo(&CLIPPY)),
         ("tests", Kind::Tests, cargo(&TESTS).arg("--no-fail-fast")),
+        ("content", Kind::Tests, on_a_cluster("content")),
         ("cluster", Kind::Tests, on_a_cluster("cluster")),
         ("faults", Kind::Tests, on_a_cluster("faults")),
         ("guests", Kind::Tests, on_a_cluster("guests")),

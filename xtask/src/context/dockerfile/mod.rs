@@ -182,6 +182,19 @@ impl Reading {
 }
 
 impl Source {
+    /// The pattern with that of `--parents` below it.
+    pub fn whole_pattern(&self) -> String {
+        match &self.kind {
+            SourceKind::Copy { parents: Some(parents), .. } if self.pattern.is_empty() => {
+                parents.clone()
+            }
+            SourceKind::Copy { parents: Some(parents), .. } => {
+                format!("{}/{parents}", self.pattern)
+            }
+            _ => self.pattern.clone(),
+        }
+    }
+
     fn is_root(&self) -> bool {
         let all = match &self.kind {
             SourceKind::Bind => true,
@@ -193,7 +206,7 @@ impl Source {
 
 /// Reads a Dockerfile. All faults are reported at once, by line.
 pub fn read(text: &[u8], request: &Request<'_>) -> Result<Reading, Vec<Fault>> {
-    let decoded = String::from_utf8_lossy(text);
+    let decoded = decode(text);
     let frontend = frontend(&decoded, request);
     let doubt = doubt(text, frontend.as_ref());
     let mut reading = match understand(&decoded, request) {
@@ -265,9 +278,27 @@ fn doubt(text: &[u8], frontend: Option<&(String, usize)>) -> Option<(String, usi
     if let Some((name, line)) = frontend.filter(|(name, _)| !is_dockers(name)) {
         return Some((format!("the frontend `{name}` may read the text in its own way"), *line));
     }
-    let valid = str::from_utf8(text).err()?.valid_up_to();
-    let line = text[..valid].split(|byte| *byte == b'\n').count();
-    Some(("the text is not UTF-8".to_owned(), line))
+    // Characters that stand for bytes are nobody's own.
+    let has_own = text.utf8_chunks().any(|chunk| chunk.valid().contains(is_byte));
+    has_own.then(|| ("the text has characters of the last private plane".to_owned(), 1))
+}
+
+/// Characters for the bytes of a text that are no UTF-8, so that it can be read and two texts stay two.
+const BYTES: std::ops::RangeInclusive<char> = '\u{10ff00}'..='\u{10ffff}';
+
+fn is_byte(ch: char) -> bool {
+    BYTES.contains(&ch)
+}
+
+/// The text, with a character of its own for each byte that is no UTF-8.
+fn decode(text: &[u8]) -> String {
+    let mut decoded = String::with_capacity(text.len());
+    for chunk in text.utf8_chunks() {
+        decoded.push_str(chunk.valid());
+        let bytes = chunk.invalid().iter().map(|byte| 0x10_ff00 + u32::from(*byte));
+        decoded.extend(bytes.filter_map(char::from_u32));
+    }
+    decoded
 }
 
 /// `docker/dockerfile` or `docker/dockerfile-upstream`, with any tag or digest.

@@ -220,8 +220,8 @@ impl<'a> Walk<'a> {
             }
             return;
         }
-        if path.contains(['\0', '\r']) {
-            self.widen(line, "a path holds a control character".to_owned());
+        if let Some(reason) = unclear(path) {
+            self.widen(line, reason.to_owned());
             return;
         }
         let (pattern, parents) = match (copy.parents, path.split_once("/./")) {
@@ -253,10 +253,10 @@ impl<'a> Walk<'a> {
 
     fn mount(&mut self, line: usize, mount: &mount::Mount) {
         match (mount.kind.as_str(), &mount.from) {
-            ("bind", None) if mount.source.contains(['\0', '\r']) => {
-                self.widen(line, "a path holds a control character".to_owned());
-            }
             ("bind", None) => {
+                if let Some(reason) = unclear(&mount.source) {
+                    self.widen(line, reason.to_owned());
+                }
                 let pattern = clean(&mount.source);
                 self.sources.push(Source { pattern, line, kind: SourceKind::Bind });
             }
@@ -265,6 +265,14 @@ impl<'a> Walk<'a> {
             _ => {}
         }
     }
+}
+
+/// Why a path cannot be looked up.
+fn unclear(path: &str) -> Option<&'static str> {
+    if path.contains(['\0', '\r']) {
+        return Some("a path holds a control character");
+    }
+    path.contains(super::is_byte).then_some("a path is not UTF-8")
 }
 
 fn known(text: &str) -> Expanded {

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::super::tree::Tree;
-use super::super::walk::walk;
+use super::super::walk::{ViewRules, walk};
 use super::*;
 use crate::fixture;
 use crate::process::Tool;
@@ -59,7 +59,8 @@ const SAMPLE: [(&str, &str); 24] = [
 
 fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Tree) {
     let folder = fixture::folder(files);
-    let tree = walk(&fs_err::canonicalize(folder.path()).unwrap(), &[&Vec::new()]).unwrap();
+    let tree = walk(&fs_err::canonicalize(folder.path()).unwrap(), &[&ViewRules::default()], None)
+        .unwrap();
     (folder, tree)
 }
 
@@ -250,7 +251,9 @@ fn links_are_followed_within_the_context() {
     let link =
         |to: &str, at: &str| fs_err::os::unix::fs::symlink(to, folder.path().join(at)).unwrap();
     link("shared/x.go", "x.go");
-    let walked = || walk(&fs_err::canonicalize(folder.path()).unwrap(), &[&Vec::new()]).unwrap();
+    let walked = || {
+        walk(&fs_err::canonicalize(folder.path()).unwrap(), &[&ViewRules::default()], None).unwrap()
+    };
     fs_err::write(folder.path().join("main.go"), "package main").unwrap();
     let (files, widened) = closure(&walked(), ".");
     assert_eq!(files.into_iter().collect::<Vec<_>>(), ["go.mod", "main.go", "shared/x.go", "x.go"]);

@@ -91,9 +91,17 @@ fn two_texts_cannot_run_together() {
 }
 
 #[test]
+fn bytes_that_are_no_text_count_where_comments_do_not() {
+    let of = |text: &[u8]| case().bytes(text).unwrap();
+    assert_eq!(of(b"FROM a\n# M\xfcller\nCOPY b /").text, of(b"FROM a\nCOPY b /").text);
+    assert_ne!(of(b"FROM a\nLABEL a=\xfc").text, of(b"FROM a\nLABEL a=\xfd").text);
+    assert!(of(b"FROM a\n# \xfc\nCOPY b /").whole_context().is_none());
+}
+
+#[test]
 fn a_text_that_cannot_be_relied_on_counts_whole() {
-    let text = b"FROM a\n# \xff\n";
-    assert_eq!(case().bytes(text).unwrap().text, text);
+    let text = "FROM a\nLABEL a=\u{10ff01}\n";
+    assert_eq!(text_of(text), text.as_bytes());
     let foreign = "# syntax=x/y\nFROM a\n# comment";
     assert!(text_of(foreign).ends_with(foreign.as_bytes()));
 }
