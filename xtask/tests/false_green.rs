@@ -71,6 +71,41 @@ fn a_fresh_an_unchanged_and_a_changed_run_are_right_and_an_unchanged_one_asks_li
     bench.green(&[]);
 }
 
+#[test]
+fn an_unchanged_run_asks_no_more_than_it_must() {
+    let (http, tcp) = ("wait = { http = '{web}/' }", "wait = { tcp = '{web}' }");
+    let map = "[[suites.s.steps]]\nname = 'cfg'\n\
+               configmap = { name = 'cfg', namespace = 'default', files = { key = 'cfg.txt' } }\n";
+    let others = step("db", "") + &step("job", "wait = { job = 'migrate' }") + map;
+    let endpoint = "wait = [{ endpoint = 'web' }, { condition = 'deployment/web=Available' }]";
+    let cases = [
+        step("web", ""),
+        step("web", http),
+        step("web", tcp),
+        step("web", endpoint),
+        step("web", ROLLOUT) + &others,
+    ];
+    std::thread::scope(|threads| {
+        for steps in cases {
+            threads.spawn(move || {
+                let bench = Bench::new(&steps);
+                bench.case.write("k8s/db.yaml", &database(0));
+                bench.case.write("k8s/job.yaml", &job("web"));
+                bench.case.write("cfg.txt", "1");
+                bench.green(&[]);
+                bench.green(&[]);
+                // The API server's readiness, and what is kept; one look more for the tests.
+                let verbs: Vec<String> = bench.calls();
+                let verbs: Vec<&str> = verbs.iter().map(|call| &call[..3]).collect();
+                assert_eq!(verbs, ["get", "get"], "{steps}: {:#?}", bench.calls());
+                // For each step and wait, before the tests, and after them; a slow machine cannot share.
+                let most = 3 + steps.matches("apply = ").count() + steps.matches("= '").count();
+                assert!(bench.looks() <= most, "{steps}: {} looks", bench.looks());
+            });
+        }
+    });
+}
+
 /// Kept cluster, changed image, whatever the wait: the new image answers.
 fn the_new_image_answers(wait: &str) {
     let bench = Bench::new(&step("web", wait));
@@ -192,6 +227,63 @@ fn pods_of_the_last_revision_that_are_still_ending_are_waited_for() {
     bench.green(&[]);
     bench.serve("2");
     bench.green(&[]);
+}
+
+/// [`WEB`] as another kind.
+fn web_as(kind: &str, more: &str) -> String {
+    let web = WEB.replace("kind: Deployment", &format!("kind: {kind}"));
+    web.replace("spec:\n  selector: {match", &format!("spec:\n  {more}\n  selector: {{match"))
+}
+
+#[test]
+fn the_new_image_answers_of_every_kind_of_workload() {
+    let pod = WEB
+        .replace("apiVersion: apps/v1\nkind: Deployment", "apiVersion: v1\nkind: Pod")
+        .replace("namespace: default}\nspec:\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    spec:\n      containers:\n      - name: web\n        image: web\n        readiness", "namespace: default, labels: {app: web}}\nspec:\n  containers:\n  - name: web\n    image: web\n    readiness");
+    assert!(pod.contains("labels: {app: web}}\nspec:\n  containers"), "{pod}");
+    let cases = [
+        web_as("StatefulSet", "serviceName: web"),
+        web_as("DaemonSet", "minReadySeconds: 0"),
+        web_as("Deployment", "strategy: {type: Recreate}"),
+        web_as("Deployment", "replicas: 3"),
+        pod,
+    ];
+    std::thread::scope(|threads| {
+        for web in cases {
+            threads.spawn(move || {
+                let bench = Bench::new(&step("web", ""));
+                bench.case.write("k8s/web.yaml", &web);
+                for text in ["1", "2"] {
+                    bench.serve(text);
+                    bench.green(&[]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn pods_of_what_no_step_applies_any_more_answer_no_test() {
+    let bench = Bench::new(&step("web", ""));
+    bench.green(&[]);
+    bench.serve("2");
+    bench.cluster(|cluster| cluster.pace.garbage = 4);
+    let renamed = WEB.replacen("name: web, namespace", "name: site, namespace", 1);
+    bench.case.write("k8s/web.yaml", &renamed);
+    bench.green(&[]);
+}
+
+#[test]
+fn a_container_that_took_another_image_from_the_node_is_not_ready() {
+    let bench = Bench::new(&step("web", ROLLOUT));
+    bench.green(&[]);
+    bench.cluster(|cluster| {
+        let tag = cluster.images.keys().next().unwrap().clone();
+        cluster.images.insert(tag, "e".repeat(64));
+        cluster.crash("web");
+        (0..2).for_each(|_| cluster.tick());
+    });
+    bench.right(&[]);
 }
 
 // ---- what was built is what runs
@@ -543,8 +635,8 @@ fn widget(color: &str, quiet: bool) -> String {
 fn a_condition_is_that_of_this_generation() {
     let wait = "wait = { condition = 'widget/w=Ready' }";
     let bench = Bench::new(&(step("cr", wait) + &step("web", ROLLOUT)));
-    for color in ["red", "green", "blue"] {
-        bench.case.write("k8s/cr.yaml", &widget(color, false));
+    for (color, quiet) in [("red", false), ("green", false), ("blue", true), ("grey", true)] {
+        bench.case.write("k8s/cr.yaml", &widget(color, quiet));
         let taken_up = bench.at_test(|cluster| {
             let widget = cluster.objects.get("Widget", "default", "w").unwrap();
             widget["status"]["spec"]["color"].clone()

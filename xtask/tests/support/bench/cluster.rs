@@ -16,7 +16,7 @@
 //! - A Job's pod runs once; the Job is then Complete for good.
 //! - An `EndpointSlice` has a pod that is ending as not ready but serving; the node's proxy sends
 //!   to ready ones, and to those that are serving only where none is ready.
-//! - Objects whose owner is gone go too.
+//! - Objects whose owner is gone go too, a while later; until then its pods are as ready as they were.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +33,8 @@ pub(crate) struct Pace {
     /// From a pod's deletion until it is gone.
     pub(crate) end: u64,
     pub(crate) job: u64,
+    /// From an owner's deletion until what it made is deleted, too.
+    pub(crate) garbage: u64,
     /// From a custom resource's change until its controller has taken it up.
     pub(crate) custom: u64,
 }
@@ -54,6 +56,8 @@ pub(crate) struct Cluster {
     lives: BTreeMap<String, Life>,
     /// Custom resource → the generation it is at, and when it was first seen there.
     taken_up: BTreeMap<String, (u64, u64)>,
+    /// Objects whose owner is gone, and since when.
+    orphans: BTreeMap<String, u64>,
     made: u64,
     turn: usize,
 }
@@ -105,6 +109,7 @@ impl Cluster {
             clock: 0,
             lives: BTreeMap::new(),
             taken_up: BTreeMap::new(),
+            orphans: BTreeMap::new(),
             made: 0,
             turn: 0,
         }
@@ -113,7 +118,7 @@ impl Cluster {
     /// Everything goes on by one.
     pub(crate) fn tick(&mut self) {
         self.clock += 1;
-        self.collect_orphans();
+        self.collect_orphans(false);
         self.deployments();
         self.in_place("StatefulSet");
         self.in_place("DaemonSet");
@@ -132,15 +137,18 @@ impl Cluster {
         pods.filter(|pod| text(&pod["metadata"]["name"]).starts_with(name)).collect()
     }
 
-    /// The uid of a Deployment's newest `ReplicaSet`.
-    pub(crate) fn newest_of(&self, deployment: &str) -> Value {
-        let Some(deployment) = self.objects.get("Deployment", "default", deployment) else {
-            return Value::Null;
-        };
-        let hash = hash(&deployment["spec"]["template"]);
-        let sets = self.owned("ReplicaSet", deployment);
-        let newest = sets.iter().find(|set| set["metadata"]["labels"][HASH] == hash.as_str());
-        newest.map(|set| set["metadata"]["uid"].clone()).unwrap_or_default()
+    /// Whether a pod is of what its makers are to run now.
+    pub(crate) fn is_current(&self, pod: &Value) -> bool {
+        let Some(owner) = owner(pod) else { return true };
+        let Some(owner) = self.objects.by_uid(&owner["uid"]) else { return false };
+        if owner["kind"] != "ReplicaSet" {
+            return owner["kind"] == "Job"
+                || pod["metadata"]["labels"][CONTROLLER_REVISION] == revision_of(owner).as_str();
+        }
+        let above = self::owner(owner).and_then(|above| self.objects.by_uid(&above["uid"]));
+        above.is_some_and(|deployment| {
+            owner["metadata"]["labels"][HASH] == hash(&deployment["spec"]["template"]).as_str()
+        })
     }
 
     /// The pods are not ready for so many ticks.
@@ -192,15 +200,8 @@ impl Cluster {
             }
         }
         self.objects.remove(object);
-        self.collect_orphans();
         if whole {
-            for pod in self.objects.list("Pod", None) {
-                let orphan =
-                    owner(&pod).is_some_and(|owner| self.objects.by_uid(&owner["uid"]).is_none());
-                if orphan {
-                    self.objects.remove(&pod);
-                }
-            }
+            self.collect_orphans(true);
         }
     }
 
@@ -233,14 +234,23 @@ impl Cluster {
 
     // ---- controllers
 
-    fn collect_orphans(&mut self) {
+    fn collect_orphans(&mut self, whole: bool) {
         for kind in ["ReplicaSet", "ControllerRevision", "EndpointSlice", "Pod"] {
             for object in self.objects.list(kind, None) {
                 let Some(owner) = owner(&object) else { continue };
                 if self.objects.by_uid(&owner["uid"]).is_some() {
                     continue;
                 }
-                if kind == "Pod" { self.end(&object) } else { self.objects.remove(&object) }
+                let uid = text(&object["metadata"]["uid"]).to_owned();
+                let since = *self.orphans.entry(uid).or_insert(self.clock);
+                if !whole && self.clock < since + self.pace.garbage {
+                    continue;
+                }
+                if kind == "Pod" && !whole {
+                    self.end(&object);
+                } else {
+                    self.objects.remove(&object);
+                }
             }
         }
     }
@@ -329,7 +339,7 @@ impl Cluster {
     fn in_place(&mut self, kind: &str) {
         for object in self.objects.list(kind, None) {
             let template = object["spec"]["template"].clone();
-            let hash = hash(&template);
+            let hash = revision_of(&object);
             self.revision(&object, &hash);
             let wanted = wanted(&object);
             let pods = self.owned("Pod", &object);
@@ -352,7 +362,7 @@ impl Cluster {
 
     fn revision(&mut self, object: &Value, hash: &str) {
         let namespace = text(&object["metadata"]["namespace"]);
-        let name = format!("{}-{hash}", name_of(object));
+        let name = format!("{}-{}", name_of(object), hash.rsplit('-').next().unwrap_or(hash));
         if self.objects.get("ControllerRevision", namespace, &name).is_some() {
             return;
         }
@@ -543,12 +553,12 @@ impl Cluster {
         for kind in ["StatefulSet", "DaemonSet"] {
             for object in self.objects.list(kind, None) {
                 let pods = self.active(&object);
-                let hash = hash(&object["spec"]["template"]);
+                let hash = revision_of(&object);
                 let of =
                     |pod: &&Value| pod["metadata"]["labels"][CONTROLLER_REVISION] == hash.as_str();
                 let updated = pods.iter().filter(of).count();
                 let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-                let (wanted, update) = (wanted(&object), format!("{}-{hash}", name_of(&object)));
+                let (wanted, update) = (wanted(&object), &hash);
                 let done = count(&pods) == wanted && updated == pods.len() && ready == pods.len();
                 let before = object["status"]["currentRevision"].clone();
                 let current = if done || before.is_null() { json!(update) } else { before };
@@ -698,6 +708,12 @@ fn name_of(object: &Value) -> &str {
 
 fn hash(value: &Value) -> String {
     hex::encode(Sha256::digest(value.to_string()))[..10].to_owned()
+}
+
+/// What pods of a template are labelled with: a `StatefulSet` takes the revision's whole name.
+fn revision_of(object: &Value) -> String {
+    let hash = hash(&object["spec"]["template"]);
+    if object["kind"] == "StatefulSet" { format!("{}-{hash}", name_of(object)) } else { hash }
 }
 
 fn owner(object: &Value) -> Option<&Value> {

@@ -28,7 +28,7 @@ use self::serve::{Shared, State};
 use super::support::{Case, Ran};
 
 /// Quick enough for a test, and slow enough for a wait that does not look to be wrong.
-const PACE: Pace = Pace { start: 1, end: 1, job: 1, custom: 2 };
+const PACE: Pace = Pace { start: 1, end: 1, job: 1, garbage: 1, custom: 2 };
 
 /// A Deployment with a readiness probe, and its Service.
 pub(crate) const WEB: &str = "

@@ -386,6 +386,14 @@ impl Objects {
     }
 }
 
+/// What the API says of a group's kinds.
+pub(crate) fn resources(api: &str) -> Value {
+    let kinds = KINDS.iter().filter(|kind| kind.api == api);
+    let kinds = kinds
+        .map(|kind| json!({"name": kind.plural, "kind": kind.name, "namespaced": kind.namespaced}));
+    json!({"kind": "APIResourceList", "groupVersion": api, "resources": kinds.collect::<Vec<_>>()})
+}
+
 pub(crate) fn not_found((kind, _, name): &Key) -> Refusal {
     let plural = KINDS.iter().find(|one| one.name == *kind).map_or("objects", |kind| kind.plural);
     format!("Error from server (NotFound): {plural} \"{name}\" not found\n")

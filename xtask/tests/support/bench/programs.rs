@@ -269,6 +269,10 @@ fn delete(shared: &Shared, line: &Line<'_>, input: &str) -> Answer {
         return delete_raw(shared, path, input);
     }
     let mut state = shared.lock();
+    if let Some(path) = line.flag(&["--raw"]) {
+        state = shared.after_a_look(state, path.rsplit('/').next().unwrap_or(path));
+        return state.delete(path, &serde_json::from_str(input).unwrap_or_default());
+    }
     for word in &line.words[1..] {
         state = shared.after_a_look(state, word);
     }

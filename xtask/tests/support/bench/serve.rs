@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, Pace, text};
-use super::objects::Kind;
+use super::objects::{self, Kind};
 use super::programs;
 
 /// What a stand-in program is told to do.
@@ -171,6 +171,9 @@ impl State {
     pub(crate) fn api(&mut self, path: &str) -> Option<Value> {
         let path = path.split('?').next().unwrap_or(path);
         let words: Vec<&str> = path.trim_matches('/').split('/').collect();
+        if let ["api", "v1"] | ["apis", _, _] = words.as_slice() {
+            return Some(objects::resources(words[1..].join("/").as_str()));
+        }
         let (["api", "v1", words @ ..] | ["apis", _, _, words @ ..]) = words.as_slice() else {
             return None;
         };
@@ -204,6 +207,28 @@ impl State {
         }
     }
 
+    /// `kubectl delete --raw`: of the uid that is named, if one is.
+    pub(crate) fn delete(&mut self, path: &str, how: &Value) -> Answer {
+        let words: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let (kind, namespace, name) = match words.as_slice() {
+            [.., "namespaces", namespace, kind, name] => (*kind, *namespace, *name),
+            [.., kind, name] => (*kind, "", *name),
+            _ => return Answer::failed("Error from server (NotFound): no such path\n"),
+        };
+        let Some(cluster) = self.cluster.as_mut() else {
+            return Answer::failed("The connection to the server was refused\n");
+        };
+        let Some(object) = cluster.objects.get(kind, namespace, name).cloned() else {
+            return Answer::failed("Error from server (NotFound): not found\n");
+        };
+        let uid = &how["preconditions"]["uid"];
+        if !uid.is_null() && *uid != object["metadata"]["uid"] {
+            return Answer::failed("Error from server (Conflict): Precondition failed: UID\n");
+        }
+        cluster.delete(&object, false);
+        Answer::text("{}")
+    }
+
     fn test_begins(&mut self) {
         if !self.testing {
             self.happens(&Moment::Test);
@@ -221,17 +246,16 @@ impl State {
     }
 }
 
-/// Pods that `web`'s Service may still lead to and that are not of its newest revision, or not of
-/// this image.
+/// Pods that `web`'s Service may still lead to and that are not what is to run, or not of this image.
 fn strays(cluster: &Cluster, image: Option<&str>) -> Vec<String> {
-    let newest = cluster.newest_of("web");
     let wanted = image.map(|id| format!("sha256:{id}"));
     let is_stray = |pod: &&Value| {
         pod["status"]["phase"] == "Running"
-            && (pod["metadata"]["ownerReferences"][0]["uid"] != newest
+            && pod["metadata"]["labels"]["app"] == "web"
+            && (!cluster.is_current(pod)
                 || wanted.as_deref() != pod["status"]["containerStatuses"][0]["imageID"].as_str())
     };
-    let pods = cluster.pods_of("web-");
+    let pods = cluster.objects.list("Pod", Some("default"));
     pods.iter().filter(is_stray).map(|pod| text(&pod["metadata"]["name"]).to_owned()).collect()
 }
 
