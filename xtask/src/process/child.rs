@@ -380,10 +380,24 @@ impl Child {
                         let most = left.min(buffer.len());
                         left -= self.read(stream, &mut buffer[..most], on_line);
                     }
+                    // Whether anybody still holds it open shows only when its end is asked for.
+                    if self.is_ready(stream) {
+                        self.read(stream, buffer, on_line);
+                    }
                 }
             }
             self.lines.finish(stream, on_line);
         }
+    }
+
+    /// Whether a stream that is open has something, or is at its end.
+    fn is_ready(&self, stream: Stream) -> bool {
+        let pipe = match stream {
+            Stream::Stdout => self.stdout.as_ref().map(AsFd::as_fd),
+            Stream::Stderr => self.stderr.as_ref().map(AsFd::as_fd),
+        };
+        let asked = ready([pipe.map(|pipe| (pipe, PollFlags::IN))], Some(Instant::now()));
+        asked.is_ok_and(|[is_ready]| is_ready)
     }
 
     fn is_open(&self, stream: Stream) -> bool {

@@ -254,3 +254,23 @@ fn a_log_is_its_users_alone() {
     sh("echo a").log(&log).run().unwrap();
     assert_eq!(fs_err::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+#[test]
+fn output_that_nobody_holds_is_at_its_end_however_late_its_end_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let go = folder.path().join("go");
+    let script = format!("echo a; while ! test -e {}; do sleep 0.01; done; echo b", go.display());
+    let mut child = sh(&script).start().unwrap();
+    let stat = format!("/proc/{}/stat", child.id());
+    let mut seen = Vec::new();
+    // The last line and the end of the stream are both there before either is read.
+    let ended = child.wait(|_, line| {
+        seen.extend_from_slice(line);
+        fs_err::write(&go, "").unwrap();
+        while !fs_err::read_to_string(&stat).unwrap().contains(") Z ") {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let ended = ended.unwrap();
+    assert_eq!((seen.as_slice(), ended.held), (b"ab".as_slice(), false));
+}
