@@ -44,7 +44,8 @@ pub fn run(cli: cli::Cli) -> exit::Exit {
         cli::Color::Always => ui::Color::Always,
         cli::Color::Never => ui::Color::Never,
     });
-    let result = process::stop::listen().and_then(|()| fault::caught(|| verbs::run(cli)));
+    let result =
+        process::stop::listen(ui::stopping).and_then(|()| fault::caught(|| verbs::run(cli)));
     let exit = match &result {
         Ok(exit) => *exit,
         Err(error) => {

@@ -378,7 +378,7 @@ fn a_signal_at_any_moment_leaves_nothing() {
     let Some(bench) = Bench::new(&dockerfile) else { return };
     bench.write("f", "text");
     if std::env::var_os(AGAIN).is_some() {
-        stop::listen().unwrap();
+        stop::listen(|_| {}).unwrap();
         let error = bench.build_as("k1", &Events::silent(), |order| order.no_cache = true);
         assert!(matches!(error, Err(BuildError::Stopped)), "{error:?}");
         return;

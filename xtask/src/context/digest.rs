@@ -12,6 +12,8 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::process::stop;
+
 /// How much of a file is held at a time.
 const PIECE: usize = 64 * 1024;
 
@@ -43,6 +45,7 @@ pub(super) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<(Dig
     let mut piece = vec![0; PIECE];
     let mut size = 0;
     loop {
+        stop::check_io()?;
         match from.read(&mut piece) {
             Ok(0) => return Ok((Digest(hasher.finalize().into()), size)),
             Ok(read) => {

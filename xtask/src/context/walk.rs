@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use super::git::Repository;
 use super::tree::{Kind, MAX_VIEWS, Node, Stat, Tree, Views, as_path};
 use super::{mode, moved};
+use crate::process::stop;
 
 /// What one view leaves out: a path is kept if no set of rules ignores it.
 #[derive(Debug, Default)]
@@ -88,6 +89,7 @@ impl Walk<'_> {
         let git = is_top.then(|| Repository::at(&place)).flatten().map(Arc::new);
         let git = git.or_else(|| folder.git.clone());
         for entry in entries {
+            stop::check()?;
             let path = join(&folder.path, entry.file_name().as_bytes());
             let Ok(file_type) = entry.file_type() else { continue };
             let is_dir = file_type.is_dir();

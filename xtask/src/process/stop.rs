@@ -2,7 +2,7 @@
 //!
 //! The first SIGINT, SIGTERM or SIGHUP asks every child to end and every wait to give up; the second
 //! kills. The process still returns from `main`, so that every drop runs: stages are
-//! removed, clusters taken down.
+//! removed, clusters taken down. The third ends it at once.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::exit::Exit;
 
 /// The first signal that came; 0 while none has.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
@@ -32,25 +34,34 @@ pub enum Urgency {
     Kill,
 }
 
-/// Starts listening for signals; once, by `main`.
-pub fn listen() -> anyhow::Result<()> {
+/// Starts listening for signals; once, by `main`. Each but the last is announced to the user.
+pub fn listen(announce: fn(Urgency)) -> anyhow::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
         .context("failed to listen for signals")?;
-    std::thread::spawn(move || {
+    let heard = move || {
         for signal in signals.forever() {
-            raise(signal);
+            let urgency = raise(signal);
+            // A terminal that takes nothing must not keep the next signal from being heard.
+            std::thread::Builder::new().spawn(move || announce(urgency)).ok();
         }
-    });
+    };
+    std::thread::Builder::new().name("hear signals".to_owned()).spawn(heard)?;
     Ok(())
 }
 
-/// Stops the run as if `signal` had come.
-pub fn raise(signal: i32) {
-    let urgency =
-        if PRESSES.fetch_add(1, Ordering::SeqCst) == 0 { Urgency::Stop } else { Urgency::Kill };
+/// Stops the run as if `signal` had come. The third ends the process where it stands: by then something waits for
+/// what never comes, and the children have been killed.
+pub fn raise(signal: i32) -> Urgency {
     // The first signal is the one the exit code speaks of.
     SIGNAL.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).ok();
+    let presses = PRESSES.fetch_add(1, Ordering::SeqCst);
+    let urgency = if presses == 0 { Urgency::Stop } else { Urgency::Kill };
     tell(urgency);
+    if presses >= 2 {
+        let exit = crate::exit::after_signal(self::signal()).unwrap_or(Exit::Terminated);
+        signal_hook::low_level::exit(exit as i32);
+    }
+    urgency
 }
 
 /// One run of several in this process: that it gave up is forgotten when this is dropped, a signal is not.
@@ -99,6 +110,11 @@ pub fn requested() -> bool {
 /// An error when the run is being stopped: for loops that would start more work.
 pub fn check() -> anyhow::Result<()> {
     if requested() { Err(anyhow::Error::new(Stopped)) } else { Ok(()) }
+}
+
+/// The same for loops over bytes. (Not [`std::io::ErrorKind::Interrupted`], at which such loops go on.)
+pub fn check_io() -> std::io::Result<()> {
+    if requested() { Err(std::io::Error::other(Stopped)) } else { Ok(()) }
 }
 
 /// The run is being stopped.

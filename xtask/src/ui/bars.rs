@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::text::{DIM, OFF, bytes};
-use super::{Verbosity, plain};
+use super::{Verbosity, plain, sanitize};
 use crate::event::{Event, Sink, Stamped};
 
 pub(super) struct Bars {
@@ -36,7 +36,7 @@ impl Bars {
     fn tell(&self, name: &str, message: &str) {
         self.with(|running| {
             if let Some(bar) = running.get(name) {
-                bar.set_message(message.trim().to_owned());
+                bar.set_message(sanitize::line(message.trim()));
             }
         });
     }

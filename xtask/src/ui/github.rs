@@ -10,8 +10,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::say;
 use super::text::{seconds, some};
+use super::{command, sanitize};
 use crate::event::{Event, Place, PlannedRun, Sink, Stamped, Summary};
 
 /// Reasons a row names before it counts.
@@ -52,7 +52,7 @@ impl Github {
 impl Sink for Github {
     fn receive(&self, event: &Stamped) {
         if let Some(line) = worth_telling(&event.event) {
-            say(&line);
+            command(&line);
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.see(&event.event);
@@ -106,9 +106,10 @@ pub fn annotation(kind: &str, at: Option<&Place>, title: &str, message: &str) ->
     format!("::{kind}{space}{}::{}", properties.join(","), data(message))
 }
 
-/// As `@actions/core` escapes a message.
+/// As `@actions/core` escapes a message. It is decoded and shown as it is, so nothing in it may control either.
 fn data(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    let lines = text.lines().map(|line| sanitize::defused(&sanitize::line(line)));
+    lines.collect::<Vec<_>>().join("\n").replace('%', "%25").replace('\n', "%0A")
 }
 
 /// As it escapes a property.
@@ -161,14 +162,25 @@ impl Seen {
         for (what, why) in &self.failures {
             write!(text, "\n**{} failed** {}\n", cell(what), cell(why)).ok();
         }
-        write!(text, "\nRecords, logs and diagnostics: `{}`\n\n", records.display()).ok();
+        let records = cell(&records.display().to_string());
+        write!(text, "\nRecords, logs and diagnostics: {records}\n\n").ok();
         text
     }
 }
 
-/// Text that neither ends a cell of a table nor is taken for HTML.
+/// Text that Markdown shows as it is: no link, no picture, no HTML, no end of a cell. What an entity stands
+/// for is never taken for markup.
 fn cell(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace(['\n', '\r'], " ")
+    let mut cell = String::new();
+    for letter in sanitize::line(text).chars() {
+        let is_markup = "\\`*_{}[]<>()#!|~&:@\"'".contains(letter);
+        if is_markup || (letter == '.' && cell.to_lowercase().ends_with("www")) {
+            write!(cell, "&#{};", u32::from(letter)).ok();
+        } else {
+            cell.push(letter);
+        }
+    }
+    cell
 }
 
 #[cfg(test)]
@@ -181,7 +193,7 @@ mod tests {
         let at = Place { file: "a,b:c%/Dockerfile".into(), line: Some(7) };
         assert_eq!(
             error(Some(&at), "image a:b, c", "50 % of: it,\r\nfailed"),
-            "::error file=a%2Cb%3Ac%25/Dockerfile,line=7,title=image a%3Ab%2C c::50 %25 of: it,%0D%0Afailed"
+            "::error file=a%2Cb%3Ac%25/Dockerfile,line=7,title=image a%3Ab%2C c::50 %25 of: it,%0Afailed"
         );
         assert_eq!(annotation("warning", None, "", "plain"), "::warning::plain");
         // Nothing that a build prints can begin a command of its own.
@@ -205,6 +217,15 @@ mod tests {
             "::error file=api/Dockerfile,line=3,title=image api::exit code 2"
         );
         assert_eq!(worth_telling(&Event::Note { text: "x".into() }), None);
+    }
+
+    #[test]
+    fn markup_in_a_cell_is_text() {
+        let hostile = "[a](http://b) ![c](d) <img> `e` *f* | www.g @h\x1b[2J\n::i";
+        let shown = cell(hostile);
+        let free = |c: char| "[]()<>`*|!@\x1b\n".contains(c);
+        assert!(!shown.contains(free) && !shown.contains("://"), "{shown}");
+        assert!(!shown.contains("www.") && !shown.contains("::"), "{shown}");
     }
 
     #[test]
@@ -235,13 +256,13 @@ mod tests {
 
         | image | | why | took |
         | --- | --- | --- | --- |
-        | api | **failed** | changed src/a\|b&lt;c> | 1 min 01 s |
+        | api | **failed** | changed src/a&#124;b&#60;c&#62; | 1 min 01 s |
         | db | skip | up to date |  |
         | web | not built | no image |  |
 
         **step db failed** no such pod
 
-        Records, logs and diagnostics: `target/xtask/runs/1`
+        Records, logs and diagnostics: target/xtask/runs/1
 
         ");
     }

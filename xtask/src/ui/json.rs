@@ -9,7 +9,7 @@ impl Sink for Json {
         if let Ok(mut line) = serde_json::to_vec(event) {
             line.push(b'\n');
             // A script that stopped reading must not stop the run.
-            super::data(&line).ok();
+            super::json(&line).ok();
         }
     }
 }

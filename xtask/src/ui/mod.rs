@@ -1,5 +1,7 @@
 //! The only module that prints. Data goes to stdout, everything else to stderr.
 //!
+//! What is printed holds what others wrote: it passes [`sanitize`] on its way out.
+//!
 //! A run is shown by one of three readers of its events: lines that move ([`bars`], a terminal),
 //! plain lines ([`plain`], anything else), JSON ([`json`], `--format json`).
 
@@ -9,6 +11,7 @@ mod github;
 mod json;
 pub mod mermaid;
 mod plain;
+mod sanitize;
 pub mod text;
 pub mod tree;
 
@@ -17,6 +20,7 @@ use std::io::{IsTerminal as _, Write as _};
 use anyhow::Result;
 
 use crate::event::{Place, Sink};
+use crate::process::stop::Urgency;
 
 pub use github::annotation;
 
@@ -77,16 +81,32 @@ pub fn github(records: &std::path::Path) -> Option<Box<dyn Sink>> {
 /// Marks a fault of a file where GitHub shows it.
 pub fn mark(place: &Place, message: &str) {
     if github::is_here() {
-        say(&github::error(Some(place), "", message));
+        command(&github::error(Some(place), "", message));
     }
 }
 
-/// Prints data, with colour where it shows. A reader that has gone (`| head`) is no fault.
+/// Prints text for people, with colour where it shows. A reader that has gone (`| head`) is no fault.
 pub fn data(text: &[u8]) -> Result<()> {
-    write(anstream::stdout().lock(), text)
+    write(anstream::stdout().lock(), shown(&String::from_utf8_lossy(text)).as_bytes())
 }
 
-/// Prints data byte by byte: what takes colour out also takes out NUL and all that is not UTF-8.
+/// Prints serialized JSON for scripts.
+pub fn json(bytes: &[u8]) -> Result<()> {
+    write(std::io::stdout().lock(), sanitize::json(bytes).as_bytes())
+}
+
+/// Prints names, one a line: byte by byte for a script, as text on a terminal or in a job of GitHub's.
+pub fn list(bytes: &[u8]) -> Result<()> {
+    if std::io::stdout().is_terminal() {
+        return data(bytes);
+    }
+    match str::from_utf8(bytes) {
+        Ok(names) if github::is_here() => exact(sanitize::defused(names).as_bytes()),
+        _ => exact(bytes),
+    }
+}
+
+/// Prints byte by byte what scripts read and nobody else has written.
 pub fn exact(bytes: &[u8]) -> Result<()> {
     write(std::io::stdout().lock(), bytes)
 }
@@ -101,7 +121,26 @@ fn write(mut stdout: impl std::io::Write, bytes: &[u8]) -> Result<()> {
 /// Prints a line of talk to stderr.
 pub fn say(line: &str) {
     // With stderr gone there is nobody left to tell.
-    writeln!(anstream::stderr(), "{line}").ok();
+    writeln!(anstream::stderr(), "{}", shown(line)).ok();
+}
+
+/// Prints a command for GitHub, made by [`annotation`].
+fn command(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
+/// What others wrote, as text for where it is going to be read.
+fn shown(words: &str) -> String {
+    let text = sanitize::text(words);
+    if github::is_here() { sanitize::defused(&text) } else { text }
+}
+
+/// Says at once that a signal has come; what it interrupts may take a moment to end.
+pub fn stopping(urgency: Urgency) {
+    say(match urgency {
+        Urgency::Stop => "stopping …",
+        Urgency::Kill => "killing what still runs; a third signal ends xtask at once",
+    });
 }
 
 /// Prints what a run ended with: the error and its causes.

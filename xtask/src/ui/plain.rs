@@ -96,7 +96,7 @@ fn words(event: &Event) -> Option<String> {
             outcome("step", step, *ok, *time, error.as_deref().unwrap_or_default())
         }
         Event::TestStarted { command, .. } => format!("test  {DIM}{command}{OFF}"),
-        Event::TestLine { line } => line.clone(),
+        Event::TestLine { line } => last_state(line).to_owned(),
         Event::TestFinished { suite, ok, passed, failed, skipped, seconds: time } => {
             let counts = format!(", {passed} passed, {failed} failed{}", skipped_too(*skipped));
             outcome("test", suite, *ok, *time, &counts)
@@ -108,6 +108,11 @@ fn words(event: &Event) -> Option<String> {
         }
         Event::Summary(summary) => of_summary(summary),
     })
+}
+
+/// A progress bar rewrites its line: the last state is the one that counts.
+fn last_state(line: &str) -> &str {
+    line.trim_end_matches('\r').rsplit('\r').next().unwrap_or(line)
 }
 
 /// Images as people call them: `localhost/gateway:0a1b2c` is `gateway`.

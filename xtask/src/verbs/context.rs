@@ -39,8 +39,9 @@ pub(super) fn run(session: &Session, args: &cli::Context) -> Result<Exit> {
         return check::check(session.config()?, session.format, &contexts);
     }
     match session.format {
-        Format::Json => ui::exact(&json(&contexts)?)?,
-        Format::Human if args.list => ui::exact(&list(&contexts, args.null))?,
+        Format::Json => ui::json(&json(&contexts)?)?,
+        Format::Human if args.list && args.null => ui::exact(&list(&contexts, true))?,
+        Format::Human if args.list => ui::list(&list(&contexts, false))?,
         Format::Human => {
             let summaries: Vec<String> = contexts.iter().map(summary::summary).collect();
             ui::data(summaries.join("\n").as_bytes())?;

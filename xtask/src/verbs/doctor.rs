@@ -41,7 +41,7 @@ fn examined(
         Format::Json => {
             let mut json = serde_json::to_vec(&findings)?;
             json.push(b'\n');
-            ui::data(&json)?;
+            ui::json(&json)?;
         }
         Format::Human => findings.iter().for_each(|finding| ui::say(&told(finding))),
     }

@@ -65,7 +65,7 @@ pub(super) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
             let (to_build, suites) = (to_build.collect::<Vec<_>>(), suites.collect());
             let past = Past::read(&workspace.paths.runs(), KEPT);
             let lines = matrix::lines(&workspace.config, &to_build, &suites, &past)?;
-            ui::data(lines.as_bytes())?;
+            ui::exact(lines.as_bytes())?;
         }
         (Format::Human, ..) => {
             let detailed = session.verbosity >= Verbosity::Verbose;
@@ -82,7 +82,7 @@ pub(super) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
 fn print_json(value: &impl Serialize) -> Result<()> {
     let mut json = serde_json::to_vec(value)?;
     json.push(b'\n');
-    ui::data(&json)
+    ui::json(&json)
 }
 
 /// What `--format json` prints.
@@ -139,7 +139,7 @@ fn since(session: &Session, rev: &str, names: &[String], form: cli::Format) -> R
             let suites = suites.keys().map(String::as_str).collect();
             let past = Past::read(&paths.runs(), KEPT);
             let lines = matrix::lines(config, &to_build.collect::<Vec<_>>(), &suites, &past)?;
-            ui::data(lines.as_bytes())?;
+            ui::exact(lines.as_bytes())?;
         }
         Format::Human => {
             let mut lines =

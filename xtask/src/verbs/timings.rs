@@ -38,7 +38,7 @@ pub(super) fn run(session: &Session, args: &cli::Timings) -> Result<Exit> {
     match session.format {
         Format::Json => {
             let printed = Printed { version: 1, suites: &trends, unreadable: &past.unreadable };
-            ui::data(&[serde_json::to_vec(&printed)?, b"\n".to_vec()].concat())?;
+            ui::json(&[serde_json::to_vec(&printed)?, b"\n".to_vec()].concat())?;
         }
         Format::Human => {
             past.note().iter().for_each(|note| ui::say(&format!("note: {note}")));

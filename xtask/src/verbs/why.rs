@@ -19,7 +19,7 @@ pub(super) fn run(session: &Session, args: &cli::Why) -> Result<Exit> {
         if session.format == Format::Json {
             let mut json = serde_json::to_vec(&Plan::new(vec![one.planned], Vec::new()))?;
             json.push(b'\n');
-            ui::data(&json)?;
+            ui::json(&json)?;
             continue;
         }
         ui::data(human(&one).as_bytes())?;
