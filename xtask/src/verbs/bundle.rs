@@ -80,7 +80,7 @@ pub(super) fn load(
         right_platforms(&bundle, workspace, &facts)?;
         Ok(bundle)
     })?;
-    let wanted = choose(workspace, &run, &bundle, &survey)?;
+    let wanted = choose(workspace, &run, &bundle, &survey);
     if !wanted.is_empty() {
         send(workspace, &run, &bundle, &facts, &wanted)?;
     }
@@ -118,7 +118,7 @@ fn choose<'a>(
     run: &Run,
     bundle: &'a Bundle,
     survey: &Survey,
-) -> Result<Vec<&'a Packed>> {
+) -> Vec<&'a Packed> {
     let known = |image: &&Packed| workspace.config.images.contains_key(&image.name);
     for image in bundle.list.images.iter().filter(|image| !known(image)) {
         run.events.note(format!("{} is in the bundle and not in this configuration", image.name));
@@ -135,12 +135,12 @@ fn choose<'a>(
                 plan.push(PlannedImage { key, tag, action: "load", reasons, ..told });
                 wanted.push(image);
             }
-            Some((image, _)) => stale(workspace, run, one, image)?,
+            Some((image, _)) => stale(run, one, image),
             None => run.events.warn(format!("{name} is not in the bundle"), None),
         }
     }
     run.events.emit(Event::Plan(PlannedRun { images: plan, ..PlannedRun::default() }));
-    Ok(wanted)
+    wanted
 }
 
 /// Whether this checkout would build that very image, on the bases that the engine holds or, where it
@@ -151,8 +151,8 @@ fn is_wanted(one: &Surveyed, image: &Packed, held: &BTreeMap<String, String>) ->
     parts.as_ref().unwrap_or(&one.parts).key().to_string() == image.key
 }
 
-/// Says what is different; what the bundle's image was built from is kept for `why` if nothing better is.
-fn stale(workspace: &Workspace, run: &Run, one: &Surveyed, image: &Packed) -> Result<()> {
+/// Says what is different. Nothing of what is not used is kept.
+fn stale(run: &Run, one: &Surveyed, image: &Packed) {
     let name = &one.image.name;
     let mut why = String::from("it is not known what from");
     if let Some(record) = &image.record {
@@ -160,14 +160,9 @@ fn stale(workspace: &Workspace, run: &Run, one: &Surveyed, image: &Packed) -> Re
         let (parts, ignore) = (one.parts.clone(), context.ignore());
         let now = Now { parts, ignore, files: context.files() };
         why = some(&plan::diff(record, &now), REASONS);
-        let file = workspace.paths.record(name);
-        if record::read(&file).is_none() {
-            record::write(&file, record)?;
-        }
     }
     let hint = "cargo xtask images --prebuild --bundle FILE".to_owned();
     run.events.warn(format!("the bundle's {name} is stale and not used: {why}"), Some(hint));
-    Ok(())
 }
 
 fn send(

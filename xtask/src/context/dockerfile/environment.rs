@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::budget::Budget;
 use super::expand::{Expanded, Value, expand};
 use super::stages::Target;
 use super::{BaseConfig, Request};
@@ -16,13 +17,20 @@ pub(super) struct Environment {
     by_env: BTreeSet<String>,
     /// The image that may have set more.
     open: Option<String>,
+    budget: Budget,
 }
 
 impl Environment {
     /// What an image (or nothing) hands to a stage.
-    pub(super) fn of_base(base: &Target, escape: char, request: &Request<'_>) -> Environment {
+    pub(super) fn of_base(
+        base: &Target,
+        escape: char,
+        request: &Request<'_>,
+        budget: &Budget,
+    ) -> Environment {
+        let (values, by_env) = (BTreeMap::new(), BTreeSet::new());
         let mut environment =
-            Environment { escape, values: BTreeMap::new(), by_env: BTreeSet::new(), open: None };
+            Environment { escape, values, by_env, open: None, budget: budget.clone() };
         if let Target::Image(name) = base {
             match (request.base)(name) {
                 Some(BaseConfig { env, .. }) => {
@@ -58,16 +66,25 @@ impl Environment {
     }
 
     pub(super) fn expand(&self, word: &str) -> Result<Expanded, String> {
-        expand(word, self.escape, &|name| match self.values.get(name) {
-            Some(Some(value)) => Value::Set(value.clone()),
+        let expanded = expand(word, self.escape, &|name| match self.values.get(name) {
+            Some(Some(value)) => self.budget.value(value),
             Some(None) => Value::Unknown,
             None if self.open.is_some() => Value::Unknown,
             None => Value::Unset,
-        })
+        })?;
+        // A known value of which nothing known is made was too long for it.
+        let is_known = |name: &String| matches!(self.values.get(name), Some(Some(_)));
+        if expanded.unknown.as_ref().is_some_and(is_known) {
+            self.budget.exceed();
+        }
+        Ok(self.budget.checked(word, expanded))
     }
 
     /// Why a variable's value is not known.
     pub(super) fn doubt(&self, name: &str) -> String {
+        if let Some(reason) = self.budget.doubt(name) {
+            return reason;
+        }
         match &self.open {
             Some(image) => format!("`${name}` may be set by `{image}`, whose ENV is not known"),
             None => format!("the value of `${name}` is not known"),

@@ -17,6 +17,7 @@
 //! A variable whose value is not known (the `ENV` of a base image nobody has looked into) does not
 //! fail: the result names it in `unknown`, unless the form never uses the value. The caller widens.
 
+use super::budget::LONGEST_VALUE;
 use super::pattern::Pattern;
 
 /// A word after expansion.
@@ -330,6 +331,10 @@ impl<'a> Lexer<'a> {
         };
         // In a replacement of all matches Go would read `$1` as a group of its own expression.
         if all && with.text.contains('$') {
+            return Ok(unknown(name));
+        }
+        // Each letter may be replaced, and the empty places between them.
+        if with.text.len().saturating_mul(value.len() + 1) > LONGEST_VALUE {
             return Ok(unknown(name));
         }
         Ok(Expanded::known(Pattern::parse(&pattern.text)?.replace(&value, &with.text, all)))

@@ -5,7 +5,8 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::expand::{Value, expand};
+use super::budget::Budget;
+use super::expand::{Expanded, Value, expand};
 use super::instruction::Assignment;
 use super::{Fault, Platform, Request};
 
@@ -13,8 +14,10 @@ use super::{Fault, Platform, Request};
 #[derive(Debug)]
 pub(super) struct Globals {
     escape: char,
-    values: BTreeMap<String, String>,
+    /// `None`: too long to be worked out.
+    values: BTreeMap<String, Option<String>>,
     declared: Vec<Declared>,
+    pub(super) budget: Budget,
 }
 
 /// One word of a global ARG line.
@@ -32,8 +35,9 @@ impl Globals {
         stage: &str,
         request: &Request<'_>,
     ) -> Result<Globals, Vec<Fault>> {
-        let mut globals =
-            Globals { escape, values: platform_args(stage, request), declared: vec![] };
+        let platform = platform_args(stage, request).into_iter();
+        let values = platform.map(|(name, value)| (name, Some(value))).collect();
+        let mut globals = Globals { escape, values, declared: vec![], budget: Budget::default() };
         let mut faults = Vec::new();
         for (line, assignment) in words {
             if let Err(message) = globals.declare(assignment, request) {
@@ -45,10 +49,10 @@ impl Globals {
 
     fn declare(&mut self, assignment: Assignment, request: &Request<'_>) -> Result<(), String> {
         let (value, needs) = match (request.args.get(&assignment.name), &assignment.default) {
-            (Some(given), _) => (Some(given.clone()), BTreeSet::new()),
+            (Some(given), _) => (Some(Some(given.clone())), BTreeSet::new()),
             (None, Some(default)) => {
-                let (value, needs) = self.expand(default)?;
-                (Some(value), needs)
+                let (value, needs) = self.value_and_needs(default)?;
+                (Some(value.unknown.is_none().then_some(value.text)), needs)
             }
             (None, None) => (None, BTreeSet::new()),
         };
@@ -61,19 +65,28 @@ impl Globals {
 
     /// A word of a FROM line, and the names it looked at.
     pub(super) fn expand(&self, word: &str) -> Result<(String, BTreeSet<String>), String> {
-        let names = RefCell::new(BTreeSet::new());
-        let expanded = expand(word, self.escape, &|name| {
-            names.borrow_mut().insert(name.to_owned());
-            self.values.get(name).map_or(Value::Unset, |value| Value::Set(value.clone()))
-        })?;
+        let (expanded, names) = self.value_and_needs(word)?;
         if expanded.unknown.is_some() {
             return Err(format!("`{word}` is too long to be worked out"));
         }
-        Ok((expanded.text, names.into_inner()))
+        Ok((expanded.text, names))
     }
 
-    pub(super) fn value(&self, name: &str) -> Option<&String> {
-        self.values.get(name)
+    fn value_and_needs(&self, word: &str) -> Result<(Expanded, BTreeSet<String>), String> {
+        let names = RefCell::new(BTreeSet::new());
+        let expanded = expand(word, self.escape, &|name| {
+            names.borrow_mut().insert(name.to_owned());
+            self.value(name)
+        })?;
+        Ok((self.budget.checked(word, expanded), names.into_inner()))
+    }
+
+    pub(super) fn value(&self, name: &str) -> Value {
+        match self.values.get(name) {
+            Some(Some(value)) => self.budget.value(value),
+            Some(None) => Value::Unknown,
+            None => Value::Unset,
+        }
     }
 
     /// `names` and all the globals their defaults are made of.
@@ -106,7 +119,7 @@ impl Globals {
         let mut values = BTreeMap::new();
         for name in names {
             let counts = given.contains_key(name) || self.words(&[name.clone()].into()).count() > 0;
-            if let Some(value) = self.values.get(name).filter(|_| counts) {
+            if let Some(Some(value)) = self.values.get(name).filter(|_| counts) {
                 values.insert(name.clone(), value.clone());
             }
         }

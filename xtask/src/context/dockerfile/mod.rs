@@ -37,6 +37,7 @@
 //! | `wildcard` | `*`, `?` and sets against text, for `pattern` and `glob` |
 
 mod environment;
+mod budget;
 mod expand;
 pub(super) mod glob;
 mod globals;
@@ -224,6 +225,7 @@ pub fn read(text: &[u8], request: &Request<'_>) -> Result<Reading, Vec<Fault>> {
         reading.text = text.to_vec();
     }
     if let Some((name, line)) = frontend {
+        stages::check_reference(&name).map_err(|message| vec![Fault { line, message }])?;
         reading.text = text::under_frontend(&name, &reading.text);
         reading.bases.insert(0, Base { name, platform: None, line, role: Role::Frontend });
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dockerignore::Rules;
 
 use super::environment::Environment;
-use super::expand::Expanded;
+use super::expand::{Expanded, Value};
 use super::globals::Globals;
 use super::instruction::{Assignment, Body, Copy, Instruction, Run};
 use super::mount::{self, Trouble};
@@ -45,8 +45,9 @@ pub(super) fn collect(
             Target::Stage(base) => environments.get(base).cloned(),
             Target::Image(_) | Target::Scratch => None,
         };
-        let before =
-            before.unwrap_or_else(|| Environment::of_base(&stage.base, graph.escape, request));
+        let before = before.unwrap_or_else(|| {
+            Environment::of_base(&stage.base, graph.escape, request, &globals.budget)
+        });
         walk.bases(stage);
         walk.found.globals_used.extend(stage.globals.iter().cloned());
         environments.insert(*index, walk.stage(stage, before));
@@ -84,8 +85,12 @@ impl<'a> Walk<'a> {
         let undeclared = |name: &str| name == EPOCH || name.starts_with(SWITCHES);
         let given = self.request.args.iter().filter(|(name, _)| undeclared(name));
         self.found.args.extend(given.map(|(name, value)| (name.clone(), value.clone())));
-        let scan = self.found.args.get(SCAN_CONTEXT).or_else(|| self.globals.value(SCAN_CONTEXT));
-        if scan.is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false")) {
+        let scan = match self.found.args.get(SCAN_CONTEXT) {
+            Some(value) => Value::Set(value.clone()),
+            None => self.globals.value(SCAN_CONTEXT),
+        };
+        let is_off = |value: &str| matches!(value, "" | "0" | "false");
+        if !matches!(&scan, Value::Unset) && !matches!(&scan, Value::Set(value) if is_off(value)) {
             self.widen(1, format!("`{SCAN_CONTEXT}` lets the engine read all of it"));
         }
         if let Some(first) = self.sources.first().filter(|_| self.request.platform.os == "windows")
@@ -155,13 +160,14 @@ impl<'a> Walk<'a> {
 
     /// All words of the line see the values before it; names are expanded, too.
     fn env(&mut self, step: &Instruction, pairs: &[(String, String)], to: &mut Environment) {
-        let before = to.clone();
+        let mut expanded = Vec::new();
         for (name, value) in pairs {
-            let name = self.expand(step.line, name, &before);
-            let value = self.expand(step.line, value, &before);
+            expanded.push((self.expand(step.line, name, to), self.expand(step.line, value, to)));
+        }
+        for (name, value) in expanded {
             if let (Some(name), Some(value)) = (name, value) {
                 match &name.unknown {
-                    Some(unknown) => self.widen(step.line, before.doubt(unknown)),
+                    Some(unknown) => self.widen(step.line, to.doubt(unknown)),
                     None => to.set_env(name.text, &value),
                 }
             }
@@ -174,7 +180,13 @@ impl<'a> Walk<'a> {
             (None, Some(default)) => self.expand(step.line, default, environment),
             (None, None) => {
                 self.found.globals_used.insert(word.name.clone());
-                self.globals.value(&word.name).map(|value| known(value))
+                match self.globals.value(&word.name) {
+                    Value::Set(text) => Some(Expanded { text, unknown: None }),
+                    Value::Unknown => {
+                        Some(Expanded { text: String::new(), unknown: Some(word.name.clone()) })
+                    }
+                    Value::Unset => None,
+                }
             }
         };
         let Some(value) = value else { return };

@@ -129,6 +129,7 @@ fn resolve_base(part: Part, before: &[Stage], globals: &Globals) -> Result<Stage
     if base.is_empty() {
         return Err(format!("the base `{}` is empty", part.from.base));
     }
+    check_reference(&base)?;
     let platform = match &part.from.platform {
         None => None,
         Some(word) => {
@@ -276,9 +277,20 @@ impl Graph {
             }
             Some(index) => Ok(Target::Stage(index)),
             None if name == "scratch" => Ok(Target::Scratch),
-            None => Ok(Target::Image(name.to_owned())),
+            None => {
+                check_reference(name)?;
+                Ok(Target::Image(name.to_owned()))
+            }
         }
     }
+}
+
+/// What an engine would take for an option, or for several words, is no reference.
+pub(super) fn check_reference(name: &str) -> Result<(), String> {
+    if name.starts_with('-') || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("`{name}` is no reference of an image"));
+    }
+    Ok(())
 }
 
 fn references(step: &Instruction) -> Vec<(String, Role)> {

@@ -15,6 +15,7 @@ use super::{Archived, LIST, List, MANIFEST, Packed, VERSION, add_seal, header};
 use crate::engine::{Engine, Facts, Held};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::KEY_LABEL;
+use crate::process::stop;
 
 /// How long an engine may take to read in everything.
 const LOAD: Duration = Duration::from_mins(10);
@@ -24,6 +25,13 @@ const BLOCK: usize = 1 << 20;
 
 /// The largest list or configuration: more is not one of ours, and is not taken into memory.
 const SMALL: u64 = 64 << 20;
+
+/// The longest name of a member, in bytes, and how many members there may be.
+const LONGEST_NAME: u64 = 4 << 10;
+const MOST_MEMBERS: usize = 100_000;
+
+/// More seconds than any build takes.
+const A_WEEK: f64 = 7.0 * 24.0 * 3600.0;
 
 /// A bundle that was read to its end and is as it should be.
 #[derive(Debug)]
@@ -141,6 +149,8 @@ impl Bundle {
         let config: Configuration = serde_json::from_slice(&self.bytes(&archived.config)?)?;
         let label = config.config.labels.as_ref().and_then(|labels| labels.get(KEY_LABEL));
         ensure!(label == Some(&image.key), "its label is not the key {}", image.key);
+        let seconds = image.record.as_ref().and_then(|record| record.seconds).unwrap_or_default();
+        ensure!((0.0..=A_WEEK).contains(&seconds), "its record is not one of ours");
         let short = image.key.get(..16).unwrap_or_default();
         let tag = format!("localhost/{}:{short}", image.name);
         ensure!(image.key.len() == 64 && image.tag == tag, "its tag is not `{tag}`");
@@ -263,7 +273,7 @@ fn members(file: &File, size: u64) -> Result<(BTreeMap<String, Member>, String)>
     let sealed = size.checked_sub(end).context("it is cut short")?;
     let whole = BufReader::with_capacity(BLOCK, file.take(sealed));
     let mut archive = tar::Archive::new(Hashing::new(whole));
-    let read = read_members(&mut archive);
+    let read = read_members(&mut archive, size);
     let mut whole = archive.into_inner();
     // The rest, where the archive itself is damaged.
     std::io::copy(&mut whole, &mut std::io::sink())?;
@@ -282,12 +292,31 @@ fn ending(seal: &str) -> Result<Vec<u8>> {
     Ok(builder.into_inner()?)
 }
 
-fn read_members(archive: &mut tar::Archive<impl Read>) -> Result<BTreeMap<String, Member>> {
+/// The members of an archive of `most` bytes. Plain files and long names are all that is written here; of what else
+/// tar knows, some takes time or memory without end (a file of holes, a name of gigabytes).
+fn read_members(
+    archive: &mut tar::Archive<impl Read>,
+    most: u64,
+) -> Result<BTreeMap<String, Member>> {
     let mut members = BTreeMap::new();
-    for entry in archive.entries()? {
-        let entry = entry?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    let mut long_name = None;
+    for entry in archive.entries()?.raw(true) {
+        let mut entry = entry?;
         let (at, size) = (entry.raw_file_position(), entry.size());
+        let kind = entry.header().entry_type();
+        if kind.is_gnu_longname() {
+            ensure!(size <= LONGEST_NAME && long_name.is_none(), "a name in it is too long");
+            let mut name = Vec::new();
+            entry.read_to_end(&mut name)?;
+            name.truncate(name.iter().position(|byte| *byte == 0).unwrap_or(name.len()));
+            long_name = Some(name);
+            continue;
+        }
+        let name = long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+        let name = String::from_utf8_lossy(&name).into_owned();
+        ensure!(kind.is_file(), "`{name}` is not a plain file");
+        ensure!(size <= most, "`{name}` is larger than the whole bundle");
+        ensure!(members.len() < MOST_MEMBERS, "it has too many members");
         let mut entry = Hashing::new(entry);
         ensure!(std::io::copy(&mut entry, &mut std::io::sink())? == size, "`{name}` is cut short");
         let member = Member { at, size, sha256: entry.sha256() };
@@ -316,6 +345,7 @@ impl<R> Hashing<R> {
 
 impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        stop::check_io()?;
         let read = self.from.read(buffer)?;
         self.hasher.update(&buffer[..read]);
         Ok(read)
@@ -324,7 +354,55 @@ impl<R: Read> Read for Hashing<R> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use tar::EntryType;
+
     use super::*;
+
+    /// A member with this header and these bytes.
+    fn member(kind: EntryType, size: u64, name: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_path(name).unwrap();
+        header.set_cksum();
+        let padding = bytes.len().next_multiple_of(512) - bytes.len();
+        [header.as_bytes(), bytes, &vec![0; padding]].concat()
+    }
+
+    fn read(archive: &[u8]) -> Result<BTreeMap<String, Member>> {
+        read_members(&mut tar::Archive::new(archive), archive.len() as u64)
+    }
+
+    #[test]
+    fn plain_files_and_their_names_are_all_there_is() {
+        let long = "n".repeat(300);
+        let named = [
+            member(EntryType::GNULongName, 301, "././@LongLink", format!("{long}\0").as_bytes()),
+            member(EntryType::Regular, 3, "short", b"abc"),
+        ];
+        let members = read(&named.concat()).unwrap();
+        let (name, found) = members.first_key_value().unwrap();
+        assert_eq!((name, found.size, found.sha256.len()), (&long, 3, 64));
+        let endless = |kind, size| member(kind, size, "x", b"");
+        for refused in [
+            endless(EntryType::GNUSparse, 0),
+            endless(EntryType::GNUSparse, 1 << 62),
+            endless(EntryType::Regular, 1 << 62),
+            endless(EntryType::GNULongName, 1500 << 20),
+            endless(EntryType::GNULongLink, 3),
+            endless(EntryType::XHeader, 1500 << 20),
+            endless(EntryType::XGlobalHeader, 0),
+            endless(EntryType::Symlink, 0),
+            endless(EntryType::Link, 0),
+            endless(EntryType::Directory, 0),
+            endless(EntryType::Char, 0),
+            endless(EntryType::Fifo, 0),
+            [endless(EntryType::Regular, 0), endless(EntryType::Regular, 0)].concat(),
+        ] {
+            assert!(read(&refused).is_err(), "{:?}", refused[156] as char);
+        }
+    }
 
     #[test]
     fn a_bundle_is_the_one_that_was_named_or_is_refused() {
@@ -345,5 +423,26 @@ mod tests {
         bundle.expect(&sha256.to_uppercase()).unwrap();
         let error = bundle.expect(&seal).unwrap_err().to_string();
         assert!(error.contains(&sha256) && error.contains("failed to trust the bundle"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        /// Whatever stands in a header: an answer or an error, in the memory of the archive.
+        #[test]
+        fn damaged_headers_end(
+            kind in any::<u8>(),
+            size in any::<u64>(),
+            flips in proptest::collection::vec((0_usize..1024, any::<u8>()), 0..6),
+        ) {
+            let mut archive = member(EntryType::new(kind), size, "x", b"abc");
+            archive.extend(member(EntryType::Regular, 3, "y", b"abc"));
+            for (at, byte) in flips {
+                archive[at] = byte;
+            }
+            if let Ok(members) = read(&archive) {
+                prop_assert!(members.values().all(|member| member.size <= archive.len() as u64));
+            }
+        }
     }
 }

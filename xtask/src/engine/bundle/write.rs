@@ -22,6 +22,9 @@ const UNFINISHED: &str = ".xtask-bundle-";
 /// A file this young may be about to be locked.
 const STARTING: Duration = Duration::from_mins(1);
 
+/// The largest list of images an engine writes.
+const SMALL: u64 = 64 << 20;
+
 /// Bytes read or written at once.
 const BLOCK: usize = 1 << 20;
 
@@ -121,7 +124,9 @@ fn copy(
             let target = entry.link_name_bytes().unwrap_or_default();
             links.insert(name.clone(), followed(&name, &String::from_utf8_lossy(&target)));
         } else if name == MANIFEST {
-            images = Some(serde_json::from_reader::<_, Vec<Archived>>(&mut entry)?);
+            let mut text = Vec::new();
+            entry.take(SMALL).read_to_end(&mut text)?;
+            images = Some(serde_json::from_slice::<Vec<Archived>>(&text)?);
         } else if entry.header().entry_type().is_file() && !is_legacy(&name) {
             let size = entry.size();
             builder.append_data(&mut header(size), &name, &mut entry)?;

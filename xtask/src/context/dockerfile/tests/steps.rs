@@ -355,3 +355,60 @@ fn bases_come_in_order_each_once_with_a_line() {
     let shown: Vec<_> = bases.iter().map(|base| (base.line, base.name.as_str())).collect();
     assert_eq!(shown, [(1, "a"), (2, "b"), (3, "c"), (5, "d")]);
 }
+
+#[test]
+fn what_an_engine_would_take_for_an_option_is_no_reference() {
+    for text in [
+        "FROM --format=x\n",
+        "ARG B=--format={{.Id}}\nFROM ${B}\n",
+        "ARG B=-a\nFROM ${B}\n",
+        "FROM scratch\nCOPY --from=-x /a /b\n",
+        "FROM scratch\nRUN --mount=type=bind,from=--all x\n",
+        "FROM scratch\nARG B=\"a b\"\nFROM a\nCOPY --from=--x /a /b\n",
+        "ARG B=\"a b\"\nFROM $B\n",
+        "# syntax=--debug\nFROM scratch\n",
+    ] {
+        assert!(case().bytes(text.as_bytes()).is_err(), "{text}");
+    }
+}
+
+/// A few lines that each make twice as much of a value as the one before.
+fn doubling(form: &str, lines: usize) -> String {
+    let mut text = String::new();
+    for line in 1..=lines {
+        let form = form.replace("NEW", &format!("A{line}"));
+        text.push_str(&form.replace("OLD", &format!("A{}", line - 1)));
+    }
+    text
+}
+
+#[test]
+fn values_that_double_are_not_followed_for_ever() {
+    let forms = [
+        "ARG NEW=${OLD}${OLD}\n",
+        "ENV NEW=$OLD$OLD\n",
+        "ENV NEW ${OLD:-x}${OLD:+$OLD}\n",
+        "ARG NEW=\"$OLD,${X:-$OLD}\"\n",
+        "ENV NEW=${A0//x/$OLD}$OLD\n",
+    ];
+    for form in forms {
+        let lines = doubling(form, 60);
+        let text = format!("FROM base\nENV A0=xxxxxxxxxxxxxxxx\n{lines}COPY a$A60 b /x\n");
+        let Sources::Whole { reason, line } = case().base("base", &[], &[]).read(&text).sources
+        else {
+            panic!("not widened: {form}");
+        };
+        let last = text.lines().count();
+        assert!(reason.contains("more than is expanded") && line == last, "{reason} {line}");
+        // What nothing uses widens nothing.
+        assert_eq!(case().base("base", &[], &[]).sources(&text.replace("a$A60", "a")), ["a", "b"]);
+    }
+    // Before the first FROM, in a stage of its own, and where each use is short.
+    let globals = doubling(forms[0], 60).replace("${A0}", "x");
+    let text = format!("{globals}FROM scratch\nARG A60\nCOPY a$A60 /x\n");
+    assert_eq!(case().sources(&text), [format!("WHOLE:{}", text.lines().count())]);
+    let uses = "COPY f$A16 /x\n".repeat(300);
+    let lines = doubling(forms[1], 16);
+    let text = format!("FROM scratch\nENV A0=xxxxxxxxxxxxxxxx\n{lines}{uses}");
+    assert!(case().sources(&text)[0].starts_with("WHOLE:"));
+}
