@@ -24,6 +24,7 @@ pub mod process; //  the only module that starts processes
 mod fault; //        a panic is a fault of ours, and said to be
 pub mod kubernetes; // the only module that starts kubectl and helm
 mod kernel; //       what the kernel's files say of this host
+mod plain_file; //   a file of a repository, read within bounds
 mod port; //         who holds a port of this host
 mod reference; //    what an image is called
 pub mod init; //     a first configuration, drafted from what a repository holds

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use toml::{Table, Value};
 
 use super::dockerfile::glob::Glob;
+use crate::plain_file;
 
 /// A Cargo workspace, read once for all images of its context.
 #[derive(Debug)]
@@ -196,7 +197,7 @@ fn pruned_lock(lock: &Table, reached: &BTreeSet<&str>) -> Result<Vec<u8>> {
 }
 
 fn table(file: &Path) -> Result<Table> {
-    fs_err::read_to_string(file)?
+    plain_file::read_to_string(file)?
         .parse()
         .with_context(|| format!("failed to read the manifest `{}`", file.display()))
 }

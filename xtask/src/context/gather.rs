@@ -24,6 +24,7 @@ use super::walk::{ViewRules, walk};
 use super::{Context, cargo, golang, index, mapped};
 use crate::config;
 use crate::exit::{Exit, WithExit as _};
+use crate::plain_file;
 use crate::private::PrivatePath;
 
 /// What a context is asked for. Made from a configured image, or from `--dir` and its flags.
@@ -132,7 +133,7 @@ fn open_one(spec: &Spec) -> Result<Opened> {
     let exclude = spec.exclude.patterns.clone();
     let excluded = Rules::from_patterns(exclude.iter().map(String::as_str))
         .map_err(|errors| listed(errors, Path::new(&format!("exclude of `{}`", spec.name))))?;
-    let dockerfile = spec.dockerfile.as_deref().map_or(Ok(Vec::new()), fs_err::read)?;
+    let dockerfile = spec.dockerfile.as_deref().map_or(Ok(Vec::new()), plain_file::read)?;
     let reading = read(spec, &dockerfile, &Bases::new())?;
     let defaults = default_excludes(spec, reading.as_ref());
     let by_default = Rules::from_patterns(defaults.iter().map(String::as_str))

@@ -30,6 +30,7 @@ use rayon::prelude::*;
 use super::contents::Widening;
 use super::dockerfile::glob::Glob;
 use super::tree::{Kind, Tree, as_path};
+use crate::plain_file;
 use modules::{Found, Modules};
 
 /// What a Go package is built from.
@@ -220,7 +221,7 @@ impl Package {
 
     /// Takes up what one file imports and embeds; whether it was understood.
     fn read_go(&mut self, tree: &Tree, folder: &[u8], at: usize) -> bool {
-        let text = fs_err::read(tree.absolute(&tree.nodes[at]));
+        let text = plain_file::read(&tree.absolute(&tree.nodes[at]));
         let Some(source) = text.ok().and_then(|text| source::read(&text)) else { return false };
         self.deep |= source.imports.contains("C");
         self.imports.extend(source.imports);
@@ -260,12 +261,16 @@ impl Package {
             if !counts || node.kind == Kind::Dir {
                 continue;
             }
-            let text = fs_err::read(tree.absolute(node)).unwrap_or_default();
-            if String::from_utf8_lossy(&text).lines().any(leads_outside) {
-                let file = as_path(&node.path).display();
-                self.wide.push(Wide::Module(format!("`{file}` includes from another folder")));
-                return;
-            }
+            let file = as_path(&node.path).display();
+            let why = match plain_file::read(&tree.absolute(node)) {
+                Ok(text) if String::from_utf8_lossy(&text).lines().any(leads_outside) => {
+                    format!("`{file}` includes from another folder")
+                }
+                Ok(_) => continue,
+                Err(error) => format!("what `{file}` includes is not known: {error}"),
+            };
+            self.wide.push(Wide::Module(why));
+            return;
         }
     }
 }

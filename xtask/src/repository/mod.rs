@@ -16,9 +16,17 @@ pub mod kustomize;
 pub mod manifest;
 mod yaml;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
+
+/// The folder a repository begins at: the one with `.git`, or else `root` itself. What a repository names lies
+/// below it.
+pub fn top(root: &Path) -> PathBuf {
+    let root = fs_err::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+    let top = root.ancestors().find(|folder| folder.join(".git").exists());
+    top.unwrap_or(&root).to_owned()
+}
 
 /// Paths of a folder's own files, relative to it, sorted: what `.gitignore` names and `.git` itself
 /// are left out, whether or not it is a git repository. What cannot be read is passed over.

@@ -13,6 +13,7 @@ use crate::context::dockerfile::{Source, SourceKind, Sources};
 use crate::context::{self, Opened, Spec};
 use crate::exit::{Exit, WithExit as _};
 use crate::init::{self, Dockerfile, Facts, Kind, Kustomization, ManifestFile};
+use crate::plain_file;
 use crate::repository::kustomize::{self, Applied};
 use crate::repository::{self, kind, manifest, relative};
 use crate::ui;
@@ -87,12 +88,12 @@ fn look(root: &Path) -> Facts {
 
 fn look_into(root: &Path, path: &str, facts: &mut Facts) {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let Ok(text) = fs_err::read_to_string(root.join(path)) else { return };
+    let Ok(text) = plain_file::read_to_string(&root.join(path)) else { return };
     if name.starts_with("skaffold") {
         // An object by its form, and none of a cluster's.
     } else if name.starts_with("kustomization.") {
         // One that cannot be followed takes nothing.
-        let applied = kustomize::applied(&root.join(folder)).unwrap_or_default();
+        let applied = kustomize::applied(&root.join(folder), root).unwrap_or_default();
         let top = fs_err::canonicalize(root).unwrap_or_else(|_| root.to_owned());
         let file = |one: &Applied| {
             let file = fs_err::canonicalize(&one.file).unwrap_or_else(|_| one.file.clone());
@@ -111,7 +112,7 @@ fn look_into(root: &Path, path: &str, facts: &mut Facts) {
 }
 
 fn read_dockerfile(root: &Path, path: &str) -> Option<Dockerfile> {
-    let text = fs_err::read(root.join(path)).ok()?;
+    let text = plain_file::read(&root.join(path)).ok()?;
     let text = String::from_utf8_lossy(&text).into_owned();
     let read = |args: BTreeMap<String, String>| {
         let spec = Spec {

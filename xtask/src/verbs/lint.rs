@@ -1,10 +1,9 @@
 //! `cargo xtask lint`: gathers what the rules look at, and hands their findings on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::Session;
 use crate::cli;
@@ -16,6 +15,7 @@ use crate::lint::facts::{
     AppliedManifest, Base, Deployed, Image, JunkAt, Kind, Script, Suspect, Unreadable,
 };
 use crate::lint::{self, Facts, Finding, report, scripts, secret};
+use crate::plain_file;
 use crate::repository::{self, kind, kustomize, manifest, relative};
 use crate::ui;
 
@@ -26,11 +26,11 @@ pub(super) fn run(session: &Session, format: cli::Format) -> Result<Exit> {
             let lines: String = findings.iter().map(|one| report::text(one) + "\n").collect();
             ui::data(lines.as_bytes())?;
         }
-        cli::Format::Json => ui::exact(&report::json(&findings)?)?,
+        cli::Format::Json => ui::json(&report::json(&findings)?)?,
         cli::Format::Sarif => {
             let mut log = serde_json::to_vec_pretty(&report::sarif(&findings))?;
             log.push(b'\n');
-            ui::exact(&log)?;
+            ui::json(&log)?;
         }
         cli::Format::Github => ui::exact(report::github(&findings).as_bytes())?,
     }
@@ -124,9 +124,7 @@ fn clean(path: &Path) -> PathBuf {
 }
 
 fn head(file: &Path) -> Result<Vec<u8>> {
-    let mut head = Vec::new();
-    fs_err::File::open(file)?.take(secret::HEAD).read_to_end(&mut head)?;
-    Ok(head)
+    Ok(plain_file::head(file, secret::HEAD)?)
 }
 
 /// The line that takes a path: the source that names it most closely, up to its first wildcard.
@@ -150,7 +148,7 @@ fn kinds(config: &Config) -> Result<Vec<Kind>> {
     let mut kinds = Vec::new();
     for (cluster, settings) in &config.clusters {
         let Some(file) = &settings.config else { continue };
-        let mappings = kind::mappings(&fs_err::read_to_string(file)?).unwrap_or_default();
+        let mappings = kind::mappings(&plain_file::read_to_string(file)?).unwrap_or_default();
         let file = relative(file, &config.root);
         kinds.push(Kind { cluster: cluster.clone(), file, mappings });
     }
@@ -162,7 +160,7 @@ fn scripts(root: &Path) -> Vec<Script> {
     let files = files.filter(|file| scripts::may_hold_commands(file));
     let read = |file: String| {
         // What is no text holds no commands.
-        let text = fs_err::read_to_string(root.join(&file)).ok()?;
+        let text = plain_file::read_to_string(&root.join(&file)).ok()?;
         scripts::is_script(&file, &text).then_some(Script { file, text })
     };
     files.filter_map(read).collect()
@@ -187,10 +185,11 @@ impl Manifests<'_> {
         let mut seen = BTreeSet::new();
         for step in &suite.steps {
             let Action::Apply(path) = &step.action else { continue };
-            let applied = kustomize::applied(path).unwrap_or_else(|(file, line, message)| {
-                self.cannot_read(&file, line, message);
-                Vec::new()
-            });
+            let applied =
+                kustomize::applied(path, self.root).unwrap_or_else(|(file, line, message)| {
+                    self.cannot_read(&file, line, message);
+                    Vec::new()
+                });
             for applied in applied {
                 if !seen.insert(applied.file.clone()) {
                     continue;
@@ -208,9 +207,7 @@ impl Manifests<'_> {
         if let Some(read) = self.read.get(file) {
             return read.clone();
         }
-        let text = fs_err::read_to_string(file)
-            .with_context(|| format!("failed to read `{}`", file.display()));
-        let text = text.map_err(|error| (1, format!("{error:#}")));
+        let text = plain_file::read_to_string(file).map_err(|error| (1, error.to_string()));
         let read = match text.and_then(|text| manifest::read(&text)) {
             Ok(manifest) => Some(manifest),
             Err((line, message)) => {

@@ -11,12 +11,14 @@ use super::memory::Memory;
 use super::survey::Survey;
 use super::{Workspace, builds};
 use crate::config::Suite;
+use crate::deploy::Rendered;
 use crate::event::Kind;
 use crate::plan;
 use crate::process;
 use crate::schedule::{NodeId, Timeline};
 use crate::ui;
 use crate::ui::gantt::Bar;
+use crate::ui::text::some;
 
 /// What a run of a suite is going to be.
 pub(super) struct Outlook {
@@ -37,8 +39,7 @@ impl Outlook {
         forecast: &Forecast,
     ) -> Result<Self> {
         let rendered = if process::find("kubectl").is_some() {
-            let folder = tempfile::tempdir()?;
-            render::render_all(suite, &builds::shelf(survey).tags(), None, folder.path())?
+            rendered(workspace, suite, survey)?
         } else {
             let what = "kubectl is not on PATH: which images the manifests name is not known";
             ui::say(&format!("warning: {what}\nhint: cargo xtask doctor --fix"));
@@ -148,4 +149,31 @@ fn builders(
         _ => None,
     });
     named.collect()
+}
+/// The manifests by step. A plan asks nobody: a step with parts from the network is left out, and named.
+fn rendered(
+    workspace: &Workspace,
+    suite: &Suite,
+    survey: &Survey,
+) -> Result<Vec<Option<Rendered>>> {
+    let root = &workspace.config.root;
+    let mut local = suite.clone();
+    let mut is_local = Vec::new();
+    for step in &suite.steps {
+        let remote = render::remote_parts(step, root)?;
+        if !remote.is_empty() {
+            let (step, parts) = (&step.name, some(&remote, 3));
+            ui::say(&format!(
+                "warning: the manifests of step `{step}` are not looked at: {parts} would be fetched\n\
+                 hint: keep a copy in the repository"
+            ));
+        }
+        is_local.push(remote.is_empty());
+    }
+    let mut keep = is_local.iter();
+    local.steps.retain(|_| keep.next().is_some_and(|keep| *keep));
+    let folder = tempfile::tempdir()?;
+    let tags = builds::shelf(survey).tags();
+    let mut found = render::render_all(&local, root, &tags, None, folder.path())?.into_iter();
+    Ok(is_local.iter().map(|is_local| is_local.then(|| found.next().flatten()).flatten()).collect())
 }

@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 use super::super::tree::{Kind, Tree, as_path};
 use super::manifest::{self, Manifest};
 use super::{Wide, has_go};
+use crate::plain_file;
 
 /// The modules of a context that a build of one package can see. The first is its own.
 #[derive(Debug)]
@@ -81,7 +82,7 @@ impl Modules {
         let at = file(tree, folder, name)
             .ok_or_else(|| format!("`{}` is not in the context", path.display()))?;
         self.nodes.push(at);
-        let text = fs_err::read_to_string(tree.absolute(&tree.nodes[at])).ok();
+        let text = plain_file::read_to_string(&tree.absolute(&tree.nodes[at])).ok();
         let manifest = text.filter(|_| tree.nodes[at].kind == Kind::File);
         let manifest = manifest.and_then(|text| manifest::read(&text));
         manifest.ok_or_else(|| format!("`{}` is not understood", path.display()))

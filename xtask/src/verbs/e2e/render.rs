@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use crate::config::{Action, Step, Suite};
 use crate::deploy::{self, Own, Rendered};
 use crate::exit::{Exit, WithExit as _};
 use crate::kubernetes;
+use crate::repository::kustomize;
 
-/// By step; none for a step that applies nothing. With `own`, under the run's names.
+/// By step; none for a step that applies nothing. With `own`, under the run's names. `root` is the configuration's
+/// folder.
 pub(in crate::verbs) fn render_all(
     suite: &Suite,
+    root: &Path,
     tags: &BTreeMap<String, String>,
     own: Option<&Own>,
     folder: &Path,
@@ -21,7 +24,7 @@ pub(in crate::verbs) fn render_all(
         let threads: Vec<_> = suite
             .steps
             .iter()
-            .map(|step| scope.spawn(move || render(step, tags, own, folder)))
+            .map(|step| scope.spawn(move || render(step, root, tags, own, folder)))
             .collect();
         let joined = threads
             .into_iter()
@@ -34,10 +37,12 @@ pub(in crate::verbs) fn render_all(
 /// is made of may not be there yet.
 pub(super) fn render(
     step: &Step,
+    root: &Path,
     tags: &BTreeMap<String, String>,
     own: Option<&Own>,
     folder: &Path,
 ) -> Result<Option<Rendered>> {
+    remote_parts(step, root)?;
     let (name, kubectl) = (&step.name, &kubernetes::kubectl_alone());
     let rendered = match &step.action {
         Action::Apply(path) => deploy::render(name, path, tags, kubectl, folder)?,
@@ -66,6 +71,16 @@ fn refuse_empty(step: &Step, rendered: &Rendered) -> Result<()> {
         format!("step `{}` applies nothing: `{}` holds no object", step.name, source.display());
     let hint = "hint: if that is meant, say `empty = true` in the step";
     Err(anyhow!("{text}\n{hint}")).exit(Exit::Usage)
+}
+
+/// What of a step's manifests is fetched from the network. A kustomization that reads a file outside its
+/// repository is refused.
+pub(in crate::verbs) fn remote_parts(step: &Step, root: &Path) -> Result<Vec<String>> {
+    let Action::Apply(path) = &step.action else { return Ok(Vec::new()) };
+    kustomize::reach(path, root)
+        .map_err(|(file, line, message)| anyhow!("{}:{line}: {message}", file.display()))
+        .with_context(|| format!("failed to render `{}`", path.display()))
+        .exit(Exit::Usage)
 }
 
 /// By step, the images its manifests name.

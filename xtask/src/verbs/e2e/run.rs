@@ -90,11 +90,12 @@ impl<'a> E2e<'a> {
         let wanted = wanted.with_context(|| format!("there is no cluster `{}`", suite.cluster))?;
         let shelf = builds::shelf(survey);
         let manifests = run.paths.folder().join("manifests");
-        let mut rendered = render_all(suite, &shelf.tags(), None, &manifests)?;
+        let root = &workspace.config.root;
+        let mut rendered = render_all(suite, root, &shelf.tags(), None, &manifests)?;
         let guest = Guest::of(common, wanted, suite, &rendered)?;
         let suite = guest.as_ref().map_or_else(|| suite.clone(), |guest| guest.own.adapt(suite));
         if let Some(guest) = &guest {
-            rendered = render_all(&suite, &shelf.tags(), Some(&guest.own), &manifests)?;
+            rendered = render_all(&suite, root, &shelf.tags(), Some(&guest.own), &manifests)?;
         }
         let tests = suite.test.is_some() && !args.no_test;
         let (named, how) = (render::named(&rendered), (Carry::to(Some(wanted)), tests));

@@ -169,14 +169,15 @@ impl E2e<'_> {
         let tags = self.references();
         let moved = |one: &Surveyed| tags.get(&one.image.name) != Some(&one.planned.tag);
         let planned = self.rendered[at].as_ref();
-        let rendered = match planned.filter(|_| !self.survey.images.iter().any(moved)) {
-            Some(rendered) => rendered.clone(),
-            None => {
-                let own = self.guest.as_ref().map(|guest| &guest.own);
-                let folder = self.run.paths.folder().join("manifests");
-                let rendered = render(step, &tags, own, &folder)?;
-                rendered.with_context(|| format!("step `{}` applies nothing", step.name))?
-            }
+        let unmoved = planned.filter(|_| !self.survey.images.iter().any(moved));
+        let rendered = if let Some(rendered) = unmoved {
+            rendered.clone()
+        } else {
+            let own = self.guest.as_ref().map(|guest| &guest.own);
+            let root = &self.workspace.config.root;
+            let folder = self.run.paths.folder().join("manifests");
+            let rendered = render(step, root, &tags, own, &folder)?;
+            rendered.with_context(|| format!("step `{}` applies nothing", step.name))?
         };
         Ok(rendered.with_ids(&tags, |name| Some(self.shelf.get(name).ok()?.id)))
     }
