@@ -10,7 +10,7 @@ test:
 
 # A suite from images to tests, e.g. `just e2e gateway --keep`
 e2e suite="gateway" *args:
-    cargo xtask e2e {{suite}} {{args}}
+    cargo xtask e2e {{quote(suite)}} {{args}}
 
 # Bring images up to date
 images *names:
@@ -22,15 +22,15 @@ plan *args:
 
 # All images that suites need, built and written to one file
 prebuild file="images.tar":
-    cargo xtask images --prebuild --bundle {{file}}
+    cargo xtask images --prebuild --bundle {{quote(file)}}
 
 # What a suite needs, loaded from such a file
 from-bundle file="images.tar" suite="gateway":
-    cargo xtask images --from-bundle {{file}} --suite {{suite}}
+    cargo xtask images --from-bundle {{quote(file)}} --suite {{quote(suite)}}
 
 # What a change touches, as lines for a workflow
 affected since="origin/main":
-    cargo xtask plan --since {{since}} --format github
+    cargo xtask plan --since {{quote(since)}} --format github
 
 # All suites, as lines for a workflow
 everything:
@@ -58,4 +58,4 @@ bench-e2e:
 
 # The images each of a clone's last 200 commits would rebuild, by its `xtask.toml`
 replay clone="../kubernaut" config="xtask/benches/replay.toml":
-    cargo bench --package xtask --bench replay -- {{clone}} {{config}}
+    cargo bench --package xtask --bench replay -- {{quote(clone)}} {{quote(config)}}

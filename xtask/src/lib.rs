@@ -27,6 +27,7 @@ mod kernel; //       what the kernel's files say of this host
 mod plain_file; //   a file of a repository, read within bounds
 mod port; //         who holds a port of this host
 mod reference; //    what an image is called
+mod secret_name; //  which names are those of secrets
 pub mod init; //     a first configuration, drafted from what a repository holds
 pub mod repository; // what lies in a repository, for `lint` and `init`
 pub mod lint; //     rules a repository is held to before a commit; pure

@@ -181,8 +181,9 @@ impl Context {
         };
         if let Some(reading) = &self.reading {
             parts.dockerfile = Digest::of(&reading.text).to_string();
-            parts.args.clone_from(&reading.args);
-            parts.args.retain(|name, _| !self.spec.volatile_args.contains(name));
+            let counts = |name: &String| !self.spec.volatile_args.contains(name);
+            let args = reading.args.iter().filter(|(name, _)| counts(name));
+            parts.args = args.map(|(name, value)| (name.clone(), shown(name, value))).collect();
             parts.secrets = reading.secrets.iter().map(|id| self.secret(id)).collect();
         }
         let base = |reference: &str| (reference.to_owned(), held.get(reference).cloned());
@@ -242,4 +243,12 @@ impl Context {
 fn bases_of(reading: Option<&Reading>) -> impl Iterator<Item = &str> {
     let bases = reading.into_iter().flat_map(|reading| &reading.bases);
     bases.filter(|base| base.role != Role::Frontend).map(|base| base.name.as_str())
+}
+/// A build argument as key and record have it: of what is likely a secret, the digest. Records are kept, and go along
+/// with bundles.
+fn shown(name: &str, value: &str) -> String {
+    if crate::secret_name::is_secret(name) {
+        return format!("sha256:{}", Digest::of(value.as_bytes()));
+    }
+    value.to_owned()
 }

@@ -286,10 +286,12 @@ fn read(step: &str, text: &str, images: &BTreeMap<String, String>) -> anyhow::Re
             Some(&name) => drop(used.insert(name.to_owned())),
             None => drop(foreign.insert(image.to_owned())),
         });
-        documents.push(
-            Document::of(&value, text)
-                .ok_or_else(|| anyhow!("a document has no apiVersion, kind or name"))?,
-        );
+        let document = Document::of(&value, text)
+            .ok_or_else(|| anyhow!("a document has no apiVersion, kind or name"))?;
+        if is_option(&document.object) {
+            bail!("`{document:?}` is no name of an object");
+        }
+        documents.push(document);
     }
     Ok(Rendered {
         step: step.to_owned(),
@@ -298,6 +300,12 @@ fn read(step: &str, text: &str, images: &BTreeMap<String, String>) -> anyhow::Re
         image_ids: BTreeMap::new(),
         foreign_images: foreign.into_iter().collect(),
     })
+}
+
+/// Whether kubectl would take one of its names for an option.
+fn is_option(object: &ObjectRef) -> bool {
+    let names = [Some(&object.kind), object.namespace.as_ref(), Some(&object.name)];
+    names.into_iter().flatten().any(|name| name.starts_with('-'))
 }
 
 /// kustomize parts documents by a line of three dashes; inside a block such a line is indented.
@@ -361,6 +369,19 @@ mod tests {
         assert_eq!(rendered.text(), TEXT);
         assert_eq!(rendered.namespace_of("Deployment/gateway"), Some("a"));
         assert_eq!(rendered.namespace_of("service/elsewhere"), Some("a"));
+    }
+
+    #[test]
+    fn a_name_that_kubectl_would_take_for_an_option_is_refused() {
+        let text = |kind: &str, namespace: &str, name: &str| {
+            format!(
+                "apiVersion: v1\nkind: {kind}\nmetadata:\n  name: {name}\n  namespace: {namespace}\n"
+            )
+        };
+        assert!(read("s", &text("Pod", "a", "b-"), &images()).is_ok());
+        for text in [text("--all", "a", "b"), text("Pod", "--all", "b"), text("Pod", "a", "-l")] {
+            assert!(read("s", &text, &images()).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -124,6 +124,9 @@ pub(super) fn recipe(root: &Path, reference: &str) -> Option<PathBuf> {
             .then(|| folder.join("build"));
     }
     let name = repository.strip_prefix("docker.io/library/")?;
+    // Names come from Dockerfiles, and lead nowhere else.
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphanumeric()) && !name.contains('/');
+    let name = Some(name).filter(|_| is_name)?;
     let script = root.join("images/bases").join(name);
     script.is_file().then_some(script)
 }
@@ -180,5 +183,7 @@ mod tests {
         assert!(!found("docker.io/kindest/node:v1.34"));
         assert!(!found("docker.io/library/alpine:3"));
         assert!(!found("quay.test/library/debian:12"));
+        assert!(!found("docker.io/library/../kind-node/build:1"));
+        assert!(!found("docker.io/library/..:1"));
     }
 }

@@ -289,9 +289,12 @@ impl Attempt {
 }
 
 /// A folder for the files the engine is given besides the context: next to it, so that it goes with the run's stages
-/// even if this process is killed.
+/// even if this process is killed; elsewhere if an engine would stumble over the path.
 pub(super) fn beside(stage: &Path) -> anyhow::Result<tempfile::TempDir> {
     let place = stage.parent().context("the staged context has no folder around it")?;
+    let temporary = std::env::temp_dir();
+    let places = [place, &temporary, Path::new("/tmp")];
+    let place = places.into_iter().find(|place| command::is_plain(place)).unwrap_or(place);
     tempfile::Builder::new()
         .prefix(".engine-")
         .tempdir_in(place)

@@ -26,6 +26,7 @@ use parse_dockerfile::{Instruction, RunInstruction};
 
 use crate::config::Cache;
 use crate::process::Tool;
+use crate::secret_name;
 
 use super::buildkit::Named;
 use super::layers;
@@ -112,10 +113,16 @@ pub(super) fn build(order: &Order, site: &Site) -> anyhow::Result<Tool> {
         tool = tool.arg("--label").arg(format!("{name}={value}"));
     }
     for (name, value) in order.args {
-        tool = tool.arg("--build-arg").arg(format!("{name}={value}"));
+        tool = tool.arg("--build-arg");
+        tool = if secret_name::is_secret(name) {
+            // The engine takes its value from its environment, which no other user sees.
+            tool.arg(name).secret_env(name, value)
+        } else {
+            tool.arg(format!("{name}={value}"))
+        };
     }
     for (id, file) in order.secrets {
-        tool = tool.arg("--secret").arg(format!("id={id},src={}", file.display()));
+        tool = tool.arg("--secret").arg(secret(id, file, site.aside)?);
     }
     if let Some(target) = order.target {
         tool = tool.args(["--target", target]);
@@ -215,7 +222,10 @@ pub(super) fn buildkit(
     options.extend(order.target.map(|target| ("target".to_owned(), target)));
     options.extend(order.platform.map(|platform| ("platform".to_owned(), platform)));
     for (name, value) in options {
-        tool = tool.arg("--opt").arg(format!("{name}={value}"));
+        let option = format!("{name}={value}");
+        let is_secret = name.strip_prefix("build-arg:").is_some_and(secret_name::is_secret);
+        tool = tool.arg("--opt");
+        tool = if is_secret { tool.secret(option) } else { tool.arg(option) };
     }
     for (at, base) in bases.iter().enumerate() {
         let (name, digest) = (familiar(&base.reference), &base.digest);
@@ -226,7 +236,7 @@ pub(super) fn buildkit(
         tool = tool.arg("--secret").arg(format!("id={BUNDLE_SECRET},src={HOST_BUNDLE}"));
     }
     for (id, file) in order.secrets {
-        tool = tool.arg("--secret").arg(format!("id={id},src={}", file.display()));
+        tool = tool.arg("--secret").arg(secret(id, file, aside)?);
     }
     if order.no_cache {
         tool = tool.arg("--no-cache");
@@ -234,6 +244,26 @@ pub(super) fn buildkit(
     tool = tool.arg("--output").arg(format!("type=docker,dest={}", archive.display()));
     tool = tool.arg("--metadata-file").arg(aside.join(METADATA)).log(order.log);
     Ok(tool.limit(order.timeout).silence(order.silence))
+}
+
+/// Whether engines take a path in an option with several parts for what it is.
+pub(super) fn is_plain(path: &Path) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
+    path.to_str().is_some_and(|path| path.chars().all(plain))
+}
+
+/// The option for a secret. Engines take it apart at commas and quotes, each in its own way, so a file with other
+/// letters in its path is named by a link among the files beside the context.
+fn secret(id: &str, file: &Path, aside: &Path) -> anyhow::Result<String> {
+    if is_plain(file) {
+        return Ok(format!("id={id},src={}", file.display()));
+    }
+    let link = aside.join(format!("secret-{id}"));
+    match fs_err::os::unix::fs::symlink(file, &link) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
+        _ => {}
+    }
+    Ok(format!("id={id},src={}", link.display()))
 }
 
 /// A reference as `BuildKit` looks for it: without what docker takes for granted.
@@ -349,6 +379,26 @@ mod tests {
             b"FROM a\n# \xfc\nLABEL l=m\nARG V\nLABEL l=m\nCOPY x \\\n  /$V\nLABEL l=m\n";
         assert_eq!(marked(text, "l", &marks), expected);
         assert_eq!(marked(text, "l", &[]), [&text[..], b"\n"].concat());
+    }
+
+    #[test]
+    fn a_secret_is_named_by_a_path_no_engine_takes_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let aside = folder.path();
+        let plain = Path::new("/home/me/token");
+        assert_eq!(secret("t", plain, aside).unwrap(), "id=t,src=/home/me/token");
+        for odd in ["a,b", "a\"b", "a b", "a:b", "a$b", "a[b]", "a\\b", "é", "a=b", "a'b", "a\nb"]
+        {
+            let file = aside.join(odd);
+            fs_err::write(&file, odd).unwrap();
+            let id = format!("id{}", odd.len());
+            fs_err::remove_file(aside.join(format!("secret-{id}"))).ok();
+            let option = secret(&id, &file, aside).unwrap();
+            let link = option.strip_prefix(&format!("id={id},src=")).unwrap();
+            assert!(is_plain(Path::new(link)), "{link}");
+            assert_eq!(fs_err::read_to_string(link).unwrap(), odd);
+            assert_eq!(secret(&id, &file, aside).unwrap(), option, "asked twice");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use super::facts::{Facts, Image, JunkAt, Suspect};
 use super::{Finding, quoted, secret};
 use crate::config::Rule;
+use crate::repository::relative;
+use crate::secret_name;
 use crate::ui::text::{bytes, plural};
 
 /// `context-secret` and `context-junk`; what several images are sent is told once.
@@ -74,4 +76,23 @@ pub(super) fn container_ignores(facts: &Facts) -> Vec<Finding> {
         mend: "keep one file, with the ending `.dockerignore`: every engine reads that".to_owned(),
     };
     ignores.map(finding).collect()
+}
+
+/// `context-secret` of build arguments: their values stay in the image's history.
+pub(super) fn arguments(facts: &Facts) -> Vec<Finding> {
+    let images = facts.config.images.values();
+    let given = images.flat_map(|image| image.args.keys().map(move |name| (&image.name, name)));
+    let secrets = given.filter(|(_, name)| secret_name::is_secret(name));
+    let finding = |(image, name): (&String, &String)| Finding {
+        rule: Rule::ContextSecret,
+        file: relative(&facts.config.file, &facts.config.root),
+        line: 1,
+        reason: format!(
+            "build argument `{name}` of `{image}` looks like a secret: it stays in the image"
+        ),
+        mend: format!(
+            "give it as one of `secrets` and read it by `RUN --mount=type=secret,id={name}`"
+        ),
+    };
+    secrets.map(finding).collect()
 }

@@ -88,7 +88,7 @@ pub(crate) fn about(rule: Rule) -> &'static str {
 
 /// All findings that no exception covers, the most harmful first, then by file and line.
 pub fn lint(facts: &Facts) -> Vec<Finding> {
-    const RULES: [fn(&Facts) -> Vec<Finding>; 8] = [
+    const RULES: [fn(&Facts) -> Vec<Finding>; 9] = [
         unreadable,
         images::bases,
         images::in_manifests,
@@ -96,6 +96,7 @@ pub fn lint(facts: &Facts) -> Vec<Finding> {
         ports::unlisted,
         contexts::sent,
         contexts::container_ignores,
+        contexts::arguments,
         scripts::no_cache,
     ];
     let mut findings: Vec<Finding> = RULES.iter().flat_map(|rule| rule(facts)).collect();

@@ -13,7 +13,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -36,9 +36,35 @@ pub fn send(endpoint: &str, record: &Record, host: &str) -> Result<()> {
         .into();
     let post = agent.post(&url).content_type("application/json");
     let answer = post.send(request(record, host).to_string());
+    let url = without_login(&url);
+    // Its own words may hold the whole address.
+    let answer = answer.map_err(|error| anyhow!(without_login(&error.to_string())));
     let status = answer.with_context(|| format!("failed to send the trace to {url}"))?.status();
     ensure!(status.is_success(), "failed to send the trace to {url}: it answered {status}");
     Ok(())
+}
+
+/// Text with what stands between `://` and `@` of an address taken out, and the query.
+fn without_login(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        let end = after.find(['/', '?', '#', ' ', '"', '`', '\'']).unwrap_or(after.len());
+        let (authority, left) = after.split_at(end);
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        shown.push_str(before);
+        shown.push_str("://");
+        shown.push_str(host);
+        let query = left.find('?').filter(|at| !left[..*at].contains(' '));
+        rest = match query {
+            Some(at) => {
+                shown.push_str(&left[..at]);
+                &left[left.find(' ').unwrap_or(left.len())..]
+            }
+            None => left,
+        };
+    }
+    shown + rest
 }
 
 /// `ExportTraceServiceRequest`.
@@ -183,6 +209,19 @@ mod tests {
 
     fn record() -> Record {
         Record::read("r1", RUN).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_login_in_an_address_is_not_shown() {
+        for (text, shown) in [
+            ("http://me:pw@host:4318/v1/traces", "http://host:4318/v1/traces"),
+            ("bad `https://pw@a@host`: no", "bad `https://host`: no"),
+            ("http://host/v1?token=x failed", "http://host/v1 failed"),
+            ("http://host:1 and http://u:p@b/", "http://host:1 and http://b/"),
+            ("no address: a@b", "no address: a@b"),
+        ] {
+            assert_eq!(without_login(text), shown);
+        }
     }
 
     #[test]
