@@ -216,19 +216,18 @@ impl Kept {
                     .documents
                     .iter()
                     .find(|one| place_of(&one.object).as_ref() == Some(&place));
-                let found = match own {
-                    Some(own) => self.digest(own.content.as_ref())?,
-                    None => {
-                        let known = run.contents.get(&place);
-                        let served = known.and_then(|content| content.served.clone());
-                        let served = match served {
-                            None => self.digest(there(&place, &live).as_ref())?,
-                            served => served,
-                        };
-                        // A pod that can start without it may have done so before it comes.
-                        let coming = known.filter(|_| !read.is_optional);
-                        served.or_else(|| coming.and_then(|content| content.manifest.clone()))
-                    }
+                let found = if let Some(own) = own {
+                    self.digest(own.content.as_ref())?
+                } else {
+                    let known = run.contents.get(&place);
+                    let served = known.and_then(|content| content.served.clone());
+                    let served = match served {
+                        None => self.digest(there(&place, &live).as_ref())?,
+                        served => served,
+                    };
+                    // A pod that can start without it may have done so before it comes.
+                    let coming = known.filter(|_| !read.is_optional);
+                    served.or_else(|| coming.and_then(|content| content.manifest.clone()))
                 };
                 reads.extend(found.map(|digest| (place, digest)));
             }

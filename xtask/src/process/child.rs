@@ -436,9 +436,9 @@ impl Child {
     }
 
     /// The limit on what is captured, if it has been passed.
-    fn too_much(&self) -> Option<usize> {
+    fn too_much(&self) -> Option<u32> {
         let captured = self.captured.as_ref()?;
-        (captured.len() > self.tool.most).then_some(self.tool.most)
+        (captured.len() as u64 > u64::from(self.tool.most)).then_some(self.tool.most)
     }
 
     fn write_input(&mut self) {

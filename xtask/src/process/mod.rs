@@ -36,7 +36,7 @@ pub use strays::{end_strays, kill_listed, signal_if};
 pub const GRACE: Duration = Duration::from_secs(5);
 
 /// The largest standard output that is taken into memory.
-const MOST: usize = 256 << 20;
+const MOST: u32 = 256 << 20;
 
 /// A program and what it is to be started with.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub struct Tool {
     grace: Duration,
     despite_stop: bool,
     /// The largest standard output that is captured, in bytes.
-    most: usize,
+    most: u32,
     /// Part of the environment by which processes that it leaves are known.
     left_by: Option<String>,
 }
@@ -107,7 +107,7 @@ pub enum Ending {
     /// Ended by us: the run is being stopped.
     Stopped,
     /// Ended by us: it printed more bytes than are taken into memory.
-    TooMuch(usize),
+    TooMuch(u32),
     /// Its output could not be read to its end, or its input not written: why.
     Incomplete(String),
 }
