@@ -263,7 +263,6 @@ fn the_new_image_answers_of_every_kind_of_workload() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn pods_of_what_no_step_applies_any_more_answer_no_test() {
     let bench = Bench::new(&step("web", ""));
     bench.green(&[]);
@@ -807,12 +806,11 @@ fn sequence(seed: u64) {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn no_order_of_events_is_green_on_what_is_not_so() {
     let number = |name: &str, default| {
         std::env::var(name).map_or(default, |text| text.parse::<u64>().unwrap())
     };
-    let (seed, rounds) = (number("XTASK_BENCH_SEED", 1), number("XTASK_BENCH_ROUNDS", 8));
+    let (seed, rounds) = (number("XTASK_BENCH_SEED", 1), number("XTASK_BENCH_ROUNDS", 4));
     // They mostly wait.
     let seeds: Vec<u64> = (seed..seed + rounds).collect();
     for some in seeds.chunks(4) {

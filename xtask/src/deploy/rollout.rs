@@ -12,7 +12,8 @@
 //! | no pod of an older revision is left, not even one that is ending | it still serves the connections it has |
 //! | each container of one of the run's images runs the image that was loaded | a tag does not say what is behind it |
 //!
-//! Pods that have ended (evicted ones, too) are neither ready nor left: they only lie there.
+//! Pods that have ended (evicted ones, too) are neither ready nor left: they only lie there. Pods whose
+//! maker is gone ([`orphan`]) belong to no rollout, and may answer all the same.
 //!
 //! A Job has no rollout. One that has failed is a fault; whether it must have ended well is for who
 //! waits for it to say.
@@ -492,6 +493,28 @@ fn newest_revision<'a>(object: &Value, objects: &'a [Value]) -> Option<&'a Value
         one["kind"] == "ControllerRevision" && owned_by(one, &object["metadata"]["uid"])
     });
     revisions.max_by_key(|one| number(&one["revision"]))
+}
+
+/// A pod that runs though what made it is gone. The cluster deletes it in a while; until then a Service
+/// may lead to it.
+pub(super) fn orphan(objects: &[Value]) -> Option<&Value> {
+    let mut pods = objects.iter().filter(|one| one["kind"] == "Pod" && !has_ended(one));
+    pods.find(|pod| owner(pod).is_some_and(|owner| !is_there(owner, objects)))
+}
+
+/// Whether what owns something is there, and what owns that; kinds that are not looked at are.
+fn is_there(owner: &Value, objects: &[Value]) -> bool {
+    let (api, kind) = (text(&owner["apiVersion"]), text(&owner["kind"]));
+    if !matches!(
+        (api, kind),
+        ("apps/v1", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
+            | ("batch/v1", "Job")
+            | ("v1", "ReplicationController")
+    ) {
+        return true;
+    }
+    let found = objects.iter().find(|one| one["metadata"]["uid"] == owner["uid"]);
+    found.is_some_and(|found| self::owner(found).is_none_or(|above| is_there(above, objects)))
 }
 
 /// Whether a pod may answer for a Service: of whatever makes it, it is of the newest revision.

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 
 use super::condition::{self, Since};
 use super::look::Looks;
@@ -58,16 +58,28 @@ pub struct Target<'a> {
 /// Waits until the target is ready; fails as soon as it cannot be, with the reason, its events and
 /// logs.
 pub fn wait(target: &Target<'_>, looks: &Looks, events: &Events) -> anyhow::Result<()> {
-    wait_for_all(std::slice::from_ref(target), looks, events)
+    wait_until(std::slice::from_ref(target), false, looks, events)
 }
 
-/// Waits until all targets are ready in one and the same round.
+/// Waits until all targets are ready in one and the same round, in which no pod is left whose maker is
+/// gone: of what no step applies any more, or a `run` step has deleted.
 pub fn wait_for_all(targets: &[Target<'_>], looks: &Looks, events: &Events) -> anyhow::Result<()> {
+    wait_until(targets, true, looks, events)
+}
+
+fn wait_until(
+    targets: &[Target<'_>],
+    without_orphans: bool,
+    looks: &Looks,
+    events: &Events,
+) -> anyhow::Result<()> {
     let mut all: Vec<(&Target<'_>, Patience)> =
         targets.iter().map(|target| (target, Patience::new(target.timeout))).collect();
     let workloads = targets.iter().flat_map(|target| target.workloads);
     let namespaces: BTreeSet<&str> = workloads.map(Workload::namespace).collect();
     let Some(since) = targets.iter().map(|target| target.since).max() else { return Ok(()) };
+    let longest = targets.iter().map(|target| target.timeout).max().unwrap_or_default();
+    let orphans = Patience::new(longest);
     loop {
         if namespaces.len() > 1 {
             looks.all(&namespaces, since);
@@ -78,10 +90,28 @@ pub fn wait_for_all(targets: &[Target<'_>], looks: &Looks, events: &Events) -> a
                 missing.get_or_insert((target.step, what, patience.pause()));
             }
         }
+        if without_orphans
+            && missing.is_none()
+            && let Some(what) = orphan(&namespaces, since, looks)
+        {
+            if orphans.is_over() {
+                bail!("failed to wait until the pods of before are gone: {what}");
+            }
+            missing = Some(("test", what, orphans.pause()));
+        }
         let Some((step, what, pause)) = missing else { return Ok(()) };
         events.waiting(step, what);
         stop::pause(pause)?;
     }
+}
+
+/// A pod that is left of what is gone, in words.
+fn orphan(namespaces: &BTreeSet<&str>, since: Instant, looks: &Looks) -> Option<String> {
+    namespaces.iter().find_map(|namespace| match looks.at(namespace, since) {
+        Ok(look) => rollout::orphan(&look.objects)
+            .map(|pod| format!("pod/{}, whose maker is gone, to be gone too", verdict::name(pod))),
+        Err(_) => Some("the cluster to answer".to_owned()),
+    })
 }
 
 /// One round of one target: none if it is ready, else what is missing.

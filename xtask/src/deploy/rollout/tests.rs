@@ -488,3 +488,35 @@ fn only_manifests_of_the_api_itself_make_pods() {
         assert_eq!(object.is_workload(), expected, "{api_version} {kind}");
     }
 }
+
+#[test]
+fn a_pod_whose_maker_is_gone_is_an_orphan_until_it_has_ended() {
+    let of = |kind: &str, uid: &str, owner: Option<(&str, &str, &str)>| {
+        let owners: Vec<Value> = owner
+            .into_iter()
+            .map(|(api, kind, uid)| {
+                json!({"apiVersion": api, "kind": kind, "uid": uid, "name": uid, "controller": true})
+            })
+            .collect();
+        json!({"kind": kind, "metadata": {"name": uid, "uid": uid, "ownerReferences": owners},
+            "status": {"phase": "Running"}})
+    };
+    let pod = |owner| of("Pod", "p", owner);
+    let set = |owner| of("ReplicaSet", "rs", owner);
+    let deployment = of("Deployment", "d", None);
+    let mut ended = pod(Some(("apps/v1", "ReplicaSet", "rs")));
+    ended["status"]["phase"] = json!("Failed");
+    let (by_set, by_deployment) = (("apps/v1", "ReplicaSet", "rs"), ("apps/v1", "Deployment", "d"));
+    for (why, objects, is_orphan) in [
+        ("all are there", vec![deployment, set(Some(by_deployment)), pod(Some(by_set))], false),
+        ("the Deployment is gone", vec![set(Some(by_deployment)), pod(Some(by_set))], true),
+        ("its ReplicaSet, too", vec![pod(Some(by_set))], true),
+        ("it has ended", vec![ended], false),
+        ("a ReplicaSet of nobody", vec![set(None), pod(Some(by_set))], false),
+        ("a pod of nobody", vec![pod(None)], false),
+        ("a Job is gone", vec![pod(Some(("batch/v1", "Job", "j")))], true),
+        ("another group's Job", vec![pod(Some(("batch.volcano.sh/v1alpha1", "Job", "j")))], false),
+    ] {
+        assert_eq!(orphan(&objects).is_some(), is_orphan, "{why}");
+    }
+}
