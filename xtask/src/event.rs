@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::figure;
+
 /// Something that happened in a run.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -124,6 +126,7 @@ pub struct Machine {
     /// Of the machine that builds.
     pub cpus: usize,
     /// Of the machine that builds, in bytes.
+    #[serde(deserialize_with = "figure::bytes")]
     pub memory: u64,
 }
 
@@ -136,7 +139,11 @@ pub struct PlannedNode {
     /// Names of nodes.
     pub needs: Vec<String>,
     /// From past runs; none if there was none like it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "figure::seconds_if_known"
+    )]
     pub seconds: Option<f64>,
 }
 

@@ -19,6 +19,7 @@ pub mod event; //    the vocabulary the stages speak
 pub mod exit; //     exit codes, and how an error says which
 pub mod identity; // what tells one thing from another of the same name
 pub mod paths; //    the only module that knows where things lie
+pub mod figure; //   numbers read from files, each with a bound
 pub mod private; //  files and folders that nobody else can turn against us
 pub mod process; //  the only module that starts processes
 mod fault; //        a panic is a fault of ours, and said to be

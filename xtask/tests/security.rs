@@ -224,3 +224,66 @@ fn a_stage_of_a_killed_run_is_removed_and_one_of_a_live_run_is_not() {
     case.ok(&["images"]);
     assert!(!of_first.exists() && stages().is_empty(), "{:?}", stages());
 }
+
+#[test]
+fn figures_that_nobody_wrote_end_nothing() {
+    let case = Case::of_two();
+    case.ok(&["images"]);
+    let record = case.path("target/xtask/state/records/api");
+    let text = fs_err::read_to_string(&record).unwrap();
+    let at = text.find("\"seconds\":").unwrap() + "\"seconds\":".len();
+    let end = at + text[at..].find(',').unwrap();
+    let subject = r#""image":"api","engine":"podman","platform":"linux/amd64","dockerfile":"x""#;
+    for (seconds, peak) in [("1e300", "1"), ("-1", "-1"), ("1", "18446744073709551615")] {
+        fs_err::write(&record, format!("{}{seconds}{}", &text[..at], &text[end..])).unwrap();
+        let figures = format!(r#"{{"figures":[{{{subject},"bytes":{peak},"well":{peak}}}]}}"#);
+        case.write("target/xtask/state/memory.json", &figures);
+        case.write("src/a", seconds);
+        for args in [&["plan"][..], &["why", "api"], &["images"]] {
+            case.ok(args);
+        }
+    }
+}
+
+/// The one ledger that a case's engine has, which is there after the first build.
+fn ledger(case: &Case) -> PathBuf {
+    let user = format!("xtask-{}", rustix::process::geteuid().as_raw());
+    let ledgers = case.path("../runtime").join(user).join("memory");
+    fs_err::read_dir(ledgers).unwrap().next().unwrap().unwrap().path()
+}
+
+#[test]
+fn what_lies_in_the_ledger_hangs_no_run_and_decides_for_none() {
+    let case = Case::of_two();
+    case.ok(&["images"]);
+    let ledger = ledger(&case);
+    assert!(case.tool("mkfifo", &[&ledger.join("run-fifo").display().to_string()]));
+    symlink("/dev/zero", ledger.join("run-zero")).unwrap();
+    let page = ledger.join("run-x");
+    fs_err::write(&page, r#"{"budget":1,"held":{"a":17446744073709551615}}"#).unwrap();
+    let held = std::fs::File::open(&page).unwrap();
+    held.lock().unwrap();
+    case.write("src/a", "2");
+    assert!(ends(&case, &["plan"]).is_some_and(|ran| ran.code == Some(0)));
+    let ran = ends(&case, &["images"]).unwrap();
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stderr.contains("run-x` is not believed") || ran.stderr.contains("not believed"));
+}
+
+#[test]
+fn a_ledger_that_is_kept_locked_hangs_no_plan_and_a_run_that_waits_can_be_stopped() {
+    let case = Case::of_two();
+    case.ok(&["images"]);
+    let gate = std::fs::File::open(ledger(&case).join("lock")).unwrap();
+    gate.lock().unwrap();
+    case.write("src/a", "2");
+    assert!(ends(&case, &["plan"]).is_some_and(|ran| ran.code == Some(0)));
+}
+
+/// Runs a command that must end by itself; none if it did not.
+fn ends(case: &Case, args: &[&str]) -> Option<Ran> {
+    let mut limited = vec!["--kill-after=1", "60", env!("CARGO_BIN_EXE_xtask")];
+    limited.extend(args);
+    let ran = case.run_program("timeout", &limited);
+    (ran.code != Some(124) && ran.code != Some(137)).then_some(ran)
+}

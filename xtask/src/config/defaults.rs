@@ -8,13 +8,8 @@ use std::time::Duration;
 
 use super::{CacheMode, Engine, EngineName, Restarts, Reuse};
 
-pub(super) const ENGINE: Engine = Engine {
-    name: EngineName::Auto,
-    reserve: bytesize::GIB,
-    trust_host_ca: true,
-    jobs: None,
-    builds: true,
-};
+pub(super) const ENGINE: Engine =
+    Engine { name: EngineName::Auto, reserve: None, trust_host_ca: true, jobs: None, builds: true };
 
 pub(super) const IMAGE_CONTEXT: &str = ".";
 /// A compiler on a small service: 1–1.5 GB were measured.

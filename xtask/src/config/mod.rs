@@ -115,7 +115,7 @@ impl std::fmt::Display for Address {
 pub struct Engine {
     pub name: EngineName,
     /// Bytes left to everything that is not a build.
-    pub reserve: u64,
+    pub reserve: Option<u64>,
     /// Mount the host's CA certificates into builds (networks that intercept TLS).
     pub trust_host_ca: bool,
     /// At most so many builds at once, whatever the memory allows.

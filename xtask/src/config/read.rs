@@ -67,7 +67,7 @@ fn engine(outermost: &mut Table<'_>, is_only_one: bool) -> Engine {
     ];
     let engine = Engine {
         name: table.choice("name", &names).unwrap_or(default.name),
-        reserve: table.size("reserve").unwrap_or(default.reserve),
+        reserve: table.size("reserve").or(default.reserve),
         trust_host_ca: table.boolean("trust-host-ca").unwrap_or(default.trust_host_ca),
         jobs: table.number("jobs", 1..=1024).map(|jobs| jobs.value),
         builds: table.boolean("builds").unwrap_or(default.builds),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contents::Entry;
 use super::key::Parts;
+use crate::figure;
 use crate::private::PrivatePath;
 
 /// The largest record that is read, in bytes: enough for a million files.
@@ -21,6 +22,7 @@ pub struct Record {
     /// Digest of the ignore rules and `exclude` patterns.
     pub ignore: String,
     /// How long the build took; none if it was never built here.
+    #[serde(default, deserialize_with = "figure::seconds_if_known")]
     pub seconds: Option<f64>,
     /// Where it was built; none: here, where nothing else builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]

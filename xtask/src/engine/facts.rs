@@ -3,7 +3,8 @@
 //! The kept answer counts for as long as everything that could change it looks the same: the program (time,
 //! size), the engine's configuration files, the user, the environment that points at another
 //! engine, the host's memory. An engine in a virtual machine can be resized behind all of these,
-//! so its answer counts for a minute only. A lost or corrupt file means asking again.
+//! so its answer counts for a minute only. A lost or corrupt file means asking again, and so does one that was changed, or
+//! whose store is another folder by now: where images are looked for is not to be told by a file that was swapped.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,12 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::exit::{Exit, WithExit as _};
 
+use crate::figure;
+use crate::identity;
 use crate::private::PrivatePath;
 
 use super::away::SIGN_OF_LIFE;
@@ -27,12 +31,14 @@ pub struct Facts {
     /// What it builds for when not told otherwise: `linux/amd64`.
     pub platform: String,
     /// Bytes of memory of the machine that builds (a virtual machine's own, where there is one).
+    #[serde(deserialize_with = "figure::bytes")]
     pub memory_total: u64,
     /// Bytes free there when asked, if the engine says; of use only for a remote engine.
+    #[serde(default, deserialize_with = "figure::bytes_if_known")]
     pub memory_free: Option<u64>,
     pub cpus: usize,
     /// Bytes free where its images lie, when asked; podman says it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "figure::bytes_if_known")]
     pub disk_free: Option<u64>,
     /// Where podman's images lie, if that is here and can be read; none: they must be asked for.
     pub graph_root: Option<PathBuf>,
@@ -61,7 +67,7 @@ const LARGEST: u64 = 1 << 20;
 const REMOTE_LIFE: Duration = Duration::from_mins(1);
 
 /// The environment that decides which engine answers.
-const POINTERS: [&str; 8] = [
+pub(super) const POINTERS: [&str; 8] = [
     "CONTAINER_HOST",
     "CONTAINER_CONNECTION",
     "CONTAINERS_CONF",
@@ -77,6 +83,38 @@ struct Kept {
     key: String,
     asked: SystemTime,
     facts: Facts,
+    /// Which folder the store's was: where images are looked for decides what is skipped.
+    store: Option<String>,
+    /// Digest of all the others: one that was changed by hand counts as lost.
+    seal: String,
+}
+
+impl Kept {
+    fn new(key: String, facts: &Facts) -> Self {
+        let (store, asked) = (store_of(facts), SystemTime::now());
+        let kept = Self { key, asked, facts: facts.clone(), store, seal: String::new() };
+        Self { seal: kept.sealed(), ..kept }
+    }
+
+    fn sealed(&self) -> String {
+        let parts = (&self.key, self.asked, &self.facts, &self.store);
+        // What cannot be written as JSON is nobody's answer.
+        hex::encode(Sha256::digest(serde_json::to_vec(&parts).unwrap_or_default()))
+    }
+
+    /// Whether it still says what the engine would.
+    fn holds(&self, key: &str) -> bool {
+        let fresh = !self.facts.remote || self.asked.elapsed().is_ok_and(|age| age < REMOTE_LIFE);
+        self.key == key
+            && fresh
+            && self.seal == self.sealed()
+            && self.store == store_of(&self.facts)
+    }
+}
+
+/// The identity of the folder that podman's images lie in, if that is here.
+fn store_of(facts: &Facts) -> Option<String> {
+    identity::of_folder(facts.graph_root.as_ref()?).ok()
 }
 
 impl Engine {
@@ -90,9 +128,8 @@ impl Engine {
             facts
         } else {
             let facts = self.ask()?;
-            let answer = Kept { key, asked: SystemTime::now(), facts: facts.clone() };
             // A state folder that cannot be written costs the time of asking again, no more.
-            keep(cache, &answer).ok();
+            keep(cache, &Kept::new(key, &facts)).ok();
             facts
         };
         Ok(self.facts.get_or_init(|| facts).clone())
@@ -197,8 +234,7 @@ fn host_memory() -> Option<String> {
 
 fn kept(cache: &PrivatePath, key: &str) -> Option<Facts> {
     let kept: Kept = serde_json::from_slice(&cache.read(LARGEST).ok()?).ok()?;
-    let fresh = !kept.facts.remote || kept.asked.elapsed().is_ok_and(|age| age < REMOTE_LIFE);
-    (kept.key == key && fresh).then_some(kept.facts)
+    kept.holds(key).then_some(kept.facts)
 }
 
 fn keep(cache: &PrivatePath, kept: &Kept) -> anyhow::Result<()> {
@@ -346,6 +382,39 @@ pub(super) mod tests {
         assert_eq!(facts.runtime_version.as_deref(), Some("1.1.5+ds1"));
         assert_eq!(facts.conmon_version.as_deref(), Some("2.1.6"));
         assert_eq!(facts.places, [Path::new("/store"), Path::new("/store/volumes")]);
+    }
+
+    #[test]
+    fn an_answer_that_was_changed_or_names_another_store_is_asked_for_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let [store, copy] = ["store", "copy"].map(|name| folder.path().join(name));
+        fs_err::create_dir(&store).unwrap();
+        fs_err::create_dir(&copy).unwrap();
+        let cache = PrivatePath::below(folder.path(), "engine.json");
+        let facts = local(&store);
+        let answer = Kept::new("key".into(), &facts);
+        keep(&cache, &answer).unwrap();
+        assert_eq!(kept(&cache, "key"), Some(facts.clone()));
+        assert_eq!(kept(&cache, "other"), None);
+        let text = String::from_utf8(cache.read(LARGEST).unwrap()).unwrap();
+        let elsewhere = text.replace(&store.display().to_string(), &copy.display().to_string());
+        for changed in [
+            elsewhere,
+            text.replace("\"cpus\":2", "\"cpus\":64"),
+            text.replace("\"store_driver\":\"overlay\"", "\"store_driver\":\"vfs\""),
+        ] {
+            assert_ne!(changed, text);
+            cache.write(changed.as_bytes()).unwrap();
+            assert_eq!(kept(&cache, "key"), None, "{changed}");
+        }
+        // Sealed by whoever can, and still of another folder.
+        let moved = Kept { facts: local(&copy), ..answer };
+        keep(&cache, &Kept { seal: moved.sealed(), ..moved }).unwrap();
+        assert_eq!(kept(&cache, "key"), None);
+        keep(&cache, &Kept::new("key".into(), &facts)).unwrap();
+        fs_err::rename(&store, folder.path().join("aside")).unwrap();
+        fs_err::create_dir(&store).unwrap();
+        assert_eq!(kept(&cache, "key"), None, "a new store in its place");
     }
 
     #[test]

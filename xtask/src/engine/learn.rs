@@ -13,6 +13,7 @@
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::figure;
 use crate::private::{self, PrivatePath};
 
 /// The largest file of figures that is read, in bytes.
@@ -58,8 +59,13 @@ struct Figure {
     engine: String,
     platform: String,
     dockerfile: String,
+    #[serde(deserialize_with = "figure::bytes")]
     bytes: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "figure::bytes_if_known"
+    )]
     well: Option<u64>,
 }
 

@@ -6,13 +6,9 @@
 //! image it was writing has our label in its configuration, if it got so far, and no run: it goes when no build could be
 //! writing it any more.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -100,9 +96,9 @@ impl Engine {
             let remove = self.tool().args(["rm", "--force"]).args(&containers);
             remove.limit(ANSWER).despite_stop().run().ok();
         }
-        let folders = temporary_folders(&ours);
+        let folders = temporary_folders(&temporary(), &ours);
         for folder in &folders {
-            fs_err::remove_dir_all(folder).ok();
+            folder.remove().ok();
         }
         (containers.len(), folders.len())
     }
@@ -146,10 +142,11 @@ fn is_on_a_command_line(word: &str) -> bool {
 fn working_containers(facts: &Facts, ours: &impl Fn(&str) -> bool) -> Vec<String> {
     let Some(root) = &facts.graph_root else { return Vec::new() };
     let folder = root.join(format!("{}-containers", facts.store_driver));
-    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    let entries = fs_err::read_dir(&folder).into_iter().flatten().flatten();
     entries
         .filter(|entry| {
-            let state = json(&entry.path().join("userdata/buildah.json"));
+            let container = PrivatePath::below(&folder, entry.file_name());
+            let state = json(&container.join("userdata/buildah.json"));
             state.is_some_and(|state| {
                 state["CommonBuildOpts"]["CgroupParent"].as_str().is_some_and(ours)
             })
@@ -158,13 +155,13 @@ fn working_containers(facts: &Facts, ours: &impl Fn(&str) -> bool) -> Vec<String
         .collect()
 }
 
-/// buildah's folders, by the group in the container specification that lies in them.
-fn temporary_folders(ours: &impl Fn(&str) -> bool) -> Vec<PathBuf> {
-    let temporary = std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
+/// buildah's folders, by the group in the container specification that lies in them. Anybody may have put something of
+/// that name there: only what is of this user is opened.
+fn temporary_folders(temporary: &Path, ours: &impl Fn(&str) -> bool) -> Vec<PrivatePath> {
     let entries = fs_err::read_dir(temporary).into_iter().flatten().flatten();
     entries
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("buildah"))
-        .map(|entry| entry.path())
+        .map(|entry| PrivatePath::below(temporary, entry.file_name()))
         .filter(|folder| {
             json(&folder.join("config.json"))
                 .is_some_and(|spec| spec["linux"]["cgroupsPath"].as_str().is_some_and(ours))
@@ -172,12 +169,39 @@ fn temporary_folders(ours: &impl Fn(&str) -> bool) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What a file of this user's says. Others can put anything into a temporary folder: a pipe that nobody writes to, a
-/// link to what never ends.
-fn json(file: &Path) -> Option<Value> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(file, flags, Mode::empty()).ok()?);
-    let metadata = file.metadata().ok()?;
-    let is_ours = metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw();
-    is_ours.then(|| serde_json::from_reader(file.take(LARGEST)).ok()).flatten()
+/// Where buildah has its folders.
+fn temporary() -> PathBuf {
+    std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from)
+}
+
+fn json(file: &PrivatePath) -> Option<Value> {
+    serde_json::from_slice(&file.read(LARGEST).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_anybody_may_have_put_beside_buildahs_folders_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        for name in ["buildah-ours", "buildah-fifo", "buildah-zero", "buildah-large", "elsewhere"] {
+            fs_err::create_dir(at(name)).unwrap();
+        }
+        let spec = r#"{"linux": {"cgroupsPath": "/xtask-1/run"}}"#;
+        fs_err::write(at("buildah-ours/config.json"), spec).unwrap();
+        let mkfifo = crate::process::Tool::new("mkfifo").arg(at("buildah-fifo/config.json"));
+        mkfifo.run().unwrap();
+        symlink("/dev/zero", at("buildah-zero/config.json")).unwrap();
+        let large = format!("{spec}{}", " ".repeat(5 << 20));
+        fs_err::write(at("buildah-large/config.json"), large).unwrap();
+        fs_err::write(at("elsewhere/config.json"), spec).unwrap();
+        symlink(at("elsewhere"), at("buildah-link")).unwrap();
+        let found = temporary_folders(folder.path(), &|path| path.starts_with("/xtask-"));
+        let found: Vec<&Path> = found.iter().map(|folder| &**folder).collect();
+        assert_eq!(found, [at("buildah-ours")]);
+    }
 }

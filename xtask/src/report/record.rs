@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use crate::event::{Kind, Machine, PlannedNode};
+use crate::figure;
 
 /// A run. Times are seconds since its start.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,8 +82,11 @@ pub struct Outcome {
     pub fetched: usize,
     pub pushed: usize,
     pub loaded: usize,
+    #[serde(deserialize_with = "figure::bytes")]
     pub passed: u64,
+    #[serde(deserialize_with = "figure::bytes")]
     pub failed: u64,
+    #[serde(deserialize_with = "figure::seconds")]
     pub seconds: f64,
 }
 
@@ -125,10 +129,12 @@ enum Line {
     Plan(Plan),
     BuildStarted {
         image: String,
+        #[serde(deserialize_with = "figure::bytes")]
         memory: u64,
     },
     BuildMemory {
         image: String,
+        #[serde(deserialize_with = "figure::bytes")]
         bytes: u64,
     },
     BuildFinished {
@@ -136,24 +142,29 @@ enum Line {
         #[serde(default)]
         action: String,
         ok: bool,
+        #[serde(deserialize_with = "figure::seconds")]
         seconds: f64,
+        #[serde(default, deserialize_with = "figure::bytes_if_known")]
         peak_memory: Option<u64>,
         error: Option<String>,
     },
     FetchFinished {
         image: String,
         ok: bool,
+        #[serde(deserialize_with = "figure::seconds")]
         seconds: f64,
     },
     PushFinished {
         image: String,
         ok: bool,
+        #[serde(deserialize_with = "figure::seconds")]
         seconds: f64,
     },
     LoadFinished {
         images: Vec<String>,
         loaded: usize,
         ok: bool,
+        #[serde(deserialize_with = "figure::seconds")]
         seconds: f64,
     },
     StepWaiting {
@@ -165,6 +176,7 @@ enum Line {
         #[serde(default)]
         action: Option<String>,
         ok: bool,
+        #[serde(deserialize_with = "figure::seconds")]
         seconds: f64,
         error: Option<String>,
     },
@@ -173,6 +185,7 @@ enum Line {
     },
     TestFinished {
         ok: bool,
+        #[serde(deserialize_with = "figure::seconds")]
         seconds: f64,
     },
     Summary(Outcome),
@@ -186,6 +199,7 @@ struct Plan {
     images: Vec<Image>,
     suite: Option<String>,
     machine: Option<Machine>,
+    #[serde(deserialize_with = "figure::bytes_if_known")]
     budget_bytes: Option<u64>,
     nodes: Vec<PlannedNode>,
 }
@@ -309,7 +323,7 @@ impl Reader {
 
     fn holds(&mut self, at: f64, image: String, bytes: u64) {
         self.held.insert(image, bytes);
-        self.memory.push((at, self.held.values().sum()));
+        self.memory.push((at, figure::sum(self.held.values().copied())));
     }
 }
 
@@ -401,6 +415,11 @@ pub(super) mod tests {
             assert!(Record::read("r1", &RUN[..end]).is_err(), "{end}");
         }
         assert!(Record::read("r1", &RUN.replacen("\"ok\":true", "\"ok\":\0", 1)).is_err());
+        for (figure, nonsense) in
+            [("10.0", "1e300"), ("700", "18446744073709551615"), ("19.5", "-1")]
+        {
+            assert!(Record::read("r1", &RUN.replacen(figure, nonsense, 1)).is_err(), "{nonsense}");
+        }
     }
 
     #[test]

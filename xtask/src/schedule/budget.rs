@@ -13,14 +13,23 @@
 //! Swap is never counted: a build that swaps is as good as hung.
 //!
 //! While other runs hold memory, what is available is what they have left so far; they may still
-//! be growing. Then the figure they started from counts instead, and the ledger takes off what they hold.
+//! be growing. Then what was available before them counts instead, and the ledger takes off what they hold.
+//!
+//! Without a `reserve` in the configuration it is in proportion to the least that there is in all: of a machine of 2 GiB
+//! a whole GiB would be half.
 //!
 //! A need above the budget but not above it and the reserve together runs alone. One above both is refused.
 
 use std::fmt;
 
+use crate::figure;
+
 /// What comes off is counted but not shown below this many bytes: 0.01 GiB.
 const SMALLEST: u64 = 10 << 20;
+
+/// The reserve where none is configured: this part of the least that there is in all, and no more than [`MOST_RESERVE`].
+const RESERVE_PART: u64 = 8;
+const MOST_RESERVE: u64 = 1 << 30;
 
 /// The machine that builds, as far as memory goes. All figures in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,14 +60,22 @@ pub struct Group {
 /// What has a claim on the machine besides the builds of this run. All figures in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Claims {
-    /// For everything that is neither build nor cluster.
-    pub reserve: u64,
+    /// For everything that is neither build nor cluster; none: in proportion.
+    pub reserve: Option<u64>,
     /// Clusters that are up.
     pub up: u64,
     /// A cluster that is coming up.
     pub coming: u64,
-    /// The budget of other runs that hold memory now.
-    pub shared: Option<u64>,
+    /// What other runs hold now.
+    pub others: Option<Others>,
+}
+
+/// What other runs that build on this machine hold, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    pub held: u64,
+    /// What was available before them.
+    pub free: Option<u64>,
 }
 
 /// What builds may hold, and why so much.
@@ -93,17 +110,19 @@ pub enum Fit {
 
 impl Budget {
     pub fn of(machine: &Machine, claims: &Claims) -> Self {
-        let mut terms = vec![total(machine, claims)];
+        let reserve = claims.reserve.unwrap_or_else(|| machine.reserve());
+        let mut terms = vec![total(machine, claims, reserve)];
         if !machine.remote {
-            let coming = [("cluster", claims.coming), ("reserve", claims.reserve)];
-            match (claims.shared, machine.available) {
-                (Some(shared), _) => terms.push(Term::new("that of the run before", shared, &[])),
+            let coming = [("cluster", claims.coming), ("reserve", reserve)];
+            let before = claims.others.and_then(|others| others.free);
+            match (before.filter(|free| machine.available < Some(*free)), machine.available) {
+                (Some(free), _) => terms.push(Term::new("available before others", free, &coming)),
                 (None, Some(bytes)) => terms.push(Term::new("available", bytes, &coming)),
                 (None, None) => {}
             }
             for group in &machine.groups {
                 // With others at work, the ledger says what they hold.
-                let used = if claims.shared.is_some() { 0 } else { group.used };
+                let used = group.used.saturating_sub(claims.others.unwrap_or_default().held);
                 let less = [("used", used), coming[0], coming[1]];
                 let term = Term::new(format!("cgroup {}", group.path), group.limit, &less);
                 terms.push(Term { file: Some(group.file.clone()), ..term });
@@ -125,7 +144,7 @@ impl Budget {
     /// What the bound that refuses `need` would have to be, and that bound.
     pub fn wanted(&self, need: u64) -> Option<(u64, &Term)> {
         let term = self.terms.iter().min_by_key(|term| term.left_for_one())?;
-        Some((need + term.bytes.saturating_sub(term.left()), term))
+        Some((need.saturating_add(term.bytes.saturating_sub(term.left())), term))
     }
 
     /// Every bound, a line each.
@@ -141,12 +160,21 @@ impl Budget {
     }
 }
 
-fn total(machine: &Machine, claims: &Claims) -> Term {
+impl Machine {
+    /// What is left to everything that is not a build, where the configuration does not say.
+    fn reserve(&self) -> u64 {
+        let limits = self.groups.iter().map(|group| group.limit);
+        let least = limits.filter(|_| !self.remote).fold(self.total, u64::min);
+        MOST_RESERVE.min(least / RESERVE_PART)
+    }
+}
+
+fn total(machine: &Machine, claims: &Claims, reserve: u64) -> Term {
     let source = match (machine.remote, machine.engine) {
         (true, engine) => format!("{engine} VM"),
         (false, _) => "memory".to_owned(),
     };
-    let less = [("cluster", claims.up + claims.coming), ("reserve", claims.reserve)];
+    let less = [("cluster", figure::sum([claims.up, claims.coming])), ("reserve", reserve)];
     Term::new(source, machine.total, &less)
 }
 
@@ -157,12 +185,12 @@ impl Term {
     }
 
     pub fn left(&self) -> u64 {
-        self.bytes.saturating_sub(self.less.iter().map(|(_, bytes)| bytes).sum())
+        self.bytes.saturating_sub(figure::sum(self.less.iter().map(|(_, bytes)| *bytes)))
     }
 
     fn left_for_one(&self) -> u64 {
         let others = self.less.iter().filter(|(name, _)| *name != "reserve");
-        self.bytes.saturating_sub(others.map(|(_, bytes)| bytes).sum())
+        self.bytes.saturating_sub(figure::sum(others.map(|(_, bytes)| *bytes)))
     }
 }
 
@@ -213,7 +241,7 @@ mod tests {
     }
 
     fn claims(up: u64, coming: u64) -> Claims {
-        Claims { reserve: GIB, up: up * MIB, coming: coming * MIB, shared: None }
+        Claims { reserve: Some(GIB), up: up * MIB, coming: coming * MIB, others: None }
     }
 
     #[test]
@@ -254,12 +282,30 @@ mod tests {
     }
 
     #[test]
-    fn the_figure_of_the_runs_before_replaces_what_is_available() {
+    fn what_was_available_before_others_counts_and_no_limit_of_theirs() {
         let machine = within(&here(16, 2), &[group("/a", 8192, 6000)]);
-        let claims = Claims { shared: Some(6 * GIB), ..claims(0, 0) };
-        let budget = Budget::of(&machine, &claims);
-        assert_eq!(budget.to_string(), "budget 6.0 GiB = that of the run before 6.0");
-        assert_eq!(budget.terms.len(), 3);
+        let others = Others { held: 5 * GIB, free: Some(14 * GIB) };
+        let budget = Budget::of(&machine, &Claims { others: Some(others), ..claims(0, 0) });
+        insta::assert_snapshot!(budget.all(), @"
+        budget 6.1 GiB = cgroup /a 8.0 − used 0.86 − reserve 1.0
+               not 13.0 GiB = available before others 14.0 − reserve 1.0
+               not 15.0 GiB = memory 16.0 − reserve 1.0
+        ");
+    }
+
+    #[test]
+    fn the_reserve_is_in_proportion_unless_it_is_configured() {
+        let own = Claims { reserve: None, ..claims(0, 0) };
+        let small = Budget::of(&elsewhere("podman", 2), &own);
+        assert!((707 + 730) * MIB <= small.bytes, "{small}");
+        let limited = Budget::of(&within(&here(24, 20), &[group("/a", 700, 0)]), &own);
+        let large = Budget::of(&here(24, 20), &own);
+        let all = [small, limited, large].map(|budget| budget.to_string());
+        insta::assert_snapshot!(all.join("\n"), @"
+        budget 1.8 GiB = podman VM 2.0 − reserve 0.25
+        budget 0.60 GiB = cgroup /a 0.68 − reserve 0.09
+        budget 19.0 GiB = available 20.0 − reserve 1.0
+        ");
     }
 
     #[test]

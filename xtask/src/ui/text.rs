@@ -31,7 +31,8 @@ pub fn seconds(seconds: f64) -> String {
     if seconds < 9.95 {
         return format!("{seconds:.1} s");
     }
-    let whole = Duration::from_secs_f64(seconds.round()).as_secs();
+    // A figure that no time has is shown as the longest there is.
+    let whole = Duration::try_from_secs_f64(seconds.round()).unwrap_or(Duration::MAX).as_secs();
     if whole < 60 {
         format!("{whole} s")
     } else {

@@ -20,7 +20,7 @@ use super::memory::JOBS_PER_CPU;
 use super::survey::Survey;
 use super::{Run, Workspace, lock};
 use crate::config::{self, Image};
-use crate::engine::ledger::Ledger;
+use crate::engine::ledger::{Bounds, Ledger};
 use crate::engine::registry::Wanted;
 use crate::engine::{Abilities, Away, BuildError, Built, Engine, Facts, Order};
 use crate::event::Events;
@@ -112,8 +112,9 @@ impl Builders {
             run.events.warn(silent.clone(), None);
         }
         for builder in &self.all {
-            let memory = builder.place.limits.memory;
-            match builder.page().and_then(|page| Ledger::open(&page, who, memory)) {
+            let total = builder.abilities.memory.unwrap_or(builder.place.capacity);
+            let bounds = Bounds { total, budget: builder.place.limits.memory, free: None };
+            match builder.page().and_then(|page| Ledger::open(&page, who, bounds)) {
                 Ok(ledger) => drop(builder.ledger.set(ledger)),
                 Err(error) => {
                     run.events.warn(format!("{error:#}; other runs are not counted"), None);
@@ -163,7 +164,11 @@ pub(super) fn left_out(name: &str, error: &anyhow::Error) -> String {
 
 impl Builder {
     /// Asks one for its facts. `reserve` in bytes; `jobs` where the configuration does not say.
-    pub(super) fn ask(one: &config::Builder, reserve: u64, jobs: Option<usize>) -> Result<Self> {
+    pub(super) fn ask(
+        one: &config::Builder,
+        reserve: Option<u64>,
+        jobs: Option<usize>,
+    ) -> Result<Self> {
         let away = Away::at(&one.at)?;
         let abilities = away.abilities()?;
         let free = abilities.disk_free.unwrap_or(u64::MAX);

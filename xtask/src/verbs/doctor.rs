@@ -94,7 +94,7 @@ fn old_images(engine: &Engine, config: &Config) -> Result<Vec<engine::Old>> {
 }
 
 /// Whether a builder answers. Runs do without one that does not.
-fn builder(one: &config::Builder, reserve: u64) -> Finding {
+fn builder(one: &config::Builder, reserve: Option<u64>) -> Finding {
     let state = match Builder::ask(one, reserve, None) {
         Ok(builder) => State::Fine { detail: builder.told() },
         Err(error) => State::Note {

@@ -12,10 +12,11 @@ use super::survey::{Survey, Surveyed};
 use super::{Run, Workspace};
 use crate::cluster;
 use crate::config;
-use crate::engine::ledger::{self, Ledger};
+use crate::engine::ledger::{self, Bounds, Ledger};
 use crate::engine::{Engine, Facts, machine, mend, pace};
 use crate::event::{self, PlannedRun};
 use crate::exit::{Exit, WithExit as _};
+use crate::figure;
 use crate::paths;
 use crate::plan::Action;
 use crate::schedule::budget::{Budget, Claims, Fit, Machine};
@@ -31,6 +32,8 @@ pub(super) struct Memory {
     pub(super) budget: Budget,
     pub(super) limits: Limits,
     read: Machine,
+    /// Bytes that were available before any run held something.
+    free: Option<u64>,
     engine: Engine,
     facts: Facts,
     builders: Builders,
@@ -49,11 +52,14 @@ impl Memory {
     ) -> Result<Self> {
         let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
         let machine = machine::read(Path::new("/"), workspace.engine.kind, &facts);
-        let budget = Budget::of(&machine, &claims(workspace, coming));
+        let claims = claims(workspace, coming, &facts);
+        let budget = Budget::of(&machine, &claims);
         let jobs = jobs.map(usize::from).or(workspace.config.engine.jobs);
         let jobs = jobs.unwrap_or(facts.cpus.saturating_mul(JOBS_PER_CPU));
         let limits = Limits { memory: budget.bytes, jobs };
+        let before = claims.others.and_then(|others| others.free);
         Ok(Self {
+            free: before.max(machine.available),
             budget,
             limits,
             read: machine,
@@ -178,8 +184,14 @@ impl Memory {
             run.events.warn(text, self.mend(one.planned.memory));
         }
         let who = format!("process {} in {}", std::process::id(), workspace.config.root.display());
-        match paths::ledger().and_then(|ledger| Ledger::open(&ledger, &who, self.budget.bytes)) {
-            Ok(ledger) => drop(self.ledger.set(ledger)),
+        let bounds = Bounds { total: self.read.total, budget: self.budget.bytes, free: self.free };
+        let folder = paths::ledger();
+        let folder = folder.map(|all| ledger::of_machine(&all, &self.engine, &self.facts));
+        match folder.and_then(|folder| Ledger::open(&folder, &who, bounds)) {
+            Ok(ledger) => {
+                ledger.doubts().into_iter().for_each(|doubt| run.events.warn(doubt, None));
+                drop(self.ledger.set(ledger));
+            }
             Err(error) => run.events.warn(format!("{error:#}; other runs are not counted"), None),
         }
         self.builders.begin(run, &who);
@@ -261,7 +273,7 @@ pub(super) fn tell_waiting(run: &Run, graph: &Graph) -> impl FnMut(NodeId, &str)
 
 /// What else has a claim on the machine that builds. A cluster that another run has yet to make takes its
 /// memory as well.
-fn claims(workspace: &Workspace, coming: Option<&config::Cluster>) -> Claims {
+fn claims(workspace: &Workspace, coming: Option<&config::Cluster>, facts: &Facts) -> Claims {
     let Workspace { config, paths, engine } = workspace;
     let provider = engine.name();
     let is_made = |one: &config::Cluster| cluster::is_made(&one.name, provider, paths);
@@ -272,9 +284,11 @@ fn claims(workspace: &Workspace, coming: Option<&config::Cluster>) -> Claims {
     let (up, absent): (Vec<_>, Vec<_>) = config.clusters.values().partition(|one| is_made(one));
     Claims {
         reserve: config.engine.reserve,
-        up: up.iter().map(|one| one.memory).sum(),
-        coming: absent.iter().filter(|one| is_coming(one)).map(|one| one.memory).sum(),
-        shared: paths::ledger().ok().and_then(|ledger| ledger::budget_in_use(&ledger)),
+        up: figure::sum(up.iter().map(|one| one.memory)),
+        coming: figure::sum(absent.iter().filter(|one| is_coming(one)).map(|one| one.memory)),
+        others: paths::ledger().ok().and_then(|all| {
+            ledger::held(&ledger::of_machine(&all, &workspace.engine, facts), facts.memory_total)
+        }),
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn engine_tool() -> Tool {
 
 pub(crate) fn engine_settings() -> config::Engine {
     let name = if engine() == "docker" { EngineName::Docker } else { EngineName::Podman };
-    config::Engine { name, reserve: 0, trust_host_ca: false, jobs: None, builds: true }
+    config::Engine { name, reserve: Some(0), trust_host_ca: false, jobs: None, builds: true }
 }
 
 /// Which trials of a test that makes many to make: `usual` of them, or what `XTASK_TRIALS` says (`150`, or `50..100`

@@ -161,9 +161,18 @@ impl Case {
         command
     }
 
+    /// Another program, with what xtask would have around it.
+    pub(crate) fn run_program(&self, program: &str, args: &[&str]) -> Ran {
+        ran(&mut self.command_of(program, args))
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> Command {
+        self.command_of(env!("CARGO_BIN_EXE_xtask"), args)
+    }
+
+    fn command_of(&self, program: &str, args: &[&str]) -> Command {
         let path = std::env::var("PATH").unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = Command::new(program);
         command
             .args(args)
             .current_dir(self.path(""))
