@@ -99,7 +99,7 @@ impl Bench {
             layers: None,
             marks: Some(&[]),
             trust_host_ca: false,
-            timeout: Duration::from_mins(2),
+            timeout: Some(Duration::from_mins(2)),
             silence: Duration::from_mins(2),
             cpus: None,
             log: &log,
@@ -255,7 +255,7 @@ fn a_limit_ends_the_run_process_and_all_it_left() {
     let limit = Duration::from_secs(4);
     let limits: [(Change, Ending); 2] = [
         (|order, limit| order.silence = limit, Ending::Silent(limit)),
-        (|order, limit| order.timeout = limit, Ending::TimedOut(limit)),
+        (|order, limit| order.timeout = Some(limit), Ending::TimedOut(limit)),
     ];
     for (change, ending) in limits {
         let error = bench.build_as("k1", &Events::silent(), |order| change(order, limit));

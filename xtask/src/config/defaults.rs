@@ -14,8 +14,7 @@ pub(super) const ENGINE: Engine =
 pub(super) const IMAGE_CONTEXT: &str = ".";
 /// A compiler on a small service: 1–1.5 GB were measured.
 pub(super) const IMAGE_MEMORY: u64 = 3 * bytesize::GIB / 2;
-pub(super) const IMAGE_TIMEOUT: Duration = Duration::from_mins(15);
-/// Shorter would end a linker or a copy of a large layer, which print nothing for minutes.
+/// A build that works is not ended by it, only one that waits: for a network, for a lock.
 pub(super) const IMAGE_SILENCE: Duration = Duration::from_mins(10);
 pub(super) const IMAGE_EXCLUDE: [&str; 2] = ["**/vendor/", "**/target/"];
 

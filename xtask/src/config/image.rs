@@ -28,7 +28,7 @@ struct Shared {
     trust_host_ca: Option<bool>,
     exclude: Exclude,
     memory: u64,
-    timeout: Duration,
+    timeout: Option<Duration>,
     silence: Duration,
     budget: Option<ContextBudget>,
 }
@@ -152,7 +152,7 @@ impl Shared {
                 own: Some(Paths::of(&table.absolute("")).home().to_path_buf()),
             },
             memory: defaults::IMAGE_MEMORY,
-            timeout: defaults::IMAGE_TIMEOUT,
+            timeout: None,
             silence: defaults::IMAGE_SILENCE,
             budget: None,
         }
@@ -202,12 +202,14 @@ impl Shared {
         Exclude { patterns, defaults, own: self.exclude.own.clone() }
     }
 
-    fn times(&self, table: &mut Table<'_>) -> (Duration, Duration) {
-        let timeout = table.duration("timeout").map_or(self.timeout, |timeout| timeout.value);
+    fn times(&self, table: &mut Table<'_>) -> (Option<Duration>, Duration) {
+        let timeout = table.duration("timeout").map(|timeout| timeout.value).or(self.timeout);
         let Some(silence) = table.duration("silence") else {
-            return (timeout, self.silence.min(timeout));
+            return (timeout, timeout.map_or(self.silence, |timeout| self.silence.min(timeout)));
         };
-        check::nests(table, "silence", &silence, "the timeout", timeout);
+        if let Some(timeout) = timeout {
+            check::nests(table, "silence", &silence, "the timeout", timeout);
+        }
         (timeout, silence.value)
     }
 }

@@ -212,7 +212,7 @@ pub struct Image {
     pub exclude: Exclude,
     /// Bytes a build is taken to need before one was measured.
     pub memory: u64,
-    pub timeout: Duration,
+    pub timeout: Option<Duration>,
     /// How long a build may print nothing.
     pub silence: Duration,
     pub budget: Option<ContextBudget>,

@@ -35,6 +35,8 @@ pub struct Built {
     pub id: String,
     /// Bytes of anonymous memory at the worst moment; none if the engine is elsewhere.
     pub peak_memory: Option<u64>,
+    /// Some of its steps came from the engine's cache: the whole build takes that much or more.
+    pub partly_cached: bool,
     pub seconds: f64,
     /// The engine's cache served another image first.
     pub repeated_without_cache: bool,
@@ -118,6 +120,8 @@ pub(super) struct Attempt {
     pub(super) peak: Option<u64>,
     /// Bytes.
     pub(super) asked: Option<u64>,
+    /// Some steps came from the engine's cache.
+    pub(super) cached: bool,
     /// It was killed for memory, and how we know.
     pub(super) killed: Option<String>,
 }
@@ -147,6 +151,7 @@ impl Engine {
                 events.warn(layers::without(order.image), None);
                 continue;
             }
+            let attempt_cached = attempt.cached;
             let held = self.read_back(&order, attempt.judge()?, facts)?;
             match missing_label(&order, &held) {
                 None => {
@@ -155,6 +160,7 @@ impl Engine {
                     return Ok(Built {
                         id: held.id,
                         peak_memory: peak,
+                        partly_cached: attempt_cached,
                         seconds: seconds(started.elapsed()),
                         repeated_without_cache: without_cache,
                     });
@@ -211,7 +217,7 @@ impl Engine {
         let watched =
             local.then_some(Watched { kind: self.kind, cgroup: cgroup.as_ref(), tell: &tell });
         let (end, seen) = run(&tool, watched, &limits, |line| {
-            limits.heard();
+            limits.lives();
             let line = said.hear(line);
             events.emit(Event::BuildLine { image: order.image.to_owned(), line });
         });
@@ -243,6 +249,7 @@ impl Engine {
             layers: said.layers,
             peak: seen.peak.max(kills.had),
             asked: seen.asked,
+            cached: said.cached,
             killed,
         })
     }
@@ -345,8 +352,11 @@ impl Kernel {
         let in_group = |kill: &Kill| {
             kill.group.split('/').any(|part| Some(part) == group || seen.groups.contains(part))
         };
-        let in_tree =
-            |kill: &Kill| seen.processes.iter().any(|(process, _)| *process == kill.process);
+        // The log has the numbers of the first namespace: in another, ours are others' there.
+        let numbers = oom::is_first_namespace();
+        let in_tree = |kill: &Kill| {
+            numbers && seen.processes.iter().any(|(process, _)| *process == kill.process)
+        };
         let (own, others): (Vec<Kill>, Vec<Kill>) =
             logged.into_iter().partition(|kill| in_group(kill) || in_tree(kill));
         // One that docker's daemon has put somewhere may be ours as well.
@@ -429,6 +439,8 @@ struct Said {
     suspects: Vec<String>,
     /// Names of layers that came from a registry.
     layers: Vec<String>,
+    /// Some steps came from the engine's cache.
+    cached: bool,
 }
 
 impl Said {
@@ -437,6 +449,7 @@ impl Said {
         // A progress bar rewrites its line: the last state is the one that counts.
         let text = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default().to_owned();
         self.layers.extend(layers::pulled(&text));
+        self.cached |= is_cached(&text);
         if text.contains("STEP ") {
             self.kills = oom::machine_kills();
         } else if let Some(layer) = text.strip_prefix("--> ")
@@ -451,6 +464,14 @@ impl Said {
         self.lines.push_back(text.clone());
         text
     }
+}
+
+/// Whether a line says that a step came from the engine's cache: podman's `--> Using cache 1f2e…`, `BuildKit`'s
+/// `#7 CACHED`.
+fn is_cached(line: &str) -> bool {
+    line.starts_with("--> Using cache ")
+        || line.starts_with("--> Cache pulled ")
+        || (line.starts_with('#') && line.ends_with(" CACHED"))
 }
 
 /// The first ordered label the image does not carry.

@@ -124,6 +124,7 @@ impl BuildKit {
         Ok(Built {
             id: held.id,
             peak_memory: None,
+            partly_cached: false,
             seconds: seconds(started.elapsed()),
             repeated_without_cache: false,
         })
@@ -156,7 +157,7 @@ fn attempt(tool: &Tool, order: &Order, metadata: &Path, events: &Events) -> Atte
         ending: failure.map(|failure| &failure.ending),
     });
     let id = fs_err::read(metadata).ok().and_then(|text| id_in(&text));
-    Attempt { end, id, layers: Vec::new(), peak: None, asked: None, killed }
+    Attempt { end, id, layers: Vec::new(), peak: None, asked: None, cached: false, killed }
 }
 
 /// `BuildKit: github.com/moby/buildkit v0.17.3 4c9b…` → `v0.17.3`

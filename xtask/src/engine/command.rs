@@ -60,8 +60,9 @@ pub struct Order<'a> {
     pub marks: Option<&'a [(usize, String)]>,
     /// Show the host's CA certificates to RUN (not where podman builds on another machine).
     pub trust_host_ca: bool,
-    pub timeout: Duration,
-    /// The longest it may print nothing.
+    /// None: as long as it works.
+    pub timeout: Option<Duration>,
+    /// The longest it may neither print nor work, where that can be seen.
     pub silence: Duration,
     /// So many CPUs for its RUN processes; none: all.
     pub cpus: Option<usize>,
@@ -135,10 +136,13 @@ pub(super) fn build(order: &Order, site: &Site) -> anyhow::Result<Tool> {
         tool = tool.arg("--no-cache");
     }
     let tool = tool.arg(order.stage).log(order.log);
-    Ok(if site.with_care {
-        tool.despite_stop().limit(order.timeout + CARE).silence(order.silence + CARE)
-    } else {
-        tool.limit(order.timeout).silence(order.silence)
+    Ok(match order.timeout {
+        _ if site.with_care => {
+            let tool = tool.despite_stop();
+            order.timeout.map_or(tool.clone(), |timeout| tool.limit(timeout + CARE))
+        }
+        Some(timeout) => tool.limit(timeout),
+        None => tool,
     })
 }
 
@@ -243,7 +247,10 @@ pub(super) fn buildkit(
     }
     tool = tool.arg("--output").arg(format!("type=docker,dest={}", archive.display()));
     tool = tool.arg("--metadata-file").arg(aside.join(METADATA)).log(order.log);
-    Ok(tool.limit(order.timeout).silence(order.silence))
+    Ok(match order.timeout {
+        Some(timeout) => tool.limit(timeout),
+        None => tool,
+    })
 }
 
 /// Whether engines take a path in an option with several parts for what it is.

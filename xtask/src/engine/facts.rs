@@ -20,9 +20,10 @@ use crate::exit::{Exit, WithExit as _};
 use crate::figure;
 use crate::identity;
 use crate::private::PrivatePath;
+use crate::process::Ending;
 
 use super::away::SIGN_OF_LIFE;
-use super::{ANSWER, Engine, Kind};
+use super::{Engine, FACTS, Kind};
 
 /// What an engine says of itself and of the machine it builds on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,13 +163,17 @@ impl Engine {
         let answer = self
             .tool()
             .args(["info", "--format", format])
-            .limit(if self.is_away() { SIGN_OF_LIFE } else { ANSWER })
+            .limit(if self.is_away() { SIGN_OF_LIFE } else { FACTS })
             .run()
-            .with_context(|| {
-                format!(
-                    "failed to ask `{}` for its facts\nhint: cargo xtask doctor --fix",
-                    self.name()
-                )
+            .map_err(|failure| {
+                let hint = match failure.ending {
+                    Ending::TimedOut(_) => {
+                        format!("start it, or see why it hangs: {} info", self.name())
+                    }
+                    _ => "cargo xtask doctor --fix".to_owned(),
+                };
+                let what = format!("failed to ask `{}` for its facts\nhint: {hint}", self.name());
+                anyhow::Error::new(failure).context(what)
             })
             .exit(Exit::Environment)?;
         let info = serde_json::from_slice(&answer.stdout)

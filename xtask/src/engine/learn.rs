@@ -8,6 +8,9 @@
 //! A build that was killed is noted with more than it had, so that the next one is given more. What builds took that
 //! ended well is kept beside that: it alone says what is enough.
 //!
+//! A build with steps from the engine's cache says what the others take. That may raise a figure, and never lowers
+//! one or is the only one: its dear step may be the one that was cached.
+//!
 //! The file may be lost or corrupt at any time: then needs are the configured ones again.
 
 use anyhow::Context as _;
@@ -46,6 +49,9 @@ pub enum Figured {
     Well,
     /// It was killed and needs at least so much.
     Killed,
+    /// It ended well, but steps of it came from a cache: the whole build takes that much or more. `configured` is what
+    /// is reserved while nothing is known.
+    AtLeast { configured: u64 },
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -102,6 +108,11 @@ fn update(memory: &PrivatePath, subject: &Subject, peak: u64, of: Figured) -> an
     let mut figures = read(memory);
     let at = figures.figures.iter().position(|figure| figure.is_of(subject));
     let old = at.map(|at| figures.figures.swap_remove(at));
+    if let Figured::AtLeast { configured } = of
+        && peak <= old.as_ref().map_or(configured, |old| old.bytes)
+    {
+        return Ok(());
+    }
     let hint = old.as_ref().is_some_and(|old| old.dockerfile != subject.dockerfile);
     let well = old.as_ref().and_then(|old| old.well);
     figures.figures.push(Figure {
@@ -112,7 +123,7 @@ fn update(memory: &PrivatePath, subject: &Subject, peak: u64, of: Figured) -> an
         bytes: decayed_maximum(old.map(|old| old.bytes), peak, hint),
         well: match of {
             Figured::Well => Some(decayed_maximum(well, peak, hint)),
-            Figured::Killed => well,
+            Figured::Killed | Figured::AtLeast { .. } => well,
         },
     });
     figures.figures.sort_by(|a, b| {
@@ -143,6 +154,22 @@ mod tests {
 
     fn subject<'a>(image: &'a str, dockerfile: &'a str) -> Subject<'a> {
         Subject { image, engine: "podman", platform: "linux/amd64", dockerfile }
+    }
+
+    #[test]
+    fn a_build_with_steps_from_a_cache_raises_what_is_known_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = PrivatePath::below(folder.path(), "memory.json");
+        let subject = subject("api", "1");
+        let known = || learned(&memory, &subject).map(|learned| (learned.bytes, learned.well));
+        let cached = Figured::AtLeast { configured: 1500 * MIB };
+        record(&memory, &subject, 30 * MIB, cached).unwrap();
+        assert_eq!(known(), None, "the configured figure stands");
+        record(&memory, &subject, 500 * MIB, Figured::Well).unwrap();
+        record(&memory, &subject, 30 * MIB, cached).unwrap();
+        assert_eq!(known(), Some((500 * MIB, Some(500 * MIB))));
+        record(&memory, &subject, 700 * MIB, cached).unwrap();
+        assert_eq!(known(), Some((700 * MIB, Some(500 * MIB))));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::config::{self, EngineName};
 use crate::exit::{Exit, WithExit as _};
 use crate::process::{self, Tool};
 
+mod activity;
 mod away;
 mod build;
 mod buildkit;
@@ -59,6 +60,9 @@ pub use publish::Published;
 
 /// The longest an engine may take over a question.
 const ANSWER: Duration = Duration::from_mins(1);
+
+/// The longest an engine may take to say what it is: one in a virtual machine that is just starting takes minutes.
+const FACTS: Duration = Duration::from_mins(5);
 
 /// Which of the two engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //!
 //! 1. The kernel. What it has killed in the build's own control group counts whatever else is said, even
 //!    success: `head … | tail | wc -c` goes on to the end without its `tail`, and leaves a wrong image (seen).
-//!    Kills that nobody can place count for a build that failed.
+//!    A kill that nobody can place is only the echo of a word of the build's own: by itself it is another's.
 //! 2. The text. A program that was refused memory says so in its own words, and no kernel kill comes with that. One
 //!    that was killed is spoken of by its parent (`signal: killed`); that is believed where the kernel does
 //!    not deny it: it cannot be asked when the engine runs elsewhere.
@@ -96,11 +96,16 @@ pub fn judge(evidence: &Evidence) -> Option<String> {
         return None;
     }
     match (evidence.open_kills, killed.or(code)) {
-        (Some(0), _) | (None, None) => None,
+        // A kill that nobody can place is another's, if nothing of this build speaks of one.
+        (Some(0), _) | (_, None) => None,
         (Some(_), Some(sign)) => Some(format!("the kernel killed on this machine, and `{sign}`")),
-        (Some(_), None) => Some("the kernel killed on this machine meanwhile".to_owned()),
         (None, Some(sign)) => Some(format!("`{sign}`, and the engine's kernel cannot be asked")),
     }
+}
+
+/// Whether process numbers are those of the kernel's log: the first namespace of them has this inode.
+pub(super) fn is_first_namespace() -> bool {
+    fs_err::read_link("/proc/self/ns/pid").is_ok_and(|link| link.ends_with("pid:[4026531836]"))
 }
 
 /// `oom_kill` of `/proc/vmstat`: kernel kills since the machine was started.
@@ -141,7 +146,7 @@ mod tests {
     /// The ends of real builds and tools under a memory limit of 200 MB (podman 4.3.1, rustc 1.95, Go 1.2x,
     /// gcc 12, node 18, Python 3.11), but for the last five, which are as those tools document them.
     /// Each with the kernel's count (none: elsewhere) and the exit code.
-    const KILLED_FOR_MEMORY: [(&str, Option<u64>, i32, &str); 22] = [
+    const KILLED_FOR_MEMORY: [(&str, Option<u64>, i32, &str); 21] = [
         (
             "shell",
             Some(1),
@@ -165,12 +170,6 @@ mod tests {
             Some(1),
             1,
             "container exited on killed\nError: building at STEP \"RUN tail /dev/zero\": while running runtime: exit status 1",
-        ),
-        (
-            "no word at all",
-            Some(1),
-            1,
-            "Error: building at STEP \"RUN perl\": while running runtime: exit status 1",
         ),
         (
             "cargo",
@@ -248,7 +247,13 @@ mod tests {
 
     /// The ends of real builds and tools too (podman 4.3.1, rustc 1.95, gcc 12, GNU make), but for the second of a full
     /// disk and the test about memory, which are put together from what those programs print.
-    const LOOK_ALIKES: [(&str, Option<u64>, i32, &str); 16] = [
+    const LOOK_ALIKES: [(&str, Option<u64>, i32, &str); 17] = [
+        (
+            "no word of it, while another was killed",
+            Some(1),
+            1,
+            "Error: building at STEP \"RUN perl\": while running runtime: exit status 1",
+        ),
         (
             "a test that exits 137",
             Some(0),
@@ -354,6 +359,16 @@ mod tests {
         assert_eq!(verdict(Some(1), None, "COMMIT localhost/a:1"), None, "someone else's");
         assert!(verdict(Some(1), None, "Killed\n0\nCOMMIT localhost/a:1").is_some());
         let victim = Some("`tail` at 199 MiB");
+        // Without a word of its own, too.
+        let failed = Ending::Code(1);
+        let silent = Evidence {
+            own_kills: 1,
+            victim,
+            open_kills: Some(0),
+            lines: &[],
+            ending: Some(&failed),
+        };
+        assert!(judge(&silent).is_some());
         let evidence =
             Evidence { own_kills: 1, victim, open_kills: Some(0), lines: &[], ending: None };
         assert_eq!(judge(&evidence).as_deref(), Some("the kernel killed `tail` at 199 MiB"));

@@ -33,6 +33,7 @@ use crate::kernel;
 use crate::process::{self, Ending, GRACE, stop};
 
 use super::Kind;
+use super::activity::{self, Activity, Used};
 use super::cgroup::{self, Cgroup, Daemons};
 
 const PACE: Duration = Duration::from_millis(200);
@@ -72,35 +73,35 @@ impl Seen {
     }
 }
 
-/// How long a build may take, and may say nothing.
+/// How long a build may take, and may neither say nor do anything.
 #[derive(Debug)]
 pub(super) struct Limits {
-    timeout: Duration,
+    timeout: Option<Duration>,
     silence: Duration,
     started: Instant,
-    /// Milliseconds from the start to the last line.
-    last_line: AtomicU64,
+    /// Milliseconds from the start to the last line or the last sign of work.
+    last_sign: AtomicU64,
 }
 
 impl Limits {
-    pub(super) fn from_now(timeout: Duration, silence: Duration) -> Self {
-        Self { timeout, silence, started: Instant::now(), last_line: AtomicU64::new(0) }
+    pub(super) fn from_now(timeout: Option<Duration>, silence: Duration) -> Self {
+        Self { timeout, silence, started: Instant::now(), last_sign: AtomicU64::new(0) }
     }
 
-    /// A line has come.
-    pub(super) fn heard(&self) {
+    /// A line has come, or it was seen to work.
+    pub(super) fn lives(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_line.store(now, Ordering::Relaxed);
+        self.last_sign.store(now, Ordering::Relaxed);
     }
 
     fn reached(&self) -> Option<Ending> {
         let elapsed = self.started.elapsed();
-        let last_line = Duration::from_millis(self.last_line.load(Ordering::Relaxed));
+        let last_sign = Duration::from_millis(self.last_sign.load(Ordering::Relaxed));
         if stop::requested() {
             Some(Ending::Stopped)
-        } else if elapsed >= self.timeout {
-            Some(Ending::TimedOut(self.timeout))
-        } else if elapsed.saturating_sub(last_line) >= self.silence {
+        } else if let Some(timeout) = self.timeout.filter(|timeout| elapsed >= *timeout) {
+            Some(Ending::TimedOut(timeout))
+        } else if elapsed.saturating_sub(last_sign) >= self.silence {
             Some(Ending::Silent(self.silence))
         } else {
             None
@@ -145,6 +146,7 @@ pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Rece
     let mut seen = Seen::default();
     let mut ousted_at = None;
     let mut told_at: Option<Instant> = None;
+    let mut activity = Activity::new(limits.silence, Instant::now());
     loop {
         let bytes = match kind {
             Kind::Podman => sample(program, cgroup, &mut seen),
@@ -157,6 +159,9 @@ pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Rece
             tell(bytes);
         }
         if kind == Kind::Podman {
+            if activity.look(Instant::now(), at_work(program, cgroup)) {
+                limits.lives();
+            }
             if seen.ousted.is_none() {
                 seen.ousted = limits.reached();
             }
@@ -169,6 +174,16 @@ pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Rece
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return seen.settled(),
         }
     }
+}
+
+/// The processes of a build, and what they have used.
+fn at_work(program: u32, cgroup: Option<&Cgroup>) -> impl Iterator<Item = ((i32, u64), Used)> {
+    let below = tree(program).into_iter().map(|member| member.process);
+    let all: BTreeSet<i32> =
+        below.chain(cgroup.map(Cgroup::processes).unwrap_or_default()).collect();
+    all.into_iter().filter_map(|process| {
+        Some(((process, start_time(process)?), activity::used(&of(process))?))
+    })
 }
 
 /// Kills what RUN has started; the engine's program only if that was not enough.

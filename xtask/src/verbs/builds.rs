@@ -22,6 +22,7 @@ use crate::event::{Event, Place, PlannedImage, seconds};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::{Action, IMAGE_LABEL, KEY_LABEL, PROJECT_LABEL, Planned};
 use crate::private::PrivatePath;
+use crate::process::Ending;
 use crate::schedule::Permit;
 use crate::ui::text::bytes;
 
@@ -277,7 +278,12 @@ fn staged_build(common: Common, one: &Surveyed, permit: &Permit) -> Result<(Read
     }
     if let Some(peak) = built.peak_memory {
         let subject = survey::subject(workspace, &one.image, &staged.parts);
-        learn::record(&workspace.paths.memory(), &subject, peak, Figured::Well)?;
+        let of = if built.partly_cached {
+            Figured::AtLeast { configured: one.image.memory }
+        } else {
+            Figured::Well
+        };
+        learn::record(&workspace.paths.memory(), &subject, peak, of)?;
     }
     let record = context.record(staged, built.seconds);
     let record = Record { builder: memory.name_of(permit.place), ..record };
@@ -324,6 +330,7 @@ fn named(context: &Context, stage: &Path, error: BuildError) -> anyhow::Error {
         if matches!(error, BuildError::Environment(_)) { Exit::Environment } else { Exit::Failed };
     let hint = match &error {
         BuildError::Failed { failure, .. } => missing::hint(context, stage, &failure.tail),
+        BuildError::TimedOut { failure } => overdue(&context.spec.name, &failure.ending),
         _ => None,
     };
     let error = match hint {
@@ -331,6 +338,18 @@ fn named(context: &Context, stage: &Path, error: BuildError) -> anyhow::Error {
         None => anyhow!(error),
     };
     error.context(format!("failed to build image `{}`", context.spec.name)).exit(exit)
+}
+
+/// Which key has ended a build.
+fn overdue(image: &str, ending: &Ending) -> Option<String> {
+    let (what, key) = match ending {
+        Ending::Silent(_) => ("it used neither CPU nor disk; ", "silence"),
+        Ending::TimedOut(_) => ("", "timeout"),
+        _ => return None,
+    };
+    Some(format!(
+        "hint: {what}if it needs longer, raise `{key}` of [images.{image}] or [images.defaults]"
+    ))
 }
 
 /// The first line of an error with its causes: what fits on a line of progress.
