@@ -261,8 +261,9 @@ fn a_plan_changes_nothing_but_the_state() {
     case.plan();
     assert_eq!(case.calls("").iter().filter(|call| !call.starts_with("info")).count(), 1);
     let made: Vec<_> = fs_err::read_dir(case.path("target/xtask")).unwrap().collect();
-    assert_eq!(made.len(), 1, "{made:?}");
+    assert_eq!(made.len(), 2, "{made:?}");
     assert!(case.path("target/xtask/state").is_dir());
+    assert!(case.path("target/xtask/.gitignore").is_file());
 }
 
 #[test]

@@ -298,7 +298,10 @@ fn single_faults_of_an_image() {
             ("redis = 1", "xtask.toml:2: `images`: image `redis` must be a table, not an integer"),
             ("redis.memory = '-1 GiB'", "`memory`: `-1 GiB` is not a size"),
             ("redis.timeout = '0s'", "xtask.toml:2: image `redis`: `timeout`: time `0s` is noth"),
-            ("redis.silence = '1h'", "`silence` of 1h is longer than the timeout of 15m"),
+            (
+                "redis.timeout = '15m'\nredis.silence = '1h'",
+                "`silence` of 1h is longer than the timeout of 15m",
+            ),
             ("redis.context = 'k8'", "`context`: there is no folder `k8`"),
             ("redis.context = 'k8z'", "hint: did you mean `k8s`?"),
             ("redis.dockerfile = 'k8s'", "`dockerfile`: `k8s` is not a file"),
