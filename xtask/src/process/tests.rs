@@ -170,6 +170,29 @@ fn output_that_is_read_late_is_whole() {
 }
 
 #[test]
+fn a_child_that_ended_while_its_owner_was_busy_has_left_nobody() {
+    // Its last line and its end are seen at once.
+    let mut child: Option<String> = None;
+    let script = sh("echo $$; sleep 0.1; echo last");
+    let output = script.stream(|_, line| {
+        let id = child.get_or_insert_with(|| String::from_utf8_lossy(line).into_owned());
+        let stat = format!("/proc/{}/stat", id.trim());
+        while fs_err::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            std::thread::yield_now();
+        }
+    });
+    assert!(!output.unwrap().held);
+    // Somebody outside the group has it.
+    let mut stays = None;
+    let output = sh("setsid sleep 60 & echo $!").stream(|_, line| {
+        stays = String::from_utf8_lossy(line).trim().parse().ok();
+    });
+    assert!(output.unwrap().held);
+    let stays = stays.and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(stays, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
 fn output_is_whole_on_a_crowded_machine() {
     std::thread::scope(|scope| {
         for number in 0..60 {
