@@ -413,7 +413,7 @@ fn base() -> String {
 }
 
 #[test]
-#[ignore = "builds some hundred images; CI runs it by name"]
+#[ignore = "needs podman, and builds some hundred images"]
 fn every_image_is_what_the_engine_makes_without_its_cache() {
     let base = base();
     let (mut edits, mut images) = (0, 0);

@@ -1,6 +1,6 @@
 //! The engine stage against a real engine: podman, with `XTASK_ENGINE=docker` docker. Needs it and
 //! `docker.io/library/debian:bookworm-slim`; fails without them, so that a CI that lost them is noticed.
-//! `XTASK_UNIT_ONLY=1` leaves these tests out.
+//! They need podman: `cargo test -p xtask --test engine -- --ignored`.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use support::machine::{
     BASE, Group, MIB, children, engine_settings, engine_tool, remove_images, running, trials,
-    unit_only,
 };
 use xtask::engine::{self, BuildError, Built, Engine, Facts, Kind, Order};
 use xtask::event::{Event, Events, Sink, Stamped};
@@ -38,12 +37,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// None only where the environment says that there is no engine.
-    fn new(dockerfile: &str) -> Option<Self> {
+    fn new(dockerfile: &str) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        if unit_only() {
-            return None;
-        }
         let engine = engine::choose(&engine_settings()).unwrap();
         let place = std::env::var_os(AGAIN).map_or_else(std::env::temp_dir, PathBuf::from);
         let folder = tempfile::tempdir_in(place).unwrap();
@@ -55,7 +50,7 @@ impl Bench {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let image = format!("xtask-engine-{}-{number}", std::process::id());
         let run = format!("20261121-083544-{}", identity::random().unwrap());
-        Some(Self { engine, facts, folder, image, run })
+        Self { engine, facts, folder, image, run }
     }
 
     fn stage(&self) -> PathBuf {
@@ -185,8 +180,9 @@ impl<F: Fn() + Send + Sync> Sink for At<F> {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_built_image_is_there_with_its_labels_and_only_the_staged_files() {
-    let Some(bench) = Bench::new("FROM scratch\nCOPY . /\n") else { return };
+    let bench = Bench::new("FROM scratch\nCOPY . /\n");
     bench.write(".dockerignore", "*\n");
     bench.write("a/b", "text");
     let built = bench.build("k1").unwrap();
@@ -217,9 +213,10 @@ fn a_built_image_is_there_with_its_labels_and_only_the_staged_files() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_mark_keeps_the_cache_from_what_it_cannot_tell_apart() {
     let dockerfile = format!("FROM {BASE}\nRUN --mount=source=f,target=/tmp/f cat /tmp/f > /out\n");
-    let Some(bench) = Bench::new(&dockerfile) else { return };
+    let bench = Bench::new(&dockerfile);
     let build = |key: &str, marks: Option<&'static [(usize, String)]>| {
         bench.write("f", key);
         bench.build_as(key, &Events::silent(), |order| order.marks = marks).unwrap();
@@ -234,10 +231,9 @@ fn a_mark_keeps_the_cache_from_what_it_cannot_tell_apart() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_failed_build_says_so_and_leaves_nothing() {
-    let Some(bench) = Bench::new(&format!("FROM {BASE}\nRUN echo last words; exit 7\n")) else {
-        return;
-    };
+    let bench = Bench::new(&format!("FROM {BASE}\nRUN echo last words; exit 7\n"));
     let error = bench.build("k1").unwrap_err();
     assert!(matches!(error, BuildError::Failed { .. }), "{error}");
     assert!(error.to_string().contains("last words"), "{error}");
@@ -249,9 +245,10 @@ fn a_failed_build_says_so_and_leaves_nothing() {
 type Change = fn(&mut Order, Duration);
 
 #[test]
+#[ignore = "needs podman"]
 fn a_limit_ends_the_run_process_and_all_it_left() {
     let dockerfile = format!("FROM {BASE}\nRUN exec sleep 987651\n");
-    let Some(bench) = Bench::new(&dockerfile) else { return };
+    let bench = Bench::new(&dockerfile);
     let limit = Duration::from_secs(4);
     let limits: [(Change, Ending); 2] = [
         (|order, limit| order.silence = limit, Ending::Silent(limit)),
@@ -268,9 +265,10 @@ fn a_limit_ends_the_run_process_and_all_it_left() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_podman_that_is_ended_by_someone_else_is_no_success() {
     let dockerfile = format!("FROM {BASE}\nRUN echo here; exec sleep 987652\n");
-    let Some(bench) = Bench::new(&dockerfile) else { return };
+    let bench = Bench::new(&dockerfile);
     let (engine, stage) = (bench.engine.name(), bench.stage().display().to_string());
     let end = move || {
         let pid = children(Path::new("/proc")).into_iter().find(|process| {
@@ -291,13 +289,14 @@ fn a_podman_that_is_ended_by_someone_else_is_no_success() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn the_peak_is_what_the_programs_took_without_page_cache() {
     let program = "vec(my $x, 150 << 20, 8) = 1; sleep 3";
     let dockerfile = format!(
         "FROM {BASE}\nRUN : {}; head -c 200M /dev/zero > /big && perl -e '{program}'\n",
         std::process::id()
     );
-    let Some(bench) = Bench::new(&dockerfile) else { return };
+    let bench = Bench::new(&dockerfile);
     let peak = bench.build("k1").unwrap().peak_memory.unwrap() >> 20;
     assert!((150..300).contains(&peak), "{peak} MiB");
 }
@@ -306,10 +305,8 @@ const KILLED: &str = "a_build_killed_for_memory_names_the_victim_even_if_podman_
 
 /// Run again in a control group that allows 300 MB: builds are made below it, so that it holds for them.
 #[test]
+#[ignore = "needs podman"]
 fn a_build_killed_for_memory_names_the_victim_even_if_podman_reports_success() {
-    if unit_only() {
-        return;
-    }
     if std::env::var_os(AGAIN).is_none() {
         let limit = Group::new(300 * MIB);
         again(limit.tool(own_program()), KILLED, &std::env::temp_dir()).run().unwrap();
@@ -318,11 +315,7 @@ fn a_build_killed_for_memory_names_the_victim_even_if_podman_reports_success() {
     for (run, reported) in
         [("exec tail /dev/zero", false), ("head -c 700M /dev/zero | tail | wc -c", true)]
     {
-        let Some(bench) =
-            Bench::new(&format!("FROM {BASE}\nRUN : {}; {run}\n", std::process::id()))
-        else {
-            return;
-        };
+        let bench = Bench::new(&format!("FROM {BASE}\nRUN : {}; {run}\n", std::process::id()));
         let error = bench.build("k1").unwrap_err();
         let BuildError::OutOfMemory { peak, evidence, failure, .. } = error else {
             panic!("{error}")
@@ -341,11 +334,9 @@ const SWEPT: &str = "what_a_killed_run_left_is_swept_away";
 
 /// Run again in a process of its own, which is killed in the middle of a build.
 #[test]
+#[ignore = "needs podman"]
 fn what_a_killed_run_left_is_swept_away() {
-    let Some(bench) = Bench::new(&format!("FROM {BASE}\nRUN echo here; exec sleep 987653\n"))
-    else {
-        return;
-    };
+    let bench = Bench::new(&format!("FROM {BASE}\nRUN echo here; exec sleep 987653\n"));
     if std::env::var_os(AGAIN).is_some() {
         let kill = || {
             let own = std::process::id().to_string();
@@ -373,9 +364,10 @@ const STOPPED: &str = "a_signal_at_any_moment_leaves_nothing";
 
 /// Run again in processes of their own, which get a signal at a random moment. `XTASK_TRIALS` says how many.
 #[test]
+#[ignore = "needs podman"]
 fn a_signal_at_any_moment_leaves_nothing() {
     let dockerfile = format!("FROM {BASE}\nCOPY . /a\nRUN true\nRUN sleep 987654\n");
-    let Some(bench) = Bench::new(&dockerfile) else { return };
+    let bench = Bench::new(&dockerfile);
     bench.write("f", "text");
     if std::env::var_os(AGAIN).is_some() {
         stop::listen(|_| {}).unwrap();
@@ -413,8 +405,9 @@ fn again(program: Tool, test: &str, folder: &Path) -> Tool {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn facts_are_kept_and_asked_again_when_lost() {
-    let Some(bench) = Bench::new("FROM scratch\n") else { return };
+    let bench = Bench::new("FROM scratch\n");
     let cache = PrivatePath::below(bench.folder.path(), "state/facts.json");
     let settings = engine_settings();
     let kept = engine::choose(&settings).unwrap().facts(&cache).unwrap();

@@ -1,4 +1,4 @@
-//! `gc` against a real podman, over images of its own names. `XTASK_UNIT_ONLY=1` leaves it out.
+//! `gc` against a real podman, over images of its own names: `cargo test -p xtask --test gc -- --ignored`.
 
 #![allow(
     clippy::unwrap_used,
@@ -45,10 +45,8 @@ impl Drop for Real {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn the_newest_and_all_in_use_stay_and_the_rest_goes() {
-    if std::env::var_os("XTASK_UNIT_ONLY").is_some() {
-        return;
-    }
     let image = format!("xtask-gc-{}", std::process::id());
     let case = Case::with_real_engine()
         .config(&format!("[images.{image}]\ndockerfile = 'Dockerfile'\n"))
@@ -72,10 +70,8 @@ fn the_newest_and_all_in_use_stay_and_the_rest_goes() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn what_is_another_projects_or_a_users_own_stays() {
-    if std::env::var_os("XTASK_UNIT_ONLY").is_some() {
-        return;
-    }
     let image = format!("xtask-gc-own-{}", std::process::id());
     let project = || {
         let case = Case::with_real_engine()

@@ -258,7 +258,9 @@ fn a_workflow_runs_recipes_and_nothing_else() {
             let mut words = command.split(' ');
             let known = !command.contains("${{")
                 && words.next() == Some("just")
-                && words.next().is_some_and(|r| recipes.contains(r));
+                && words.next().is_some_and(|r| recipes.contains(r))
+                // Of a job that only says that others have failed.
+                || command == "exit 1";
             if !known {
                 offences.push(format!("{}:{}: no recipe: {command}", file.display(), at + 1));
             }

@@ -1,7 +1,7 @@
 //! Memory against a real engine: the built program, inside a control group whose limit it has to honour.
 //!
-//! Needs root, podman (with `XTASK_ENGINE=docker` docker) and `docker.io/library/debian:bookworm-slim`. `XTASK_UNIT_ONLY=1` leaves these tests out;
-//! `XTASK_TRIALS=150` makes the full number of trials with signals. They run one after the other: each
+//! Needs root, podman (with `XTASK_ENGINE=docker` docker) and `docker.io/library/debian:bookworm-slim`:
+//! `cargo test -p xtask --test memory -- --ignored`. `XTASK_TRIALS=150` makes the full number of trials with signals. They run one after the other: each
 //! counts on having the machine's memory for itself.
 
 #![allow(
@@ -18,15 +18,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::hungry::{Hungry, take};
-use support::machine::{
-    BASE, MIB, engine, engine_tool, high_water_mark, running, trials, unit_only,
-};
+use support::machine::{BASE, MIB, engine, engine_tool, high_water_mark, running, trials};
 use xtask::process::{Child, Failure, Tool};
-
-/// None only where the environment says so.
-fn bench(limit: u64, images: &[(&str, u64, &str)]) -> Option<Hungry> {
-    (!unit_only()).then(|| Hungry::new(limit, images))
-}
 
 /// What a run has said.
 struct Run {
@@ -64,11 +57,12 @@ impl Run {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn three_builds_of_700_mb_share_a_gigabyte_and_a_half() {
     // Long enough that plain builds have all started before the first has ended, on a busy machine too.
     let run = take(667, 6);
     let images = [("a", 700, &*run), ("b", 700, &*run), ("c", 700, &*run)];
-    let Some(bench) = bench(1536 * MIB, &images) else { return };
+    let bench = Hungry::new(1536 * MIB, &images);
     let all_at_once = bench.images.iter().map(|name| bench.plain_build(name).start().unwrap());
     let mut all_at_once: Vec<Child> = all_at_once.collect();
     let ends = all_at_once.iter_mut().map(|child| child.wait(|_, _| {}));
@@ -84,10 +78,11 @@ fn three_builds_of_700_mb_share_a_gigabyte_and_a_half() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_build_that_takes_six_times_its_need_is_killed_once_and_then_known() {
     let (hungry, beside) = (take(1150, 1), take(450, 12));
     let images = [("hungry", 200, &*hungry), ("beside", 450, &*beside)];
-    let Some(bench) = bench(1536 * MIB, &images) else { return };
+    let bench = Hungry::new(1536 * MIB, &images);
     let first = Run::of(&bench);
     first.assert_built(2);
     assert!(first.kills() <= 1, "{:#?}", first.of_kind("warning"));
@@ -109,10 +104,11 @@ fn a_build_that_takes_six_times_its_need_is_killed_once_and_then_known() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_second_kill_is_final_and_says_what_would_have_been_enough() {
     // dd asks for its whole buffer at once and fills it piece by piece.
     let hungry = "(sleep 1; cat /dev/zero) | dd of=/dev/null bs=900M count=1 iflag=fullblock";
-    let Some(bench) = bench(512 * MIB, &[("final", 200, hungry)]) else { return };
+    let bench = Hungry::new(512 * MIB, &[("final", 200, hungry)]);
     let run = Run::of(&bench);
     let failure = run.end.as_ref().unwrap();
     assert_eq!(failure.code(), Some(3), "{failure}");
@@ -134,8 +130,9 @@ fn a_second_kill_is_final_and_says_what_would_have_been_enough() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_build_that_cannot_fit_is_refused_within_a_second() {
-    let Some(bench) = bench(512 * MIB, &[("large", 2048, "true")]) else { return };
+    let bench = Hungry::new(512 * MIB, &[("large", 2048, "true")]);
     let started = Instant::now();
     let run = Run::of(&bench);
     let took = started.elapsed();
@@ -148,11 +145,10 @@ fn a_build_that_cannot_fit_is_refused_within_a_second() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_run_waits_for_another_and_goes_on_when_that_is_killed() {
     let sleep = "sleep 3047";
-    let Some(bench) = bench(1536 * MIB, &[("one", 1000, sleep), ("two", 1000, "true")]) else {
-        return;
-    };
+    let bench = Hungry::new(1536 * MIB, &[("one", 1000, sleep), ("two", 1000, "true")]);
     let names: Vec<&str> = bench.images.iter().map(String::as_str).collect();
     let first = bench.xtask(&["images", names[0]]).start().unwrap();
     wait_for("the first build", || !running(sleep).is_empty());
@@ -174,12 +170,11 @@ fn a_run_waits_for_another_and_goes_on_when_that_is_killed() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_signal_at_any_moment_leaves_nothing() {
     let sleep = "sleep 3048";
     let run = format!("{sleep} & sleep 1");
-    let Some(bench) = bench(1536 * MIB, &[("x", 100, &*run), ("y", 100, &*run)]) else {
-        return;
-    };
+    let bench = Hungry::new(1536 * MIB, &[("x", 100, &*run), ("y", 100, &*run)]);
     let mut survivors = 0;
     for trial in trials(8) {
         bench.turn(&trial.to_string());
@@ -244,8 +239,9 @@ fn wait_for(what: &str, mut seen: impl FnMut() -> bool) {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_hundred_thousand_files_take_less_than_64_mib() {
-    let Some(bench) = bench(2048 * MIB, &[("wide", 100, "true")]) else { return };
+    let bench = Hungry::new(2048 * MIB, &[("wide", 100, "true")]);
     for at in 0..100_000 {
         let file = bench.folder.path().join(format!("{}/d{}/f{at}", bench.images[0], at / 1000));
         if at % 1000 == 0 {

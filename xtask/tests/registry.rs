@@ -1,5 +1,5 @@
 //! The shared cache with real parts: Debian's `docker-registry` on a free port of the loopback, and podman. Fails
-//! where either is missing, so that a CI that lost them is noticed. `XTASK_UNIT_ONLY=1` leaves these tests out.
+//! where either is missing, so that a CI that lost them is noticed: `cargo test -p xtask --test registry -- --ignored`.
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 #![expect(clippy::disallowed_methods, reason = "a test's own children, not ones of the tool's")]
 
@@ -34,12 +34,8 @@ struct Team {
 static ALONE: Mutex<()> = Mutex::new(());
 
 impl Team {
-    /// None only where the environment says that there is no engine.
-    fn of(images: usize, port: u16, settings: &str) -> Option<Self> {
+    fn of(images: usize, port: u16, settings: &str) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        if std::env::var_os("XTASK_UNIT_ONLY").is_some() {
-            return None;
-        }
         let team = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let images = (0..images).map(|number| format!("xtask-registry-{team}-{number}")).collect();
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +44,7 @@ impl Team {
         let plan = team.checkout().plan();
         let planned = plan["images"].as_array().unwrap().iter();
         team.tags = planned.map(|image| image["tag"].as_str().unwrap().to_owned()).collect();
-        Some(team)
+        team
     }
 
     /// A checkout of its own path with nothing remembered.
@@ -140,9 +136,10 @@ fn images(case: &Case, more: &[&str], login: Option<&Path>) -> Told {
 const READ_WRITE: &str = "mode = 'read-write'";
 
 #[test]
+#[ignore = "needs podman"]
 fn a_second_checkout_builds_nothing() {
     let registry = Registry::start(false);
-    let Some(team) = Team::of(12, registry.port, READ_WRITE) else { return };
+    let team = Team::of(12, registry.port, READ_WRITE);
     let first = images(&team.checkout(), &[], None);
     assert_eq!(first.counts(), [12, 0, 12, 0], "{}", first.stderr);
     team.forget();
@@ -180,9 +177,10 @@ fn plant(team: &Team, tag: &str, args: &[&str], labels: &[String]) {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn another_image_under_the_tag_is_refused_and_built() {
     let registry = Registry::start(false);
-    let Some(team) = Team::of(1, registry.port, READ_WRITE) else { return };
+    let team = Team::of(1, registry.port, READ_WRITE);
     let case = team.checkout();
     let plan = case.plan();
     let tag = team.tags[0].replace("localhost/", "");
@@ -210,9 +208,10 @@ fn another_image_under_the_tag_is_refused_and_built() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn another_images_layers_under_the_right_configuration_are_refused() {
     let registry = Registry::start(false);
-    let Some(team) = Team::of(2, registry.port, READ_WRITE) else { return };
+    let team = Team::of(2, registry.port, READ_WRITE);
     let case = team.checkout();
     images(&case, &[], None);
     team.forget();
@@ -249,9 +248,10 @@ fn another_images_layers_under_the_right_configuration_are_refused() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_layer_that_was_altered_in_the_registry_is_refused_and_built() {
     let registry = Registry::start(false);
-    let Some(team) = Team::of(1, registry.port, READ_WRITE) else { return };
+    let team = Team::of(1, registry.port, READ_WRITE);
     images(&team.checkout(), &[], None);
     team.forget();
     let layers = registry.layers();
@@ -276,10 +276,11 @@ fn of_two_layers(team: &Team, content: &str) -> Case {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn layers_come_from_the_registry_and_keep_no_name() {
     let registry = Registry::start(false);
     let settings = format!("{READ_WRITE}\nlayers = true");
-    let Some(team) = Team::of(1, registry.port, &settings) else { return };
+    let team = Team::of(1, registry.port, &settings);
     let first = of_two_layers(&team, "one");
     let told = images(&first, &[], None);
     assert_eq!(told.counts(), [1, 0, 1, 0], "{}", told.stderr);
@@ -297,18 +298,20 @@ fn layers_come_from_the_registry_and_keep_no_name() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_registry_that_takes_no_layers_fails_no_build() {
     let registry = Registry::read_only();
     let settings = format!("{READ_WRITE}\nlayers = true");
-    let Some(team) = Team::of(1, registry.port, &settings) else { return };
+    let team = Team::of(1, registry.port, &settings);
     let told = images(&of_two_layers(&team, "one"), &[], None);
     assert_eq!(told.counts(), [1, 0, 0, 0], "{}", told.stderr);
     assert!(told.warnings()[0].contains("without the cache's layers"), "{:?}", told.warnings());
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_registry_that_is_down_costs_one_warning() {
-    let Some(team) = Team::of(3, free_port(), READ_WRITE) else { return };
+    let team = Team::of(3, free_port(), READ_WRITE);
     let told = images(&team.checkout(), &[], None);
     assert_eq!(told.counts(), [3, 0, 0, 0], "{}", told.stderr);
     assert_eq!(told.warnings().len(), 1, "{:?}", told.warnings());
@@ -316,11 +319,12 @@ fn a_registry_that_is_down_costs_one_warning() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_registry_that_accepts_and_never_answers_is_given_up_once() {
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = silent.local_addr().unwrap().port();
     let settings = format!("{READ_WRITE}\nanswer = '3s'");
-    let Some(team) = Team::of(3, port, &settings) else { return };
+    let team = Team::of(3, port, &settings);
     // Whom nobody takes in the kernel takes in, up to its backlog.
     let told = images(&team.checkout(), &[], None);
     assert_eq!(told.counts(), [3, 0, 0, 0], "{}", told.stderr);
@@ -329,9 +333,10 @@ fn a_registry_that_accepts_and_never_answers_is_given_up_once() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn nothing_is_put_there_unless_the_mode_says_so() {
     let registry = Registry::start(false);
-    let Some(team) = Team::of(1, registry.port, "") else { return };
+    let team = Team::of(1, registry.port, "");
     assert_eq!(images(&team.checkout(), &[], None).counts(), [1, 0, 0, 0]);
     assert_eq!(registry.repositories(), 0);
     team.forget();
@@ -345,9 +350,10 @@ fn nothing_is_put_there_unless_the_mode_says_so() {
 }
 
 #[test]
+#[ignore = "needs podman"]
 fn a_login_is_the_engines_and_is_written_nowhere() {
     let registry = Registry::start(true);
-    let Some(team) = Team::of(1, registry.port, READ_WRITE) else { return };
+    let team = Team::of(1, registry.port, READ_WRITE);
     let login = registry.folder.path().join("auth.json");
     let text = format!("{{\"auths\": {{\"127.0.0.1:{}\": {{\"auth\": \"{LOGIN}\"}}}}}}", team.port);
     fs_err::write(&login, text).unwrap();

@@ -5,8 +5,7 @@
 //! | `cargo fmt --check` | as one |
 //! | `cargo clippy`, warnings are errors | as one |
 //! | `cargo test`, all but the suites | every test |
-//! | images against those the engine makes without its cache: `content` | every test |
-//! | the tests that want a real cluster of their own: `cluster`, `faults`, `steps`, `guests`, `readiness` | every test |
+//! | the tests that it ignores: those that need an engine, and those that make a cluster | every test |
 //! | `lint` of this repository | as one |
 //! | the justfile: each recipe is a command we understand, and one is run | every recipe |
 //! | the workflows: each command is a recipe, with arguments it takes | every command |
@@ -40,10 +39,26 @@ use crate::ui;
 /// What recipes that are not ours to parse begin with: benchmarks take minutes and prove nothing here.
 const BENCH: &str = "cargo bench --package xtask ";
 
-/// All but the suites, which want a cluster. Tests picked out of it are compiled with it: for another set of
-/// packages cargo would compile most dependencies once more, with other features.
-const TESTS: [&str; 6] =
-    ["test", "--workspace", "--exclude", "aianalysis-e2e", "--exclude", "gateway-e2e"];
+/// Files of tests that are ignored for want of an engine, root, Go or a registry.
+const ENGINE: [&str; 11] = [
+    "builders",
+    "bundle",
+    "content",
+    "decisions",
+    "engine",
+    "gc",
+    "lost_state",
+    "memory",
+    "registry",
+    "security",
+    "since",
+];
+
+/// Of those, a test of what no package brings.
+const BY_HAND: &str = "buildkit_at_an_address_of_its_own_builds_beside_the_others";
+
+/// Files of tests that are ignored for want of a cluster.
+const CLUSTERS: [&str; 5] = ["cluster", "faults", "guests", "readiness", "steps"];
 
 const CLIPPY: [&str; 6] = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 
@@ -103,7 +118,12 @@ fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> 
     for (name, kind, tool) in commands() {
         stop::check()?;
         let tool = tool.folder(root).limit(LIMIT).log(run.paths.log(name));
-        counts += timed(&run, name, kind, || Ok(counted(&tool)));
+        let added = timed(&run, name, kind, || Ok(counted(&tool)));
+        if kind == Kind::Ignored {
+            // The step `tests` skipped them.
+            counts.skipped = counts.skipped.saturating_sub(added.ran());
+        }
+        counts += added;
     }
     counts += timed(&run, "lint", Kind::Check, || held(session));
     counts += timed(&run, "pytest", Kind::Tests, || pytest(root, paths, &run, bootstrap));
@@ -119,22 +139,26 @@ enum Kind {
     Check,
     /// As the tests that ran, of which there is at least one.
     Tests,
+    /// Likewise; they are ignored where the rest of their file runs.
+    Ignored,
 }
 
-fn commands() -> [(&'static str, Kind, Tool); 9] {
+fn commands() -> Vec<(&'static str, Kind, Tool)> {
     let cargo = |args: &[&str]| Tool::new("cargo").args(args.iter().copied());
-    let on_a_cluster = |test| cargo(&TESTS).args(["--test", test, "--", "--ignored"]);
-    [
+    let files = ENGINE.iter().flat_map(|file| ["--test", file]);
+    let engine = cargo(&["test", "--no-fail-fast", "--lib"]).args(files);
+    let engine = engine.args(["--", "--ignored", "--skip", BY_HAND]);
+    let mut commands = vec![
         ("fmt", Kind::Check, cargo(&["fmt", "--all", "--check"])),
         ("clippy", Kind::Check, cargo(&CLIPPY)),
-        ("tests", Kind::Tests, cargo(&TESTS).arg("--no-fail-fast")),
-        ("content", Kind::Tests, on_a_cluster("content")),
-        ("cluster", Kind::Tests, on_a_cluster("cluster")),
-        ("faults", Kind::Tests, on_a_cluster("faults")),
-        ("guests", Kind::Tests, on_a_cluster("guests")),
-        ("readiness", Kind::Tests, on_a_cluster("readiness")),
-        ("steps", Kind::Tests, on_a_cluster("steps")),
-    ]
+        ("tests", Kind::Tests, cargo(&["test", "--no-fail-fast"])),
+        ("engine", Kind::Ignored, engine),
+    ];
+    commands.extend(CLUSTERS.map(|file| {
+        let on_a_cluster = cargo(&["test", "--test", file, "--", "--ignored"]);
+        (file, Kind::Ignored, on_a_cluster)
+    }));
+    commands
 }
 
 /// What a command's tests came to; the second is its own failure.
@@ -170,7 +194,7 @@ fn weighed(kind: Kind, result: Result<Outcome>) -> (Counts, Option<anyhow::Error
     let (counts, end) = result.unwrap_or_else(|error| (Counts::default(), Err(error)));
     let end = end.and_then(|()| match kind {
         _ if counts.failed > 0 => Err(anyhow!("it ended well, with {} failed", counts.failed)),
-        Kind::Tests if counts.passed == 0 => Err(anyhow!("no test ran")),
+        Kind::Tests | Kind::Ignored if counts.passed == 0 => Err(anyhow!("no test ran")),
         _ => Ok(()),
     });
     match end {
@@ -245,6 +269,9 @@ fn justfile(root: &Path, paths: &Paths, run: &Run, bootstrap: bool) -> Result<Ou
     Ok((Counts { passed: calls.len() as u64, ..Counts::default() }, Ok(())))
 }
 
+/// What a job of a workflow runs that only says that others have failed.
+const FAILS: &str = "exit 1";
+
 /// A workflow, as far as it is read.
 #[derive(Deserialize)]
 struct Workflow {
@@ -255,6 +282,12 @@ struct Workflow {
 struct Job {
     #[serde(default)]
     steps: Vec<Command>,
+    #[cfg(test)]
+    #[serde(default)]
+    needs: serde_json::Value,
+    #[cfg(test)]
+    #[serde(default, rename = "if")]
+    condition: String,
 }
 
 #[derive(Deserialize)]
@@ -271,7 +304,8 @@ fn workflows(root: &Path) -> Result<Vec<Vec<String>>> {
         let workflow: Workflow = serde_saphyr::from_str(&text)
             .with_context(|| format!("failed to read `{}`", file.display()))?;
         let commands = workflow.jobs.into_values().flat_map(|job| job.steps);
-        for command in commands.filter_map(|step| step.run) {
+        let commands = commands.filter_map(|step| step.run).filter(|command| command != FAILS);
+        for command in commands {
             let failed =
                 || format!("failed to find a recipe for `{command}` of `{}`", file.display());
             calls.push(just_call(&command).with_context(failed)?);
@@ -369,6 +403,44 @@ mod tests {
         }
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         assert!(workflows(root).unwrap().len() > 5);
+    }
+
+    #[test]
+    fn every_ignored_test_is_run_by_a_step_that_has_what_it_needs() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let mut offences = Vec::new();
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let file = entry.unwrap().path();
+            let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+            let Ok(text) = fs_err::read_to_string(&file) else { continue };
+            for reason in text.lines().filter_map(|line| line.trim().strip_prefix("#[ignore = \""))
+            {
+                let is_run = match reason.split(' ').next() {
+                    Some("needs") => ENGINE.contains(&&*name),
+                    Some("makes") => CLUSTERS.contains(&&*name),
+                    // By hand, or not at all.
+                    _ => true,
+                };
+                if !is_run {
+                    offences.push(format!("{name}: {reason}"));
+                }
+            }
+        }
+        assert!(offences.is_empty(), "no step of `cargo xtask test` runs them: {offences:?}");
+    }
+
+    #[test]
+    fn the_last_job_of_the_suites_workflow_depends_on_all_others_and_always_runs() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let text = fs_err::read_to_string(root.join(".github/workflows/e2e.yml")).unwrap();
+        let workflow: Workflow = serde_saphyr::from_str(&text).unwrap();
+        let others = workflow.jobs.keys().filter(|name| *name != "passed");
+        let last = &workflow.jobs["passed"];
+        assert_eq!(last.condition, "always()");
+        let needs: std::collections::BTreeSet<&str> =
+            last.needs.as_array().unwrap().iter().filter_map(serde_json::Value::as_str).collect();
+        assert_eq!(needs, others.map(String::as_str).collect());
+        assert_eq!(last.steps[0].run.as_deref(), Some(FAILS));
     }
 
     #[test]

@@ -10,11 +10,6 @@ pub(crate) const BASE: &str = "docker.io/library/debian:bookworm-slim";
 pub(crate) const MIB: u64 = 1 << 20;
 const MOUNT: &str = "/sys/fs/cgroup";
 
-/// Whether tests against a real engine are left out.
-pub(crate) fn unit_only() -> bool {
-    std::env::var_os("XTASK_UNIT_ONLY").is_some()
-}
-
 /// The engine the tests are to be made with: podman, if `XTASK_ENGINE` does not say `docker`.
 pub(crate) fn engine() -> &'static str {
     match std::env::var("XTASK_ENGINE").as_deref() {

@@ -16,11 +16,17 @@ macro_rules! captured {
     };
 }
 
+fn hold(outputs: &[((&str, &str), Expected)]) {
+    for ((runner, output), expected) in outputs {
+        assert_eq!(read(output), *expected, "{runner}");
+    }
+}
+
 /// The output of each runner as it was printed: libtest of Rust 1.95, cargo-nextest 0.9.148, go 1.26, gotestsum,
 /// Ginkgo 2, pytest 9, Jest 30, Vitest 4, Surefire 3.2, Gradle 4.4, `PHPUnit` 9.6, bats 1.8, node's runner.
 #[test]
-fn what_runners_really_print_is_counted() {
-    for ((runner, output), expected) in [
+fn what_runners_of_rust_and_go_really_print_is_counted() {
+    hold(&[
         (captured!("libtest-pass"), Some((2, 0, 1, 0))),
         (captured!("libtest-fail"), Some((3, 1, 1, 0))),
         (captured!("libtest-crash"), Some((2, 1, 1, 0))),
@@ -59,6 +65,12 @@ fn what_runners_really_print_is_counted() {
         (captured!("ginkgo-none"), Some((0, 0, 6, 0))),
         (captured!("ginkgo-go-test"), Some((1, 0, 0, 0))),
         (captured!("ginkgo-go-test-v"), Some((3, 1, 2, 0))),
+    ]);
+}
+
+#[test]
+fn what_other_runners_really_print_is_counted() {
+    hold(&[
         (captured!("pytest-pass"), Some((1, 0, 1, 0))),
         (captured!("pytest-color"), Some((1, 0, 1, 0))),
         (captured!("pytest-fail"), Some((3, 2, 2, 0))),
@@ -88,9 +100,7 @@ fn what_runners_really_print_is_counted() {
         (captured!("bats-pretty"), Some((2, 1, 1, 0))),
         (captured!("bats-none"), Some((0, 0, 0, 0))),
         (captured!("node"), Some((1, 0, 1, 0))),
-    ] {
-        assert_eq!(read(output), expected, "{runner}");
-    }
+    ]);
 }
 
 #[test]
