@@ -322,16 +322,27 @@ pub struct Doctor {
 #[command(after_help = "Examples:
   cargo xtask timings                       every suite on record
   cargo xtask timings gateway --html        its last run as a page, in target/xtask/timings.html
-  cargo xtask timings gateway --gate        exit 1 if a step became slower, beyond the noise seen")]
+  cargo xtask timings gateway --gate        exit 1 if a step became slower, beyond the noise seen
+  cargo xtask timings gateway --gate=strict    exit 3 if there are too few runs to tell")]
 pub struct Timings {
     /// Suite of the configuration [default: all]
     pub suite: Option<String>,
     /// Write the last run as one self-contained page
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub html: Option<Option<PathBuf>>,
-    /// Exit 1 if a step became slower, and name it
-    #[arg(long)]
-    pub gate: bool,
+    /// Exit 1 if a step became slower, and name it; say so where there are too few runs to judge, which with
+    /// `strict` is exit 3
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "known")]
+    pub gate: Option<Gate>,
+}
+
+/// What a gate makes of a suite that cannot be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Gate {
+    /// Only what is known counts.
+    Known,
+    /// What is not known counts, too.
+    Strict,
 }
 
 /// Keys of an image that stay where nothing else is said.

@@ -286,6 +286,21 @@ fn forms_for_people_and_forges() {
 }
 
 #[test]
+fn where_it_does_not_look_it_says_so() {
+    let case = sound().file("chart/Chart.yaml", "name: web\nversion: 0.1.0\n");
+    case.write(
+        "xtask.toml",
+        &CONFIG.replace(
+            "apply = 'k8s/web.yaml'",
+            "helm = { chart = 'chart', release = 'web', namespace = 'web' }",
+        ),
+    );
+    let ran = case.ok(&["lint"]);
+    let note = "note: not looked at: step `web` of suite `web` (a chart)";
+    assert!(ran.stderr.lines().any(|line| line == note), "{ran:#?}");
+}
+
+#[test]
 fn a_fault_of_the_configuration_is_one_of_usage() {
     let case = sound().config("[[lint.allow]]\nrule = 'no-cache'\npath = 'x'\nreason = ''\n");
     let ran = case.run(&["lint"]);

@@ -53,3 +53,34 @@ fn with_every_image_there_the_run_goes_on_to_its_cluster() {
     case.run(&["e2e", "app", "--require-prebuilt"]);
     assert!(case.engine("kind-was-asked").exists());
 }
+
+#[test]
+fn a_base_that_moves_meanwhile_is_no_way_around_it() {
+    let case = case().file("web.Dockerfile", "FROM debian\nCOPY web /web\n");
+    case.tell_engine("registry/debian", "1");
+    case.ok(&["images"]);
+    case.tell_engine("registry/debian", "2");
+    case.calls("");
+    let ran = case.run(&["e2e", "app", "--require-prebuilt", "--pull"]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("web would be built"), "{}", ran.stderr);
+    assert!(case.calls("build").is_empty(), "nothing is built");
+    let ran = case.run(&["e2e", "app", "--require-prebuilt", "--force"]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(case.calls("build").is_empty(), "nothing is built");
+}
+
+#[test]
+fn a_suite_without_images_gets_none() {
+    let case = case();
+    let config = fs_err::read_to_string(case.path("xtask.toml")).unwrap();
+    case.write("xtask.toml", &config.replace("images = ['api', 'web']\ntest", "images = []\ntest"));
+    let plan = case.ok(&["plan", "--suite", "app", "--format", "json"]).stdout;
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(plan["images"].as_array().map(Vec::len), Some(0), "{plan}");
+    for args in [&["images", "--prebuild"][..], &["images", "--suite", "app"], &["e2e", "app"]] {
+        case.run(args);
+        assert!(case.calls("build").is_empty(), "{args:?}");
+    }
+    assert_eq!(case.plan()["images"].as_array().map(Vec::len), Some(2), "all, where none is named");
+}

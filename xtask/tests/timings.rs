@@ -68,6 +68,16 @@ fn the_gate_names_the_step_that_became_slower_and_no_other() {
 }
 
 #[test]
+fn what_cannot_be_judged_is_said_and_is_no_pass_where_that_is_asked_for() {
+    let few = recorded(&thirty(1.25)[..12]);
+    let ran = few.ok(&["timings", "s", "--gate"]);
+    assert_eq!(ran.stderr, "not judged: s: 12 runs, 13 are needed\n");
+    assert_eq!(few.run(&["timings", "s", "--gate=strict"]).code, Some(3));
+    assert_eq!(recorded(&thirty(1.25)).run(&["timings", "s", "--gate=strict"]).code, Some(1));
+    recorded(&thirty(1.0)).ok(&["timings", "s", "--gate=strict"]);
+}
+
+#[test]
 fn runs_and_steps_are_told_to_people_and_to_scripts() {
     let case = recorded(&[(60.0, 5.0), (30.0, 5.0), (62.0, 7.0)]);
     insta::assert_snapshot!(case.ok(&["timings"]).stdout, @r#"
@@ -113,7 +123,9 @@ fn a_record_that_cannot_be_read_is_left_out_and_named() {
 #[test]
 fn without_runs_there_is_nothing_to_tell_and_an_unknown_suite_is_a_fault_of_usage() {
     let case = recorded(&[]);
-    case.ok(&["timings", "s", "--gate"]);
+    let ran = case.ok(&["timings", "s", "--gate"]);
+    assert_eq!(ran.stderr, "not judged: s: 0 runs, 13 are needed\n");
+    assert_eq!(case.run(&["timings", "--gate=strict"]).code, Some(3));
     assert_eq!(case.run(&["timings", "--html"]).code, Some(1));
     assert_eq!(case.run(&["timings", "other"]).code, Some(2));
 }

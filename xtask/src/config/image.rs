@@ -102,7 +102,7 @@ fn dockerfile(table: &mut Table<'_>, name: &At<&str>) -> PathBuf {
     path
 }
 
-fn inputs(table: &mut Table<'_>) -> Inputs {
+pub(super) fn inputs(table: &mut Table<'_>) -> Inputs {
     let Some(value) = table.get("inputs") else { return Inputs::Dockerfile };
     match value.get_ref() {
         DeValue::Array(_) => {

@@ -452,7 +452,7 @@ pub enum Trust {
     Any,
 }
 
-/// `test = { run, shard, junit, counts, timeout }`.
+/// `test = { run, shard, junit, counts, inputs, timeout }`.
 #[derive(Clone, Debug)]
 pub struct Test {
     pub run: Vec<String>,
@@ -462,5 +462,7 @@ pub struct Test {
     pub junit: Option<PathBuf>,
     /// Whether its tests must be known to have run; else its exit code is enough.
     pub counted: bool,
+    /// What it reads; none: nothing says so.
+    pub inputs: Option<Inputs>,
     pub timeout: Duration,
 }

@@ -7,7 +7,9 @@ use super::document::At;
 use super::near;
 use super::shared::{self, Shared};
 use super::table::{Item, Table};
-use super::{Cluster, Existing, Port, Restarts, Step, Suite, Test, action, check, defaults, wait};
+use super::{
+    Cluster, Existing, Port, Restarts, Step, Suite, Test, action, check, defaults, image, wait,
+};
 
 /// The names a suite may use.
 pub(super) struct Known<'k> {
@@ -100,10 +102,11 @@ fn test(table: &mut Table<'_>, scope: &Scope<'_>) -> Option<Test> {
     let run = action::command(&mut inner, "run").unwrap_or_default();
     let shard = inner.strings("shard").map(|words| shard(&inner, &words));
     let junit = inner.path("junit").map(|path| path.value);
+    let inputs = inner.has("inputs").then(|| image::inputs(&mut inner));
     let counted = inner.choice("counts", &[("tests", true), ("none", false)]).unwrap_or(true);
     let timeout = within(&mut inner, scope, defaults::TEST_TIMEOUT);
     inner.end();
-    Some(Test { run, shard, junit, counted, timeout })
+    Some(Test { run, shard, junit, counted, inputs, timeout })
 }
 
 /// Arguments for `--shard`; some that name no shard would run everything in each.

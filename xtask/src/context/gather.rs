@@ -45,6 +45,24 @@ pub struct Spec {
     pub exclude: config::Exclude,
 }
 
+impl Spec {
+    /// A folder, whole, but for what its ignore file leaves out.
+    pub fn of_folder(name: &str, root: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            root: root.to_owned(),
+            dockerfile: None,
+            target: None,
+            platform: None,
+            args: BTreeMap::new(),
+            volatile_args: Vec::new(),
+            secrets: Vec::new(),
+            inputs: config::Inputs::Dockerfile,
+            exclude: config::Exclude::default(),
+        }
+    }
+}
+
 impl From<&config::Image> for Spec {
     fn from(image: &config::Image) -> Self {
         Self {
@@ -98,6 +116,30 @@ impl Opened {
         super::bases_of(self.reading.as_ref())
     }
 
+    /// The context's folder without links.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Files and folders of the context that hold all that can be sent; none if that may be anything. Only the
+    /// texts need be there: Dockerfile, ignore files, manifests of a Cargo workspace.
+    pub fn readable(&self, known: &Bases) -> Option<Vec<String>> {
+        match &self.spec.inputs {
+            config::Inputs::Cargo { package, also } if also.is_empty() => {
+                super::package_folders(&self.root, package).ok()
+            }
+            config::Inputs::Cargo { .. } | config::Inputs::Go { .. } => None,
+            config::Inputs::Dockerfile | config::Inputs::Globs(_) => {
+                match self.reading_on(known).ok()??.sources {
+                    Sources::Whole { .. } => None,
+                    Sources::Paths(sources) => {
+                        Some(sources.iter().map(|source| literal(&source.pattern)).collect())
+                    }
+                }
+            }
+        }
+    }
+
     /// The reading, if its bases are as `known`.
     fn reading_on(&self, known: &Bases) -> Result<Option<Reading>> {
         if self.bases().any(|base| known.contains_key(base)) {
@@ -105,6 +147,12 @@ impl Opened {
         }
         Ok(self.reading.clone())
     }
+}
+
+/// The folders that a pattern begins with, up to the first with a wildcard.
+fn literal(pattern: &str) -> String {
+    let parts = pattern.split('/').take_while(|part| !part.contains(['*', '?', '[', '\\']));
+    parts.collect::<Vec<_>>().join("/")
 }
 
 /// Reads the ignore file and the Dockerfile of each spec; all faults at once, exit code 2.

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use contents::Contents;
 pub use contents::{Entry, Widening};
@@ -80,6 +80,16 @@ pub fn package_folders(root: &Path, package: &str) -> Result<Vec<String>> {
     let made = closure.made.iter().map(|(name, _)| *name);
     let shared = made.chain(cargo::SHARED).map(str::to_owned);
     Ok(shared.chain(closure.folders.iter().cloned()).collect())
+}
+
+/// Files, relative to `root`, that a Go package of the module there is built from.
+pub fn go_package(root: &Path, package: &str) -> Result<Vec<String>> {
+    let inputs = crate::config::Inputs::Go { package: package.to_owned(), also: Vec::new() };
+    let spec = Spec { inputs, ..Spec::of_folder("tests", root) };
+    let context = gather(open(&[spec])?, None, Bases::new)?.pop();
+    let context = context.filter(|context| !context.is_whole());
+    let context = context.with_context(|| format!("failed to read what `{package}` imports"))?;
+    Ok(context.files().into_keys().collect())
 }
 
 impl Context {

@@ -56,22 +56,15 @@ pub struct Regression {
     pub at_once: bool,
 }
 
+/// Runs that a step must have been done in to be judged.
+pub const NEEDED: usize = RECENT + LEAST;
+
 /// Times of a step: in which run, and seconds.
 type Series = Vec<(usize, f64)>;
 
 /// All steps that have become slower in the last runs.
 pub(super) fn regressions(past: &Past) -> Vec<Regression> {
-    let mut series: BTreeMap<(Kind, &str, &str), Series> = BTreeMap::new();
-    for (at, record) in past.records.iter().enumerate() {
-        for step in record.steps.iter().filter(|step| step.ok) {
-            let Step { kind, name, action, .. } = step;
-            series.entry((*kind, name, action)).or_default().push((at, step.seconds()));
-        }
-    }
-    // What was not done lately has not become slower lately.
-    let lately = past.records.len().saturating_sub(RECENT);
-    series.retain(|_, times| times.last().is_some_and(|(at, _)| *at >= lately));
-    let judged = series.into_iter().filter_map(|((_, name, action), times)| {
+    let judged = lately(past).into_iter().filter_map(|((_, name, action), times)| {
         let times: Vec<f64> = times.into_iter().map(|(_, seconds)| seconds).collect();
         judge(&times).map(|found| Regression {
             name: name.to_owned(),
@@ -82,6 +75,25 @@ pub(super) fn regressions(past: &Past) -> Vec<Regression> {
     let mut found: Vec<Regression> = judged.collect();
     found.sort_by(|a, b| (b.now - b.before).total_cmp(&(a.now - a.before)));
     found
+}
+
+/// Whether there are figures enough of any step to say that it has, or has not, become slower.
+pub(super) fn can_judge(past: &Past) -> bool {
+    lately(past).values().any(|times| times.len() >= NEEDED)
+}
+
+/// Times of the steps that were done lately: what was not done has not become slower.
+fn lately(past: &Past) -> BTreeMap<(Kind, &str, &str), Series> {
+    let mut series: BTreeMap<(Kind, &str, &str), Series> = BTreeMap::new();
+    for (at, record) in past.records.iter().enumerate() {
+        for step in record.steps.iter().filter(|step| step.ok) {
+            let Step { kind, name, action, .. } = step;
+            series.entry((*kind, name, action)).or_default().push((at, step.seconds()));
+        }
+    }
+    let lately = past.records.len().saturating_sub(RECENT);
+    series.retain(|_, times| times.last().is_some_and(|(at, _)| *at >= lately));
+    series
 }
 
 /// Judges the times of one step, the oldest first.

@@ -15,7 +15,7 @@ mod record; //   one run, read back
 mod recorder; // one run, written while it happens
 mod trend; //    how runs and steps went over time
 
-pub use gate::Regression;
+pub use gate::{NEEDED, Regression};
 pub use page::{Words, page};
 pub use past::{KEPT, Past, prune};
 pub use record::{Image, Record, Step, Wait};

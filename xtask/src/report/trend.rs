@@ -19,6 +19,8 @@ pub struct Trend {
     /// The slowest first.
     pub steps: Vec<Steps>,
     pub regressions: Vec<Regression>,
+    /// Whether there are runs enough for that to mean something.
+    pub judged: bool,
 }
 
 /// One run.
@@ -63,6 +65,7 @@ impl Trend {
             runs: past.records.iter().map(run).collect(),
             steps: steps(&past),
             regressions: gate::regressions(&past),
+            judged: gate::can_judge(&past),
         }
     }
 

@@ -43,6 +43,16 @@ pub fn files(root: &Path) -> Vec<String> {
     files
 }
 
+/// Every text in a file of YAML; none if it cannot be read.
+pub fn texts(file: &Path) -> Option<Vec<String>> {
+    let documents = yaml::read(&fs_err::read_to_string(file).ok()?).ok()?;
+    let mut texts = Vec::new();
+    for document in &documents {
+        document.each_text(&mut |text| texts.push(text.to_owned()));
+    }
+    Some(texts)
+}
+
 /// A path as reports name it: from `root` where it lies below it, with `/` between its parts.
 pub fn relative(path: &Path, root: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()

@@ -72,6 +72,16 @@ impl Node {
         self.get(key)?.text()
     }
 
+    /// Calls `found` with every text at or below this one but the keys.
+    pub(super) fn each_text(&self, found: &mut impl FnMut(&str)) {
+        match &self.value {
+            Value::Null => {}
+            Value::Text(text) => found(text),
+            Value::List(items) => items.iter().for_each(|item| item.each_text(found)),
+            Value::Map(fields) => fields.iter().for_each(|(_, node)| node.each_text(found)),
+        }
+    }
+
     /// Calls `found` with every map at or below this one, in the order of the text.
     pub(super) fn each_map<'n>(&'n self, found: &mut impl FnMut(&'n Node)) {
         match &self.value {

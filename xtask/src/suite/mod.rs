@@ -200,6 +200,7 @@ mod tests {
                 .unwrap()
                 .then(|| folder.join("report.xml")),
             counted: true,
+            inputs: None,
             timeout: Duration::from_millis(1500),
         };
         let address = Address { host: "127.0.0.1".to_owned(), port: 30040 };

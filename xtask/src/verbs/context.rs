@@ -24,7 +24,9 @@ pub(super) fn run(session: &Session, args: &cli::Context) -> Result<Exit> {
     let specs = if let Some(dir) = &args.dir {
         vec![outside(dir, args)?]
     } else {
-        survey::named(session.config()?, &args.images)?.iter().map(Spec::from).collect()
+        let config = session.config()?;
+        let images = survey::named(config, &survey::or_all(config, &args.images))?;
+        images.iter().map(Spec::from).collect()
     };
     let opened = context::open(&specs)?;
     let bases = if args.dir.is_some() {

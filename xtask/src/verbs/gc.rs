@@ -20,7 +20,7 @@ pub(super) fn run(session: &Session, args: &cli::Gc) -> Result<Exit> {
     if !args.dry_run {
         super::own(&workspace.paths)?;
     }
-    let survey = survey::survey(&workspace, &[], false)?;
+    let survey = survey::survey(&workspace, &survey::or_all(&workspace.config, &[]), false)?;
     let mut wanted = project::wanted(workspace.engine.name())?;
     wanted.extend(survey.images.iter().map(|one| one.planned.key.to_string()));
     let kept = engine::Kept {

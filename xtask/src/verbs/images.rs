@@ -63,7 +63,7 @@ fn names(workspace: &Workspace, args: &cli::Images) -> Result<Vec<String>> {
         named.collect::<Result<_>>()?
     };
     if !args.prebuild && suites.is_empty() {
-        return Ok(args.names.clone());
+        return Ok(survey::or_all(config, &args.names));
     }
     let images = suites.into_iter().flat_map(|suite| suite.images.clone());
     Ok(images.collect::<BTreeSet<_>>().into_iter().collect())

@@ -20,7 +20,11 @@ use crate::repository::{self, kind, kustomize, manifest, relative};
 use crate::ui;
 
 pub(super) fn run(session: &Session, format: cli::Format) -> Result<Exit> {
-    let findings = findings(session.config()?)?;
+    let config = session.config()?;
+    for step in unseen(config) {
+        ui::say(&format!("note: not looked at: {step}"));
+    }
+    let findings = findings(config)?;
     match format {
         cli::Format::Human | cli::Format::Mermaid => {
             let lines: String = findings.iter().map(|one| report::text(one) + "\n").collect();
@@ -35,6 +39,15 @@ pub(super) fn run(session: &Session, format: cli::Format) -> Result<Exit> {
         cli::Format::Github => ui::exact(report::github(&findings).as_bytes())?,
     }
     Ok(if findings.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+/// Steps whose manifests only a program could tell.
+fn unseen(config: &Config) -> Vec<String> {
+    let steps = config.suites.values().flat_map(|suite| {
+        let charts = suite.steps.iter().filter(|step| matches!(step.action, Action::Helm(_)));
+        charts.map(move |step| format!("step `{}` of suite `{}` (a chart)", step.name, suite.name))
+    });
+    steps.collect()
 }
 
 /// What there is to be said of the workspace.

@@ -27,8 +27,11 @@ pub(super) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
     let workspace = session.workspace()?;
     let suite = args.suite.as_deref().map(|name| super::e2e::suite(&workspace.config, name));
     let suite = suite.transpose()?;
-    let names = suite.map_or(&args.names, |suite| &suite.images);
-    let survey = survey::survey(&workspace, names, false)?;
+    let names = match suite {
+        Some(suite) => suite.images.clone(),
+        None => survey::or_all(&workspace.config, &args.names),
+    };
+    let survey = survey::survey(&workspace, &names, false)?;
     let cluster = suite.and_then(|suite| workspace.config.clusters.get(&suite.cluster));
     let mut memory = Memory::look(&workspace, None, cluster)?;
     memory.call(&workspace, None, &survey);
@@ -125,7 +128,10 @@ struct TouchedSuite<'a> {
 fn since(session: &Session, rev: &str, names: &[String], form: cli::Format) -> Result<Exit> {
     let config = session.config()?;
     let paths = Paths::of(&config.root);
-    let Touched { commit, images, suites } = since::touched(session, rev, names)?;
+    let Touched { commit, images, suites, note } = since::touched(session, rev, names)?;
+    if let Some(note) = note {
+        ui::say(&format!("note: {note}"));
+    }
     match session.format {
         Format::Json => {
             let images = images.iter().map(|(name, reasons)| TouchedImage { name, reasons });

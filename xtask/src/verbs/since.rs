@@ -1,39 +1,38 @@
 //! `cargo xtask plan --since REV`: which images and suites a change touches.
 //!
 //! The change is what lies between the working tree and the commit where it left REV (their merge base), as
-//! a review shows it. That commit is checked out aside (its files, its ignore files, its Dockerfiles, its
-//! xtask.toml; through an index of its own, so that nothing in `.git` changes) and surveyed like the working
-//! tree is. So an image is touched if, and only if, a part of its key is another: base images are compared by
-//! reference, since what an engine holds is no part of a change. What the bases hand down (ENV, ONBUILD) narrows and
-//! widens both sides alike; an engine is asked for it where there is one.
+//! a review shows it. That commit is laid out aside, as far as its images can read it (its files, its ignore files, its
+//! Dockerfiles, its xtask.toml), and surveyed like the working tree is. So an image is touched if, and only if, a part
+//! of its key is another: base images are compared by reference, since what an engine holds is no part of a change.
+//! What the bases hand down (ENV, ONBUILD) narrows and widens both sides alike; an engine is asked for it where there
+//! is one.
 //!
 //! | a suite is touched by | |
 //! | --- | --- |
 //! | its images | as above |
 //! | its definition | itself, its cluster, its ports |
-//! | a changed file of its manifests | the folders its steps apply, and what their kustomizations lead to |
-//! | a changed file of its test | the package's closure for `cargo test --package`, any file for another command |
+//! | a changed file that it reads | see `inputs` |
+//! | a file that it reads outside the repository | no change can be seen there |
 //!
-//! Files that git ignores are in no change.
+//! Files that git ignores are in no change, nor are git's own, nor xtask's.
 
-use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+mod git;
+mod inputs;
 
-use anyhow::{Context as _, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+
+use self::git::{Git, Old};
+use self::inputs::Inputs;
 use super::{Session, survey};
-use crate::config::{self, Action, Config, Image, Suite};
+use crate::config::{self, Config, Image, Suite};
 use crate::context::record::Record;
 use crate::context::{self, Bases, Context, Opened, Spec};
-use crate::exit::{Exit, WithExit as _};
 use crate::paths::Paths;
 use crate::plan::{self, Now, Reason};
 use crate::private::{Claim, PrivatePath};
-use crate::process::Tool;
-
-/// How long git may take: a large checkout on a slow disk.
-const GIT: Duration = Duration::from_mins(5);
 
 /// What a change touches, by name; what is not in it is as it was.
 pub(super) struct Touched {
@@ -42,86 +41,64 @@ pub(super) struct Touched {
     pub(super) images: BTreeMap<String, Vec<Reason>>,
     /// With a sentence for each reason.
     pub(super) suites: BTreeMap<String, Vec<String>>,
+    /// Why everything is touched, if what there was cannot be read.
+    pub(super) note: Option<String>,
 }
 
 /// What the change since `rev` touches of the images called `names`, all if there are none.
 pub(super) fn touched(session: &Session, rev: &str, names: &[String]) -> Result<Touched> {
     let config = session.config()?;
     let paths = Paths::of(&config.root);
-    let git = Git::of(config)?;
+    let git = Git::of(&config.root)?;
     let commit = git.fork_point(rev)?;
     let aside = Aside::make(&paths)?;
-    let old_root = git.check_out(&commit, &aside.folder)?;
-    let file = config.file.strip_prefix(&config.root).unwrap_or(&config.file);
-    let old = config::load(Some(&old_root.join(file))).ok();
-    // What images would have been built from cannot be said if a Dockerfile of then has faults.
-    let before = old.as_ref().and_then(|old| open(old.images.values()).ok()).unwrap_or_default();
-    let now = open(&survey::named(config, names)?)?;
-    let bases = survey::handed_down(session, before.iter().chain(&now));
-    let before = records(before, &aside.folder.join("index"), bases.clone());
-    let ignored = git.ignored()?;
-    let mut touched = BTreeMap::new();
+    let old = Old::new(&git, &commit, &aside.folder)?;
+    let before = Before::of(config, &git, &old)?;
+    let now = open(&survey::named(config, &survey::or_all(config, names))?)?;
+    let old_images = before.open();
+    let bases = survey::handed_down(session, old_images.iter().chain(&now));
+    let readable = readable(&old, &old_images, &bases)?;
+    old.check_out(&|path| readable.iter().any(|one| path.starts_with(one)))?;
+    let records = records(old_images, &aside.folder.join("index"), bases.clone());
+    let unseen = Unseen::of(&git, &paths)?;
+    let mut images = BTreeMap::new();
     for context in context::gather(now, Some(&paths.indices()), || bases)? {
-        let record = before.get(&context.spec.name).cloned().unwrap_or_default();
-        let reasons = plan::diff(&record, &without(&ignored, config, &context));
+        let record = records.get(&context.spec.name).cloned().unwrap_or_default();
+        let reasons = plan::diff(&record, &unseen.without(&context));
         if !reasons.is_empty() {
-            touched.insert(context.spec.name.clone(), reasons);
+            images.insert(context.spec.name.clone(), reasons);
         }
     }
-    let changed = git.changed(&commit)?;
+    let mut changed = git.changed(&commit)?;
+    changed.retain(|path| !path.starts_with(&unseen.home));
     let suites = config.suites.values().filter_map(|suite| {
-        let same = old.as_ref().is_some_and(|old| {
-            old.suites.get(&suite.name).map(|was| definition(old, was))
-                == Some(definition(config, suite))
-        });
-        let reasons = suite_reasons(config, suite, &touched, same, &changed);
+        let reasons = suite_reasons(config, suite, &images, &before, &git.top, &changed);
         (!reasons.is_empty()).then(|| (suite.name.clone(), reasons))
     });
-    Ok(Touched { commit, suites: suites.collect(), images: touched })
-}
-
-fn open<'a>(images: impl IntoIterator<Item = &'a Image>) -> Result<Vec<Opened>> {
-    let specs: Vec<Spec> = images.into_iter().map(Spec::from).collect();
-    context::open(&specs)
-}
-
-/// What images would have been built from, by name; none if that cannot be said of all.
-fn records(opened: Vec<Opened>, indices: &PrivatePath, bases: Bases) -> BTreeMap<String, Record> {
-    let contexts = context::gather(opened, Some(indices), || bases).unwrap_or_default();
-    let records = contexts.into_iter().map(|context| {
-        let (parts, ignore) = (context.parts(&BTreeMap::new()), context.ignore());
-        let record = Record { parts, ignore, files: context.files(), ..Record::default() };
-        (context.spec.name, record)
-    });
-    records.collect()
-}
-
-/// What an image would be built from now, but for what git ignores.
-fn without(ignored: &[PathBuf], config: &Config, context: &Context) -> Now {
-    let mut files = context.files();
-    let root = context.spec.root.strip_prefix(&config.root).unwrap_or(Path::new(""));
-    files.retain(|path, _| {
-        let path = root.join(path);
-        !ignored.iter().any(|ignored| path.starts_with(ignored))
-    });
-    Now { parts: context.parts(&BTreeMap::new()), ignore: context.ignore(), files }
+    Ok(Touched { suites: suites.collect(), note: before.note, commit, images })
 }
 
 fn suite_reasons(
     config: &Config,
     suite: &Suite,
     images: &BTreeMap<String, Vec<Reason>>,
-    same: bool,
-    changed: &[PathBuf],
+    before: &Before,
+    top: &Path,
+    changed: &BTreeSet<PathBuf>,
 ) -> Vec<String> {
     let touched = suite.images.iter().filter(|image| images.contains_key(*image));
     let mut reasons: Vec<String> = touched.map(|image| format!("image {image}")).collect();
-    if !same {
+    let old = before.config.as_ref();
+    let old = old.and_then(|old| Some(definition(old, old.suites.get(&suite.name)?)));
+    if old != Some(definition(config, suite)) {
         reasons.push("its definition".to_owned());
     }
-    let inputs = suite_inputs(config, suite);
-    let reads = |path: &&PathBuf| inputs.iter().any(|input| path.starts_with(input));
-    reasons.extend(changed.iter().filter(reads).map(|path| format!("changed {}", path.display())));
+    let inputs = Inputs::of(config, suite);
+    let outside = inputs.outside(top).filter(|path| path.exists());
+    let outside = outside.map(|path| format!("reads {}, outside the repository", path.display()));
+    reasons.extend(outside);
+    let read = changed.iter().filter(|path| inputs.read(&top.join(path)));
+    reasons.extend(read.map(|path| format!("changed {}", path.display())));
     reasons
 }
 
@@ -132,144 +109,167 @@ fn definition(config: &Config, suite: &Suite) -> String {
     text.replace(&config.root.display().to_string(), "")
 }
 
-/// Files and folders, relative to the configuration's, that a suite reads besides its images.
-fn suite_inputs(config: &Config, suite: &Suite) -> Vec<PathBuf> {
-    let mut inputs = Vec::new();
-    for step in &suite.steps {
-        match &step.action {
-            Action::Apply(manifests) => manifests_below(manifests, &mut inputs),
-            Action::Helm(chart) => {
-                inputs.push(chart.path.clone());
-                inputs.extend(chart.values.iter().cloned());
-            }
-            Action::FromFiles(made) => inputs.extend(made.files.values().cloned()),
-            // Nothing says what a command reads.
-            Action::Run(_) => inputs.push(config.root.clone()),
-        }
-    }
-    let relative = |path: &PathBuf| path.strip_prefix(&config.root).map(Path::to_owned).ok();
-    let mut inputs: Vec<PathBuf> = inputs.iter().filter_map(relative).collect();
-    if let Some(test) = &suite.test {
-        let folders = package(&test.run)
-            .and_then(|package| context::package_folders(&config.root, package).ok());
-        match folders {
-            Some(folders) => inputs.extend(folders.into_iter().map(PathBuf::from)),
-            None => inputs.push(PathBuf::new()),
-        }
-    }
-    inputs
+/// The configuration as it was.
+struct Before {
+    config: Option<Config>,
+    /// Why there is none.
+    note: Option<String>,
 }
 
-/// The package of `cargo test --package NAME`.
-fn package(command: &[String]) -> Option<&str> {
-    let is_cargo = command.first().is_some_and(|program| program == "cargo");
-    let mut words = command.iter().take_while(|word| *word != "--").map(String::as_str);
-    let flag = words.position(|word| matches!(word, "--package" | "-p"));
-    let mut after = command.iter().skip(flag? + 1);
-    after.next().map(String::as_str).filter(|_| is_cargo)
-}
+/// Names of files that say what else is read.
+const TEXTS: [&str; 7] = [
+    ".dockerignore",
+    ".containerignore",
+    "Cargo.toml",
+    "Cargo.lock",
+    "go.mod",
+    "go.sum",
+    "go.work",
+];
 
-/// A file or folder of manifests, and what its kustomization leads to.
-fn manifests_below(path: &Path, found: &mut Vec<PathBuf>) {
-    if found.iter().any(|known| path.starts_with(known)) {
-        return;
-    }
-    found.push(path.to_owned());
-    for name in ["kustomization.yaml", "kustomization.yml", "Kustomization"] {
-        let text = fs_err::read_to_string(path.join(name)).unwrap_or_default();
-        let words = text.split(|c: char| c.is_whitespace() || "\"',[]{}:".contains(c));
-        for word in words.filter(|word| word.starts_with("../")) {
-            manifests_below(&plain(&path.join(word)), found);
-        }
-    }
-}
-
-/// A path without `..`.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => drop(plain.pop()),
-            part => plain.push(part),
-        }
-    }
-    plain
-}
-
-/// The repository the configuration lies in.
-struct Git {
-    root: PathBuf,
-    /// Where the configuration's folder lies in the repository; empty at its top.
-    prefix: String,
-}
-
-impl Git {
-    fn of(config: &Config) -> Result<Self> {
-        let mut git = Self { root: config.root.clone(), prefix: String::new() };
-        let prefix = git.tool().args(["rev-parse", "--show-prefix"]).read();
-        git.prefix = prefix.context("failed to find a git repository").exit(Exit::Usage)?;
-        Ok(git)
-    }
-
-    fn tool(&self) -> Tool {
-        Tool::new("git").folder(&self.root).limit(GIT)
-    }
-
-    /// The commit where the change left `rev`.
-    fn fork_point(&self, rev: &str) -> Result<String> {
-        let commit = format!("{rev}^{{commit}}");
-        let commit =
-            self.tool().args(["rev-parse", "--verify", "--quiet", "--end-of-options"]).arg(commit);
-        let unknown = || {
-            let hint = "hint: git fetch --unshallow (in CI: fetch-depth: 0)";
-            format!("failed to find the revision `{rev}`\n{hint}")
+impl Before {
+    /// Reads it; with it, the texts are laid out that say what images are built from.
+    fn of(config: &Config, git: &Git, old: &Old) -> Result<Self> {
+        let folder = relative(&config.root, &git.top);
+        let file = folder.join(config.file.strip_prefix(&config.root).unwrap_or(&config.file));
+        let is_text = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_ignore = name.ends_with(".dockerignore") || name.ends_with(".containerignore");
+            path == file || is_ignore || name.contains("Dockerfile") || TEXTS.contains(&&*name)
         };
-        let commit = commit.read().with_context(unknown).exit(Exit::Usage)?;
-        let base = self.tool().args(["merge-base", &commit, "HEAD"]).read();
-        Ok(base.unwrap_or(commit))
+        let links = old.links()?;
+        old.check_out(&|path| is_text(path) || links.iter().any(|link| link == path))?;
+        let there = old.tree.join(&file);
+        if !there.exists() {
+            let note = format!("there was no `{}` then: everything is touched", file.display());
+            return Ok(Self { config: None, note: Some(note) });
+        }
+        // What a configuration names must be there for it to be read.
+        let named = named(&there, &old.tree.join(&folder));
+        old.check_out(&|path| named.contains(&old.tree.join(path)))?;
+        old.make_folders(named.iter().map(PathBuf::as_path))?;
+        match config::load(Some(&there)) {
+            Ok(config) => {
+                old.make_folders(config.images.values().map(|image| image.context.as_path()))?;
+                Ok(Self { config: Some(config), note: None })
+            }
+            Err(error) => {
+                let why = error.to_string();
+                let why = why.lines().next().unwrap_or_default();
+                let note = format!("`{}` of then: {why}; suites are touched", file.display());
+                Ok(Self { config: None, note: Some(note) })
+            }
+        }
     }
 
-    /// Checks a commit out below `aside`; gives back where the configuration's folder is then.
-    fn check_out(&self, commit: &str, aside: &Path) -> Result<PathBuf> {
-        let tree = aside.join("tree");
-        fs_err::create_dir_all(&tree)?;
-        let index = aside.join("git-index");
-        let tool = || self.tool().env("GIT_INDEX_FILE", &index);
-        let failed = || format!("failed to check out `{commit}` aside");
-        let top = self.tool().args(["rev-parse", "--show-toplevel"]).read().with_context(failed)?;
-        tool().args(["read-tree", commit]).run().with_context(failed)?;
-        let prefix = format!("--prefix={}/", tree.display());
-        let out = tool().args(["checkout-index", "--all", "--quiet"]).arg(prefix);
-        out.folder(top).run().with_context(failed)?;
-        Ok(fs_err::canonicalize(tree)?.join(&self.prefix))
-    }
-
-    /// Paths that are other than in `commit`, new ones too, relative to the configuration's folder.
-    fn changed(&self, commit: &str) -> Result<Vec<PathBuf>> {
-        let diff =
-            self.tool().args(["diff", "--name-only", "--no-renames", "--relative", "-z", commit]);
-        let mut changed = names(&diff)?;
-        changed.extend(names(&self.others(&[]))?);
-        Ok(changed)
-    }
-
-    /// Paths that are there and that git ignores, folders as a whole.
-    fn ignored(&self) -> Result<Vec<PathBuf>> {
-        names(&self.others(&["--ignored", "--directory"]))
-    }
-
-    fn others(&self, more: &[&str]) -> Tool {
-        let others = self.tool().args(["ls-files", "--others", "--exclude-standard", "-z"]);
-        others.args(more.iter().copied())
+    /// Its images, but for those whose Dockerfile has faults.
+    fn open(&self) -> Vec<Opened> {
+        let images = self.config.iter().flat_map(|config| config.images.values());
+        images.filter_map(|image| open(std::slice::from_ref(image)).ok()?.pop()).collect()
     }
 }
 
-/// Paths that git prints with a NUL behind each.
-fn names(tool: &Tool) -> Result<Vec<PathBuf>> {
-    let output = tool.run().context("failed to ask git")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let names = text.split('\0').map(str::trim_end).filter(|name| !name.is_empty());
-    Ok(names.map(PathBuf::from).collect())
+/// What the texts of a configuration would be as paths.
+fn named(file: &Path, folder: &Path) -> BTreeSet<PathBuf> {
+    fn texts(value: &toml::Value, found: &mut impl FnMut(&str)) {
+        match value {
+            toml::Value::String(text) => found(text),
+            toml::Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
+            toml::Value::Table(table) => table.values().for_each(|value| texts(value, found)),
+            _ => {}
+        }
+    }
+    let mut named = BTreeSet::new();
+    let table = fs_err::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    if let Some(table) = table {
+        let mut add = |text: &str| drop(named.insert(inputs::plain(&folder.join(text))));
+        texts(&toml::Value::Table(table), &mut add);
+    }
+    named
+}
+
+/// What old images can read, relative to the top.
+fn readable(old: &Old, images: &[Opened], bases: &Bases) -> Result<Vec<PathBuf>> {
+    let links = old.links()?;
+    let mut paths = Vec::new();
+    for image in images {
+        let context = relative(image.root(), &old.tree);
+        let named: Option<Vec<PathBuf>> = image
+            .readable(bases)
+            .map(|named| named.iter().map(|path| context.join(path)).collect());
+        // What lies behind a link may be read as well, wherever that is.
+        let is_linked = |path: &PathBuf| {
+            links.iter().any(|link| link.starts_with(path) || path.starts_with(link))
+        };
+        match named.filter(|named| !named.iter().any(is_linked)) {
+            Some(named) => paths.extend(named),
+            None => paths.push(context),
+        }
+    }
+    Ok(paths)
+}
+
+fn open(images: &[Image]) -> Result<Vec<Opened>> {
+    let specs: Vec<Spec> = images.iter().map(Spec::from).collect();
+    context::open(&specs)
+}
+
+/// What images would have been built from, by name; none if that cannot be said of all.
+fn records(opened: Vec<Opened>, indices: &PrivatePath, bases: Bases) -> BTreeMap<String, Record> {
+    let contexts = context::gather(opened, Some(indices), || bases).unwrap_or_default();
+    let records = contexts.into_iter().map(|context| {
+        let (parts, ignore) = (context.parts(&BTreeMap::new()), context.ignore());
+        let record = Record { parts, ignore, files: seen(&context), ..Record::default() };
+        (context.spec.name, record)
+    });
+    records.collect()
+}
+
+/// The files of a context as git could have them: neither its own, nor folders, nor modes, of which it knows only
+/// whether a file may be executed.
+fn seen(context: &Context) -> BTreeMap<String, String> {
+    let is_seen = |(path, what): &(String, String)| {
+        !what.starts_with('d') && !path.split('/').any(|part| part == ".git")
+    };
+    let without_mode = |(path, what): (String, String)| {
+        let (kind, content) = what.split_once(' ').unwrap_or((&what, ""));
+        let what = format!("{} {content}", kind.get(..1).unwrap_or(kind));
+        (path, what)
+    };
+    context.files().into_iter().filter(is_seen).map(without_mode).collect()
+}
+
+/// What is in no change.
+struct Unseen {
+    top: PathBuf,
+    /// xtask's own folder.
+    home: PathBuf,
+    ignored: Vec<PathBuf>,
+}
+
+impl Unseen {
+    fn of(git: &Git, paths: &Paths) -> Result<Self> {
+        let (top, home) = (git.top.clone(), relative(paths.home(), &git.top));
+        Ok(Self { top, home, ignored: git.ignored()? })
+    }
+
+    /// What an image would be built from now, but for that.
+    fn without(&self, context: &Context) -> Now {
+        let mut files = seen(context);
+        let root = relative(&context.spec.root, &self.top);
+        files.retain(|path, _| !self.has(&root.join(path)));
+        Now { parts: context.parts(&BTreeMap::new()), ignore: context.ignore(), files }
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        path.starts_with(&self.home) || self.ignored.iter().any(|ignored| path.starts_with(ignored))
+    }
+}
+
+/// A path from the top of a work tree; one outside is as it is.
+fn relative(path: &Path, top: &Path) -> PathBuf {
+    let path = fs_err::canonicalize(path).unwrap_or_else(|_| inputs::plain(path));
+    path.strip_prefix(top).map(Path::to_owned).unwrap_or(path)
 }
 
 /// A checkout that goes when it is no longer needed; after a kill, the next run sweeps it.

@@ -51,7 +51,7 @@ pub(super) struct Surveyed {
     pub(super) planned: Planned,
 }
 
-/// Surveys the images called `names`, all if there are none.
+/// Surveys the images called `names`.
 pub(super) fn survey(workspace: &Workspace, names: &[String], forced: bool) -> Result<Survey> {
     let images = named(&workspace.config, names)?;
     let specs: Vec<Spec> = images.iter().map(Spec::from).collect();
@@ -128,12 +128,14 @@ fn inherited(bases: &BTreeMap<String, Held>) -> context::Bases {
     bases.iter().filter_map(|(name, held)| Some((name.clone(), config(held)?))).collect()
 }
 
-/// The images called `names`, all if there are none; an unknown name is a fault of usage.
+/// What was asked for by name; all images if nothing was.
+pub(super) fn or_all(config: &Config, names: &[String]) -> Vec<String> {
+    if names.is_empty() { config.images.keys().cloned().collect() } else { names.to_vec() }
+}
+
+/// The images called `names`; an unknown name is a fault of usage.
 pub(super) fn named(config: &Config, names: &[String]) -> Result<Vec<Image>> {
     let images = &config.images;
-    if names.is_empty() {
-        return Ok(images.values().cloned().collect());
-    }
     if let Some(name) = names.iter().find(|name| !images.contains_key(*name)) {
         let known: Vec<&str> = images.keys().map(String::as_str).collect();
         let file = config.file.display();

@@ -9,7 +9,7 @@ use super::{Format, Session};
 use crate::cli;
 use crate::exit::{Exit, WithExit as _};
 use crate::paths::Paths;
-use crate::report::{KEPT, Past, Record, Regression, Trend, Words, page};
+use crate::report::{KEPT, NEEDED, Past, Record, Regression, Trend, Words, page};
 use crate::ui;
 use crate::ui::text::{BOLD, DIM, OFF, RED, bytes, count, plural, seconds};
 
@@ -50,12 +50,30 @@ pub(super) fn run(session: &Session, args: &cli::Timings) -> Result<Exit> {
         let file = file.clone().unwrap_or_else(|| paths.timings_page().into());
         write_page(&file, &past, args.suite.as_deref())?;
     }
+    Ok(args.gate.map_or(Exit::Done, |gate| judge(gate, &trends)))
+}
+
+/// Names what became slower, and what cannot be judged.
+fn judge(gate: cli::Gate, trends: &[Trend]) -> Exit {
     let regressions: Vec<&Regression> =
-        trends.iter().flat_map(|trend| &trend.regressions).filter(|_| args.gate).collect();
+        trends.iter().flat_map(|trend| &trend.regressions).collect();
     for one in &regressions {
         ui::say(&slower(one));
     }
-    Ok(if regressions.is_empty() { Exit::Done } else { Exit::Failed })
+    let unjudged: Vec<&Trend> = trends.iter().filter(|trend| !trend.judged).collect();
+    for trend in &unjudged {
+        let runs = plural(trend.runs.len() as u64, "run");
+        ui::say(&format!("not judged: {}: {runs}, {NEEDED} are needed", trend.suite));
+    }
+    if trends.is_empty() {
+        ui::say(&format!("not judged: no runs, {NEEDED} are needed"));
+    }
+    let all_judged = !trends.is_empty() && unjudged.is_empty();
+    match gate {
+        _ if !regressions.is_empty() => Exit::Failed,
+        cli::Gate::Strict if !all_judged => Exit::Environment,
+        _ => Exit::Done,
+    }
 }
 
 /// The suite asked for, else all on record, in the order they were first run.

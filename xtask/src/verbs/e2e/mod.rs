@@ -54,9 +54,7 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
         (again(), ahead.join().unwrap_or_default())
     });
     let survey = survey?;
-    if args.require_prebuilt {
-        require_prebuilt(&survey)?;
-    }
+    require_prebuilt(&survey, args)?;
     let mut memory = Memory::look(&workspace, args.build.jobs, wanted)?;
     memory.call(&workspace, args.build.jobs, &survey);
     let cache = Cache::of(&workspace, args.build);
@@ -65,6 +63,8 @@ pub(super) fn whole(session: &Session, args: &cli::E2e) -> Result<(Exit, Summary
     }
     let run = session.begin(&workspace.paths)?;
     let survey = builds::fetch_bases(&workspace, &run, survey, args.build.pull, again)?;
+    // A base that moved makes images stale that were not.
+    require_prebuilt(&survey, args)?;
     opening::open(&workspace, &run, &survey)?;
     let cache = cache.as_ref();
     let (workspace, run, survey, memory) = (&workspace, &run, &survey, &memory);
@@ -96,7 +96,11 @@ fn refuse_shard(suite: &Suite, args: &cli::E2e) -> Result<()> {
     Err(anyhow!("{what}\nhint: {hint}")).exit(Exit::Usage)
 }
 
-fn require_prebuilt(survey: &Survey) -> Result<()> {
+/// Nothing is to be built with `--require-prebuilt`, whatever else was asked for.
+fn require_prebuilt(survey: &Survey, args: &cli::E2e) -> Result<()> {
+    if !args.require_prebuilt {
+        return Ok(());
+    }
     let stale = survey.images.iter().filter(|one| one.planned.action == Action::Build);
     let lines: Vec<String> = stale.flat_map(|one| why::decision(&one.planned)).collect();
     if lines.is_empty() {

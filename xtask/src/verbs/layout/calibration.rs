@@ -92,6 +92,7 @@ fn suite(rows: &[Row]) -> Suite {
             shard: None,
             junit: None,
             counted: true,
+            inputs: None,
             timeout: Duration::ZERO,
         }),
         restarts: Restarts::Warn,
