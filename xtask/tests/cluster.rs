@@ -133,8 +133,13 @@ impl World {
     }
 
     fn apply(&self, cluster: &Cluster, rendered: &Rendered) -> Vec<serde_json::Value> {
-        let how =
-            How { again: false, notes: Notes::default(), own: None, limit: Duration::from_mins(1) };
+        let how = How {
+            again: false,
+            anew: &[],
+            notes: Notes::default(),
+            own: None,
+            limit: Duration::from_mins(1),
+        };
         deploy::apply(rendered, how, &cluster.kubectl(), &self.log()).unwrap().objects
     }
 

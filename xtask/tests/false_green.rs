@@ -559,7 +559,6 @@ fn drift(
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn an_environment_that_others_set_is_undone() {
     drift(
         ("Deployment", "web"),
@@ -577,7 +576,6 @@ fn an_environment_that_others_set_is_undone() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn a_container_that_others_added_is_undone() {
     drift(
         ("Deployment", "web"),
@@ -591,7 +589,6 @@ fn a_container_that_others_added_is_undone() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn a_label_that_others_changed_is_undone() {
     drift(
         ("Deployment", "web"),
@@ -602,7 +599,6 @@ fn a_label_that_others_changed_is_undone() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn replicas_that_others_set_are_undone() {
     drift(
         ("Deployment", "web"),
@@ -613,7 +609,6 @@ fn replicas_that_others_set_are_undone() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn a_service_that_others_pointed_elsewhere_is_undone() {
     drift(
         ("Service", "web"),

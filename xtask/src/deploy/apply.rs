@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 
+use super::hooks::{self, Hook, When};
 use super::object::ObjectRef;
 use super::own::{Own, is_shared};
 use super::render::{Document, Rendered, join};
@@ -54,15 +55,28 @@ const IMMUTABLE: [&str; 6] = [
     "may not change once set",
 ];
 
-/// Kinds that are never deleted to be made anew: others' objects or data would go with them.
-const HOLDS_MORE: [&str; 4] =
-    ["CustomResourceDefinition", "Namespace", "PersistentVolume", "PersistentVolumeClaim"];
+/// Kinds that are never deleted to be made anew: others' objects, data or running pods' rights would
+/// go with them.
+const HOLDS_MORE: [&str; 5] = [
+    "CustomResourceDefinition",
+    "Namespace",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "ServiceAccount",
+];
+
+/// Whether an object may be deleted to be made anew.
+pub fn can_be_made_anew(object: &ObjectRef) -> bool {
+    !HOLDS_MORE.contains(&&*object.kind)
+}
 
 /// How a step is applied.
 #[derive(Clone, Copy, Debug)]
 pub struct How<'a> {
     /// The cluster was there before: what does not roll out by itself is made anew.
     pub again: bool,
+    /// What others have changed, and is made anew.
+    pub anew: &'a [ObjectRef],
     /// What is noted in pod templates.
     pub notes: Notes<'a>,
     /// On a cluster that others run, too: what there is the run's.
@@ -96,14 +110,17 @@ pub fn apply(
         let stays = others.iter().filter(stays).map(|one| &one.object);
         call.delete(stays).with_context(what)?;
     }
+    call.delete(how.anew.iter()).with_context(what)?;
     let mut objects = Vec::new();
     if !crds.is_empty() {
         objects.extend(call.apply(&crds).with_context(what)?);
         call.served(&objects).with_context(what)?;
     }
+    call.run(&hooks::due(&rendered.hooks, When::Before)).with_context(what)?;
     if !others.is_empty() {
         objects.extend(call.apply(&others).with_context(what)?);
     }
+    call.run(&hooks::due(&rendered.hooks, When::After)).with_context(what)?;
     Ok(Applied { objects, made_anew: call.made_anew })
 }
 
@@ -166,7 +183,7 @@ impl Call<'_> {
 
     /// Deletes what cannot be changed to what is asked for, once.
     fn make_room(&mut self, fixed: &[&ObjectRef], failure: Failure) -> anyhow::Result<()> {
-        if let Some(kept) = fixed.iter().find(|one| HOLDS_MORE.contains(&&*one.kind)) {
+        if let Some(kept) = fixed.iter().find(|one| !can_be_made_anew(one)) {
             let hint = format!(
                 "hint: {kept} is not made anew, for what else would go with it; delete it yourself, \
                  or the cluster: `cargo xtask cluster down`"
@@ -185,7 +202,7 @@ impl Call<'_> {
         let text = self
             .kubectl
             .clone()
-            .args(["apply", "--server-side", "-o", "json"])
+            .args(["apply", "--server-side", "-o", "json", "--show-managed-fields"])
             .args(self.how.own.is_none().then_some("--force-conflicts"))
             .args(["--field-manager", FIELD_MANAGER, "-f", "-"])
             .input(manifest)
@@ -207,6 +224,45 @@ impl Call<'_> {
                 .run()?;
         }
         Ok(())
+    }
+
+    /// Runs a chart's hooks, one after the other.
+    fn run(&mut self, hooks: &[&Hook]) -> anyhow::Result<()> {
+        for Hook { document, goes_when_failed, .. } in hooks {
+            let object = &document.object;
+            let ended = self
+                .delete(std::iter::once(object))
+                .and_then(|()| self.apply(&[document]))
+                .and_then(|applied| self.end(object, &applied));
+            if let Err(error) = ended {
+                if *goes_when_failed {
+                    self.delete(std::iter::once(object)).ok();
+                }
+                return Err(error.context(format!("failed to run the chart's hook {object}")));
+            }
+        }
+        let done = hooks.iter().filter(|hook| hook.goes_when_done);
+        self.delete(done.map(|hook| &hook.document.object))
+    }
+
+    /// Waits until a Job or a Pod has ended well; anything else is done once it is there.
+    fn end(&self, object: &ObjectRef, applied: &[Value]) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let mut seen = applied.to_vec();
+        loop {
+            match seen.iter().find_map(course) {
+                None | Some(Course::Well) => return Ok(()),
+                Some(Course::Badly(why)) => bail!("{object} failed: {why}"),
+                Some(Course::UnderWay) if begun.elapsed() > self.how.limit => {
+                    bail!("{object} has not ended within {} s", self.how.limit.as_secs());
+                }
+                Some(Course::UnderWay) => stop::pause(PAUSE)?,
+            }
+            let get = self.kubectl.clone().args(["get", "-o", "json"]).arg(object.resource());
+            let get = get.arg(&object.name);
+            let get = get.args(object.namespace.iter().flat_map(|name| ["--namespace", name]));
+            seen = items(&get.limit(self.how.limit).read()?);
+        }
     }
 
     /// Waits until CRDs are Established and their kinds are in the API's discovery.
@@ -279,13 +335,45 @@ fn told(failure: Failure) -> anyhow::Error {
     anyhow::Error::new(failure).context(said)
 }
 
+/// How what runs to its end is doing.
+enum Course {
+    UnderWay,
+    Well,
+    Badly(String),
+}
+
+/// None of an object that has no end.
+fn course(object: &Value) -> Option<Course> {
+    let failed = |one: &Value| {
+        format!("{} {}", verdict::text(&one["reason"]), verdict::text(&one["message"]))
+    };
+    match verdict::text(&object["kind"]) {
+        "Job" => Some(match verdict::condition(object, "Failed") {
+            Some(one) if one["status"] == "True" => Course::Badly(failed(one)),
+            _ if verdict::is_true(object, "Complete") => Course::Well,
+            _ => Course::UnderWay,
+        }),
+        "Pod" => Some(match verdict::text(&object["status"]["phase"]) {
+            "Succeeded" => Course::Well,
+            "Failed" => Course::Badly(failed(&object["status"])),
+            _ => Course::UnderWay,
+        }),
+        _ => None,
+    }
+}
+
 /// Whether the server refused to change an object, and will for ever. What it says of one begins
-/// with its name, and may be several lines.
+/// with its name, with the group or without it, and may be several lines.
 fn cannot_change(tail: &[String], object: &ObjectRef) -> bool {
-    let title = format!("The {} \"{}\" is invalid", object.kind, object.name);
-    let mut lines = tail.iter().skip_while(|line| !line.contains(&title));
+    let ObjectRef { kind, name, .. } = object;
+    let titles = [
+        format!(" {kind} \"{name}\" is invalid"),
+        format!(" {kind}.{} \"{name}\" is invalid", object.group()),
+    ];
+    let is_title = |line: &str| titles.iter().any(|title| line.contains(title));
+    let mut lines = tail.iter().skip_while(|line| !is_title(line));
     let first = lines.next().into_iter();
-    let rest = lines.take_while(|line| !line.contains("The ") || !line.contains("is invalid"));
+    let rest = lines.take_while(|line| !line.contains("\" is invalid"));
     first.chain(rest).any(|line| IMMUTABLE.iter().any(|said| line.contains(said)))
 }
 
@@ -325,73 +413,41 @@ mod tests {
         }
     }
 
+    /// As Kubernetes 1.34 and kubectl 1.32 say it.
     #[test]
     fn what_the_server_refuses_for_ever_is_known_by_its_words() {
         let (deployment, service) = ("apps/v1 Deployment n web", "v1 Service n web");
-        for (said, object_of, fixed) in [
-            (
-                "The Job \"web\" is invalid: spec.template: Invalid value: …: field is immutable",
-                "batch/v1 Job n web",
-                true,
-            ),
-            (
-                "The StatefulSet \"web\" is invalid: spec: Forbidden: updates to statefulset spec for fields other than 'replicas', …",
-                "apps/v1 StatefulSet n web",
-                true,
-            ),
-            (
-                "The Deployment \"web\" is invalid: \n* spec.template.metadata.labels: Invalid value: …\n* spec.selector: Invalid value: …: field is immutable",
-                deployment,
-                true,
-            ),
-            (
-                "The RoleBinding \"web\" is invalid: roleRef: Invalid value: …: cannot change roleRef",
-                "rbac.authorization.k8s.io/v1 RoleBinding n web",
-                true,
-            ),
-            (
-                "The ConfigMap \"web\" is invalid: data: Forbidden: field is immutable when `immutable` is set",
-                "v1 ConfigMap n web",
-                true,
-            ),
-            (
-                "The Service \"web\" is invalid: spec.clusterIPs[0]: Invalid value: [\"10.0.0.9\"]: may not change once set",
-                service,
-                true,
-            ),
-            (
-                "The Pod \"web\" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`",
-                "v1 Pod n web",
-                true,
-            ),
-            (
-                "The PriorityClass \"web\" is invalid: value: Forbidden: may not be changed in an update.",
-                "scheduling.k8s.io/v1 PriorityClass - web",
-                true,
-            ),
-            (
-                "The Deployment \"web\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0",
-                deployment,
-                false,
-            ),
-            (
-                "The Deployment \"other\" is invalid: spec.selector: …: field is immutable",
-                deployment,
-                false,
-            ),
-            (
-                "The Deployment \"web\" is invalid: spec.replicas: Invalid value: -1\nThe Service \"web\" is invalid: …: may not change once set",
-                deployment,
-                false,
-            ),
-            (
-                "The Deployment \"web\" is invalid: spec.replicas: Invalid value: -1\nThe Service \"web\" is invalid: …: may not change once set",
-                service,
-                true,
-            ),
+        let replicas = "spec.replicas: Invalid value: -1: must be greater than or equal to 0";
+        let selector = "spec.selector: Invalid value: {}: field is immutable";
+        let address = "spec.clusterIPs[0]: Invalid value: [\"10.0.0.9\"]: may not change once set";
+        let of_set = "spec: Forbidden: updates to statefulset spec for fields other than …";
+        let of_pod = "spec: Forbidden: pod updates may not change fields other than …";
+        let of_map = "data: Forbidden: field is immutable when `immutable` is set";
+        let of_role = "roleRef: Invalid value: {}: cannot change roleRef";
+        let of_class = "value: Forbidden: may not be changed in an update.";
+        let role = "RoleBinding.rbac.authorization.k8s.io";
+        for (name, said, object_of, fixed) in [
+            ("Job", selector, "batch/v1 Job n web", true),
+            ("StatefulSet.apps", of_set, "apps/v1 StatefulSet n web", true),
+            ("Deployment.apps", selector, deployment, true),
+            (role, of_role, "rbac.authorization.k8s.io/v1 RoleBinding n web", true),
+            ("ConfigMap", of_map, "v1 ConfigMap n web", true),
+            ("Service", address, service, true),
+            ("Pod", of_pod, "v1 Pod n web", true),
+            ("PriorityClass", of_class, "scheduling.k8s.io/v1 PriorityClass - web", true),
+            ("Deployment.apps", replicas, deployment, false),
+            ("Deployment.apps", selector, "apps/v1 Deployment n other", false),
+            ("Service", address, deployment, false),
         ] {
-            let tail: Vec<String> = said.lines().map(str::to_owned).collect();
-            assert_eq!(cannot_change(&tail, &object(object_of)), fixed, "{object_of}: {said}");
+            let next =
+                "Error from server (Invalid): Secret \"other\" is invalid: type: … immutable";
+            for tail in [
+                vec![format!("Error from server (Invalid): {name} \"web\" is invalid: {said}")],
+                vec![format!("The {name} \"web\" is invalid: "), format!("* {said}")],
+                vec![format!("The {name} \"web\" is invalid: {said}"), next.to_owned()],
+            ] {
+                assert_eq!(cannot_change(&tail, &object(object_of)), fixed, "{tail:?}");
+            }
         }
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! A step need not be applied again if three things agree: the manifest, byte for byte; the ids of
 //! the images it names and what is in the `ConfigMaps` and Secrets that its pods read; and every object
-//! of it as the API serves it, by uid and by version: the `generation`, which counts changes of the
-//! spec, or for kinds without one the `resourceVersion`. The file alone proves nothing: it is believed
-//! only as far as a look at the cluster confirms it, and a look is believed only if it began after all
-//! that this run has changed, and lately.
+//! of it as the API serves it, by uid and by who has set which of its fields ([`super::proof`]). The
+//! file alone proves nothing: it is believed only as far as a look at the cluster confirms it, and a
+//! look is believed only if it began after all that this run has changed, and lately.
+//!
+//! What others have set since the last run began its tests (a spec's `kubectl scale`, a sidecar, a
+//! label) would stay: an apply leaves what it does not name. So such an object is made anew. What is
+//! there when the tests begin is what the next run goes by: controllers and hooks have done their part.
 //!
 //! Two kinds of step need more. A Secret made of files is compared with the cluster's own copy, in
 //! memory, so that no trace of its values is kept here. A Job has worked on what ran at the time: with
@@ -28,9 +31,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::apply::items;
 use super::object::ObjectRef;
+use super::proof::{self, Proof};
 use super::render::Rendered;
 use super::verdict;
-use super::workload::{Version, Workload};
+use super::workload::Workload;
 use super::{SPEC_LABEL, delete, digest, template};
 use crate::process::Tool;
 
@@ -66,6 +70,12 @@ struct ThisRun {
     touched: Option<Instant>,
     /// By place, digests of what `ConfigMaps` and Secrets of the suite's hold.
     contents: BTreeMap<String, Content>,
+    /// Uids of what others had changed when the run began; none while that was not looked at.
+    changed_by_others: Option<BTreeSet<String>>,
+    /// Whether a hook has ended: what is another since may be its doing.
+    hooked: bool,
+    /// By place: what goes into a digest so that it is another, though the content is the same.
+    salts: BTreeMap<String, String>,
     /// Steps that were applied or found unchanged, with where their pods read, and whether they can
     /// start without.
     done: BTreeMap<String, Vec<(String, bool)>>,
@@ -96,21 +106,24 @@ struct Applied {
     #[serde(default)]
     reads: Reads,
     objects: Vec<Proof>,
+    /// Of a `ConfigMap` or Secret that was made anew, since others had changed it: pods may have read
+    /// what they wrote.
+    #[serde(default)]
+    salts: BTreeMap<String, String>,
     /// Of a step with a Job: what ran in the steps it needs when it was applied.
     #[serde(default)]
     before: Pods,
 }
 
+/// An object that somebody else has changed since the last run, and who, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChangedByOthers {
+    pub object: ObjectRef,
+    pub by: Vec<String>,
+}
+
 /// Pods by uid, and how often their containers were started again.
 pub type Pods = BTreeMap<String, u64>;
-
-/// One object as the API served it after it was applied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Proof {
-    object: ObjectRef,
-    uid: String,
-    version: String,
-}
 
 impl Kept {
     /// What was recorded; a file that cannot be read counts as nothing. `key` is that of digests.
@@ -123,11 +136,14 @@ impl Kept {
 
     /// Takes note of what the steps of this run are going to apply.
     pub fn expect(&self, steps: &[&Rendered]) -> anyhow::Result<()> {
-        let mut run = lock(&self.run);
+        let steps_before = lock(&self.steps);
+        let run = &mut *lock(&self.run);
+        let salts = steps_before.values().flat_map(|applied| applied.salts.clone());
+        run.salts = salts.collect();
         for document in steps.iter().flat_map(|step| &step.documents) {
             if let Some(place) = place_of(&document.object) {
-                let content = run.contents.entry(place).or_default();
-                content.manifest = self.digest(document.content.as_ref())?;
+                let content = run.contents.entry(place.clone()).or_default();
+                content.manifest = self.digest(&place, document.content.as_ref(), &run.salts)?;
             }
         }
         Ok(())
@@ -162,6 +178,7 @@ impl Kept {
         let asked = kubectl
             .clone()
             .args(["get", &kinds.join(","), "--all-namespaces", "-o", "json"])
+            .arg("--show-managed-fields")
             .limit(LIMIT)
             .read();
         let objects = asked.map(|text| items(&text)).unwrap_or_default();
@@ -217,12 +234,12 @@ impl Kept {
                     .iter()
                     .find(|one| place_of(&one.object).as_ref() == Some(&place));
                 let found = if let Some(own) = own {
-                    self.digest(own.content.as_ref())?
+                    self.digest(&place, own.content.as_ref(), &run.salts)?
                 } else {
                     let known = run.contents.get(&place);
                     let served = known.and_then(|content| content.served.clone());
                     let served = match served {
-                        None => self.digest(there(&place, &live).as_ref())?,
+                        None => self.digest(&place, there(&place, &live).as_ref(), &run.salts)?,
                         served => served,
                     };
                     // A pod that can start without it may have done so before it comes.
@@ -235,8 +252,75 @@ impl Kept {
         Ok(reads)
     }
 
-    fn digest(&self, content: Option<&Value>) -> anyhow::Result<Option<String>> {
-        content.map(|content| digest::digest(content, &self.key)).transpose()
+    fn digest(
+        &self,
+        place: &str,
+        content: Option<&Value>,
+        salts: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Option<String>> {
+        let Some(content) = content else { return Ok(None) };
+        let digest = digest::digest(content, &self.key)?;
+        Ok(Some(salts.get(place).map_or(digest.clone(), |salt| format!("{digest}+{salt}"))))
+    }
+
+    /// Says that a hook has ended just now.
+    pub fn touch_by_hook(&self) {
+        self.touch();
+        lock(&self.run).hooked = true;
+    }
+
+    /// What others have changed of a step's objects since the last run, as its manifests call it.
+    pub fn changed_by_others(&self, rendered: &Rendered) -> Vec<ChangedByOthers> {
+        let (steps, live, run) = (lock(&self.steps), self.live(), &mut *lock(&self.run));
+        // What this run has applied itself is newer than the look.
+        let (done, to_do): (Vec<_>, Vec<_>) =
+            steps.iter().partition(|(step, _)| run.done.contains_key(*step));
+        let done: BTreeSet<&str> = uids(&done).collect();
+        let mut found = BTreeSet::new();
+        for proof in to_do.iter().flat_map(|(_, applied)| &applied.objects) {
+            let Some(object) = proof.live(&live) else { continue };
+            let is_changed = match &run.changed_by_others {
+                // What is another since may be a hook's doing.
+                Some(uids) if run.hooked => uids.contains(&proof.uid),
+                _ => proof.is_changed_by_others(object),
+            };
+            let mut documents = rendered.documents.iter().map(|document| &document.object);
+            if is_changed
+                && !done.contains(&*proof.uid)
+                && let Some(name) = documents.find(|one| proof.object.is_meant_by(one))
+            {
+                if let Some(place) = place_of(name) {
+                    run.salts.insert(place, proof::resource_version(object));
+                }
+                found.insert(ChangedByOthers { object: name.clone(), by: proof::others(object) });
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// Goes by what there is now, the tests about to begin, in the next run. `by_hooks`: what kubectl has
+    /// done may have been done by hooks.
+    pub fn settle(&self, kubectl: &Tool, by_hooks: bool) -> anyhow::Result<()> {
+        let (is_done, changed) = {
+            let run = lock(&self.run);
+            if run.touched.is_none() {
+                return Ok(());
+            }
+            let done: BTreeSet<String> = run.done.keys().cloned().collect();
+            let changed = run.changed_by_others.clone().unwrap_or_default();
+            (move |step: &str| done.contains(step), changed)
+        };
+        self.look(kubectl);
+        let live = self.live();
+        let mut steps = lock(&self.steps);
+        for (_, applied) in steps.iter_mut().filter(|(step, _)| is_done(step)) {
+            for proof in &mut applied.objects {
+                if let Some(object) = proof.live(&live).filter(|_| !changed.contains(&proof.uid)) {
+                    proof.settle(object, by_hooks);
+                }
+            }
+        }
+        self.write(&steps)
     }
 
     /// Takes note that a step was found as it would be applied.
@@ -253,7 +337,8 @@ impl Kept {
         let mut run = lock(&self.run);
         for object in objects {
             if let Some(place) = ObjectRef::of(object).and_then(|object| place_of(&object)) {
-                let served = self.digest(digest::content(object).as_ref())?;
+                let content = digest::content(object);
+                let served = self.digest(&place, content.as_ref(), &run.salts)?;
                 run.contents.entry(place).or_default().served = served;
             }
         }
@@ -318,8 +403,9 @@ impl Kept {
         let applied = Applied {
             manifest: manifest(rendered),
             images: rendered.image_ids.clone(),
+            salts: self.salts(rendered),
             reads,
-            objects: objects.iter().filter_map(Proof::of).collect(),
+            objects: self.proofs(rendered, objects),
             before,
         };
         self.done(rendered, objects)?;
@@ -327,6 +413,26 @@ impl Kept {
         steps.insert(rendered.step.clone(), applied);
         self.adopt(&mut steps);
         self.write(&steps)
+    }
+
+    fn salts(&self, rendered: &Rendered) -> BTreeMap<String, String> {
+        let run = lock(&self.run);
+        let places = rendered.documents.iter().filter_map(|document| place_of(&document.object));
+        places.filter_map(|place| Some((place.clone(), run.salts.get(&place)?.clone()))).collect()
+    }
+
+    /// Proofs of what was applied. What others have changed and cannot be made anew stays held to what
+    /// it was before they did: it is not what its manifest says.
+    fn proofs(&self, rendered: &Rendered, objects: &[Value]) -> Vec<Proof> {
+        let (steps, run) = (lock(&self.steps), lock(&self.run));
+        let before = steps.get(&rendered.step).map_or(&[][..], |applied| &applied.objects);
+        let changed = run.changed_by_others.as_ref();
+        let proofs = objects.iter().filter_map(Proof::of).map(|proof| {
+            let was = before.iter().find(|was| was.uid == proof.uid);
+            let stays = changed.is_some_and(|changed| changed.contains(&proof.uid));
+            was.filter(|_| stays).cloned().unwrap_or(proof)
+        });
+        proofs.collect()
     }
 
     /// What was not there when a step was applied, and without which its pods cannot start, is what
@@ -347,12 +453,16 @@ impl Kept {
     /// Deletes, without waiting, what no step applies any more, and what specs left behind.
     pub fn reset(&self, current: &[&Rendered], kubectl: &Tool, log: &Path) -> anyhow::Result<()> {
         let mut steps = lock(&self.steps);
+        let live = self.live();
+        let changed = steps.values().flat_map(|applied| &applied.objects).filter(|proof| {
+            proof.live(&live).is_some_and(|object| proof.is_changed_by_others(object))
+        });
+        lock(&self.run).changed_by_others = Some(changed.map(|proof| proof.uid.clone()).collect());
         let stale = self.stale(&steps, current);
         for proof in &stale {
             delete::delete(&proof.object, &proof.uid, kubectl, log)
                 .with_context(|| format!("failed to remove {}, applied once", proof.object))?;
         }
-        let live = self.live();
         if live.is_empty() || live.iter().any(is_of_a_spec) {
             let call = kubectl.clone().args(["delete", "--ignore-not-found", "--wait=false"]);
             let call = call.args(["namespaces", "--selector", SPEC_LABEL]).log(log).limit(LIMIT);
@@ -392,46 +502,9 @@ impl Kept {
     }
 }
 
-impl Proof {
-    fn applied(&self) -> Version {
-        let generation = self.version.strip_prefix("generation ");
-        let generation = generation.and_then(|number| number.parse().ok()).unwrap_or_default();
-        Version { uid: self.uid.clone(), generation }
-    }
-
-    fn of(object: &Value) -> Option<Self> {
-        Some(Self {
-            object: ObjectRef::of(object)?,
-            uid: object["metadata"]["uid"].as_str()?.to_owned(),
-            version: version(object),
-        })
-    }
-
-    fn live<'l>(&self, live: &'l [Value]) -> Option<&'l Value> {
-        live.iter().find(|object| object["metadata"]["uid"] == self.uid)
-    }
-
-    /// Whether it is there as it was, is not about to go, and has not failed.
-    fn is_confirmed(&self, rendered: &Rendered, live: &[Value]) -> bool {
-        let mut documents = rendered.documents.iter();
-        let document = documents.find(|document| self.object.is_meant_by(&document.object));
-        let private = document.and_then(|document| document.private.as_ref());
-        self.live(live).is_some_and(|object| {
-            object["metadata"]["deletionTimestamp"].is_null()
-                && !has_failed(object)
-                && version(object) == self.version
-                && private.is_none_or(|private| private.is_in(object))
-        })
-    }
-}
-
-/// Whether it was to run to its end, and came to a bad one.
-fn has_failed(object: &Value) -> bool {
-    match verdict::text(&object["kind"]) {
-        "Job" => verdict::is_true(object, "Failed"),
-        "Pod" => object["status"]["phase"] == "Failed",
-        _ => false,
-    }
+fn uids<'s>(steps: &[(&'s String, &'s Applied)]) -> impl Iterator<Item = &'s str> {
+    let proofs = steps.iter().flat_map(|(_, applied)| &applied.objects);
+    proofs.map(|proof| &*proof.uid)
 }
 
 /// Where pods read an object; none if it is nothing to read.
@@ -456,17 +529,9 @@ fn is_of_a_spec(object: &Value) -> bool {
     object["kind"] == "Namespace" && !object["metadata"]["labels"][SPEC_LABEL].is_null()
 }
 
-fn version(object: &Value) -> String {
-    let metadata = &object["metadata"];
-    match (metadata["generation"].as_u64(), metadata["resourceVersion"].as_str()) {
-        (Some(generation), _) => format!("generation {generation}"),
-        (None, Some(version)) => format!("version {version}"),
-        (None, None) => String::new(),
-    }
-}
-
 fn manifest(rendered: &Rendered) -> String {
-    let shown = rendered.documents.iter().map(|document| match &document.private {
+    let hooks = rendered.hooks.iter().map(|hook| &hook.document);
+    let shown = rendered.documents.iter().chain(hooks).map(|document| match &document.private {
         Some(private) => private.outline.as_str(),
         None => document.text.as_str(),
     });

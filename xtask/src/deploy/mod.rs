@@ -6,6 +6,7 @@
 //! | `render` | a step's manifests with the run's image tags in them, through `kubectl kustomize` |
 //! | `files` | a Secret or `ConfigMap` made of files; a secret's values are written nowhere |
 //! | `apply` | server-side apply; CRDs first, and waited for; what cannot be changed is made anew |
+//! | `hooks` | of a Helm chart: what runs before and after, and what is left out |
 //! | `template` | what pods run and read, noted in their templates, so that a change makes them anew |
 //! | `digest` | of what `ConfigMaps` and Secrets hold, telling nothing of it |
 //! | `delete` | by uid |
@@ -13,6 +14,7 @@
 //! | `others` | what somebody else made there, and what all share |
 //! | `sweep` | what runs left there |
 //! | `kept` | what earlier runs applied, and whether it is still there unchanged |
+//! | `proof` | that an object is as it was applied, and nobody else has set anything |
 //! | `api` | the Kubernetes API through `kubectl proxy`, for questions asked many times a second |
 //! | `look` | the cluster's objects as they are just now, shared by all that wait |
 //! | `workload` | what a step applied that makes pods, held to what its apply gave back |
@@ -36,12 +38,14 @@ mod diagnose;
 mod digest;
 mod explain;
 mod files;
+mod hooks;
 mod http;
 mod kept;
 mod look;
 mod object;
 mod others;
 mod own;
+mod proof;
 mod render;
 mod restarts;
 mod rollout;
@@ -52,14 +56,14 @@ mod verdict;
 mod wait;
 mod workload;
 
-pub use apply::{Applied, How, apply};
+pub use apply::{Applied, How, apply, can_be_made_anew};
 pub use diagnose::diagnose;
 pub use files::{from_files, outline};
-pub use kept::{Kept, Pods, Reads};
+pub use kept::{ChangedByOthers, Kept, Pods, Reads};
 pub use look::Looks;
 pub use object::ObjectRef;
 pub use own::{Maker, Own, given_ports};
-pub use render::{Document, Rendered, render, render_chart};
+pub use render::{Document, Rendered, applied_twice, render, render_chart};
 pub use restarts::{Containers, containers};
 pub use rollout::IsLoaded;
 pub use sweep::{Leftover, expire, expired, free, leftovers, remove, renew, server_time};

@@ -53,10 +53,12 @@ impl ObjectRef {
     /// cluster, whatever their manifests say.
     pub(super) fn is_meant_by(&self, manifest: &Self) -> bool {
         let asked = manifest.namespace_or_default();
-        self.kind == manifest.kind
-            && self.group() == manifest.group()
-            && self.name == manifest.name
-            && self.namespace.as_deref().is_none_or(|served| served == asked)
+        self.is_called(manifest) && self.namespace.as_deref().is_none_or(|served| served == asked)
+    }
+
+    /// Whether both have one name, wherever they are.
+    pub(super) fn is_called(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.group() == other.group() && self.name == other.name
     }
 
     /// Whether an object of the manifests could not be without this one: it is that object, its

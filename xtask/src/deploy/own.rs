@@ -192,7 +192,8 @@ impl Own {
 
     /// A step's manifests under the run's names. What was made of files is in its namespace already.
     pub fn take(&self, mut rendered: Rendered, kubectl: &Tool) -> anyhow::Result<Rendered> {
-        let manifests: Vec<&Document> = rendered.documents.iter().collect();
+        let hooks = rendered.hooks.iter().map(|hook| &hook.document);
+        let manifests: Vec<&Document> = rendered.documents.iter().chain(hooks).collect();
         if manifests.iter().all(|one| one.text.is_empty() || one.private.is_some()) {
             return Ok(rendered);
         }
@@ -202,8 +203,13 @@ impl Own {
         let text = read.input(join(&manifests)).limit(READING).read().with_context(what)?;
         let objects = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
         let documents = objects.map(|object| self.document(object?));
-        let documents: Vec<Document> =
+        let mut documents: Vec<Document> =
             documents.collect::<anyhow::Result<_>>().with_context(what)?;
+        // In the order in which they were given.
+        let hooks = documents.split_off(rendered.documents.len().min(documents.len()));
+        for (hook, document) in rendered.hooks.iter_mut().zip(hooks) {
+            hook.document = document;
+        }
         rendered.documents = documents;
         Ok(rendered)
     }

@@ -17,6 +17,7 @@ use anyhow::{Context as _, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::digest;
+use super::hooks::{self, Hook};
 use super::object::ObjectRef;
 use super::template::Template;
 use crate::config::Chart;
@@ -33,6 +34,8 @@ pub struct Rendered {
     /// The step's name.
     pub step: String,
     pub documents: Vec<Document>,
+    /// Of a chart: what runs before and after.
+    pub hooks: Vec<Hook>,
     /// Which of the given plain image names it uses.
     pub images: Vec<String>,
     /// By reference, name and id of each image it uses, once they are known: [`Self::with_ids`].
@@ -82,8 +85,14 @@ impl Rendered {
     /// Of a step that applies nothing itself.
     pub fn nothing(step: &str) -> Self {
         let step = step.to_owned();
-        let (documents, images, foreign_images) = (Vec::new(), Vec::new(), Vec::new());
-        Self { step, documents, images, image_ids: BTreeMap::new(), foreign_images }
+        Self {
+            step,
+            documents: Vec::new(),
+            hooks: Vec::new(),
+            images: Vec::new(),
+            image_ids: BTreeMap::new(),
+            foreign_images: Vec::new(),
+        }
     }
 
     /// With the ids of its images; `references` leads from their names to what manifests call them,
@@ -141,6 +150,30 @@ impl Rendered {
     }
 }
 
+/// What more than one of these steps applies: the object, the steps' names, and whether their
+/// manifests of it are alike.
+pub fn applied_twice<'r>(
+    steps: impl Iterator<Item = &'r Rendered>,
+) -> Vec<(ObjectRef, Vec<&'r str>, bool)> {
+    let mut found: Vec<(&Document, Vec<&str>, bool)> = Vec::new();
+    for (step, document) in steps.flat_map(|step| step.documents.iter().map(move |one| (step, one)))
+    {
+        let is_it = |(other, ..): &&mut (&Document, Vec<&str>, bool)| {
+            other.object.namespace_or_default() == document.object.namespace_or_default()
+                && other.object.is_called(&document.object)
+        };
+        match found.iter_mut().find(is_it) {
+            Some((other, steps, are_alike)) => {
+                steps.push(&step.step);
+                *are_alike &= other.text == document.text;
+            }
+            None => found.push((document, vec![&step.step], true)),
+        }
+    }
+    let twice = found.into_iter().filter(|(_, steps, _)| steps.len() > 1);
+    twice.map(|(document, steps, alike)| (document.object.clone(), steps, alike)).collect()
+}
+
 /// Documents as one manifest.
 pub(super) fn join(documents: &[&Document]) -> String {
     documents.iter().map(|document| document.text.as_str()).collect::<Vec<_>>().join("---\n")
@@ -158,13 +191,13 @@ pub fn render(
     let folder = workdir.join(step);
     fs_err::create_dir_all(&folder)?;
     let overlay = overlay(&resources(manifests, &folder).exit(Exit::Usage)?, images);
-    kustomize(step, &overlay, images, kubectl, &folder)
+    kustomize(step, &overlay, (images, false), kubectl, &folder)
         .with_context(|| format!("failed to render `{}`", manifests.display()))
         .exit(Exit::Usage)
 }
 
 /// Renders a Helm chart, and then the same as any manifests. `--include-crds` since `helm template`
-/// leaves them out; `--skip-tests` since ours is the suite. What names no namespace is in the
+/// leaves them out; `--skip-tests` since ours is the suite. Hooks are sorted out ([`hooks`]). What names no namespace is in the
 /// release's.
 pub fn render_chart(
     step: &str,
@@ -194,13 +227,13 @@ pub fn render_chart(
         "unsetOnly": true,
     });
     overlay["transformers"] = json!([transformer.to_string()]);
-    kustomize(step, &overlay, images, kubectl, &folder).with_context(what).exit(Exit::Usage)
+    kustomize(step, &overlay, (images, true), kubectl, &folder).with_context(what).exit(Exit::Usage)
 }
 
 fn kustomize(
     step: &str,
     overlay: &Value,
-    images: &BTreeMap<String, String>,
+    of: (&BTreeMap<String, String>, bool),
     kubectl: &Tool,
     folder: &Path,
 ) -> anyhow::Result<Rendered> {
@@ -211,7 +244,7 @@ fn kustomize(
         .arg(folder)
         .limit(RENDERING)
         .read()?;
-    read(step, &text, images).context("failed to read the manifests")
+    read(step, &text, of).context("failed to read the manifests")
 }
 
 /// The overlay. Namespaces and CRDs come first (`legacy`), whatever the files are called.
@@ -275,31 +308,36 @@ fn relative(to: &Path, from: &Path) -> PathBuf {
     up.chain(to.components().skip(shared)).collect()
 }
 
-fn read(step: &str, text: &str, images: &BTreeMap<String, String>) -> anyhow::Result<Rendered> {
+/// `images` as in [`render`]; only a chart has hooks.
+fn read(
+    step: &str,
+    text: &str,
+    (images, is_chart): (&BTreeMap<String, String>, bool),
+) -> anyhow::Result<Rendered> {
     let names: BTreeMap<&str, &str> =
         images.iter().map(|(name, reference)| (reference.as_str(), name.as_str())).collect();
     let (mut used, mut foreign) = (BTreeSet::new(), BTreeSet::new());
-    let mut documents = Vec::new();
+    let mut rendered = Rendered::nothing(step);
     for text in split(text) {
         let value: Value = serde_saphyr::from_str(&text)?;
-        each_image(&value, &mut |image| match names.get(image) {
-            Some(&name) => drop(used.insert(name.to_owned())),
-            None => drop(foreign.insert(image.to_owned())),
-        });
         let document = Document::of(&value, text)
             .ok_or_else(|| anyhow!("a document has no apiVersion, kind or name"))?;
         if is_option(&document.object) {
             bail!("`{document:?}` is no name of an object");
         }
-        documents.push(document);
+        match hooks::of(&value, &document).filter(|_| is_chart) {
+            None => rendered.documents.push(document),
+            Some(left_out) if left_out.is_empty() => continue,
+            Some(hooks) => rendered.hooks.extend(hooks),
+        }
+        each_image(&value, &mut |image| match names.get(image) {
+            Some(&name) => drop(used.insert(name.to_owned())),
+            None => drop(foreign.insert(image.to_owned())),
+        });
     }
-    Ok(Rendered {
-        step: step.to_owned(),
-        documents,
-        images: used.into_iter().collect(),
-        image_ids: BTreeMap::new(),
-        foreign_images: foreign.into_iter().collect(),
-    })
+    rendered.images = used.into_iter().collect();
+    rendered.foreign_images = foreign.into_iter().collect();
+    Ok(rendered)
 }
 
 /// Whether kubectl would take one of its names for an option.
@@ -361,7 +399,7 @@ mod tests {
 
     #[test]
     fn objects_and_images_are_found_and_the_text_is_kept() {
-        let rendered = read("s", TEXT, &images()).unwrap();
+        let rendered = read("s", TEXT, (&images(), false)).unwrap();
         let objects: Vec<_> = rendered.documents.iter().map(|d| d.object.to_string()).collect();
         assert_eq!(objects, ["namespace/a", "deployment/gateway"]);
         assert_eq!(rendered.images, ["gateway", "wait"]);
@@ -378,10 +416,48 @@ mod tests {
                 "apiVersion: v1\nkind: {kind}\nmetadata:\n  name: {name}\n  namespace: {namespace}\n"
             )
         };
-        assert!(read("s", &text("Pod", "a", "b-"), &images()).is_ok());
+        assert!(read("s", &text("Pod", "a", "b-"), (&images(), false)).is_ok());
         for text in [text("--all", "a", "b"), text("Pod", "--all", "b"), text("Pod", "a", "-l")] {
-            assert!(read("s", &text, &images()).is_err(), "{text}");
+            assert!(read("s", &text, (&images(), false)).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_two_steps_apply_is_seen_whatever_they_call_it() {
+        let step = |name: &str, text: &str| read(name, text, (&images(), false)).unwrap();
+        let service = |more: &str| {
+            format!("apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n{more}spec: {{}}\n")
+        };
+        for (why, other, are_alike) in [
+            ("the same", service(""), Some(true)),
+            ("in the default namespace", service("  namespace: default\n"), Some(false)),
+            ("elsewhere", service("  namespace: b\n"), None),
+        ] {
+            let steps = [step("one", &service("")), step("two", &other), step("three", TEXT)];
+            let twice = applied_twice(steps.iter());
+            let names = twice.first().map(|(_, steps, _)| steps.clone());
+            assert_eq!(names, are_alike.map(|_| vec!["one", "two"]), "{why}");
+            assert_eq!(twice.first().map(|(.., alike)| *alike), are_alike, "{why}");
+        }
+    }
+
+    #[test]
+    fn only_a_charts_hooks_are_hooks_and_those_left_out_need_no_image() {
+        let hook = |name: &str, event: &str, image: &str| {
+            format!(
+                "---\napiVersion: batch/v1\nkind: Job\nmetadata:\n  annotations:\n    helm.sh/hook: \
+                 {event}\n  name: {name}\nspec:\n  template:\n    spec:\n      containers:\n      - \
+                 image: {image}\n"
+            )
+        };
+        let text = TEXT.to_owned()
+            + &hook("schema", "pre-install,pre-upgrade", "localhost/wait:11")
+            + &hook("cleanup", "pre-delete", "docker.io/library/cleanup:1");
+        let chart = read("s", &text, (&images(), true)).unwrap();
+        assert_eq!((chart.documents.len(), chart.hooks.len()), (2, 1));
+        assert_eq!(chart.foreign_images, ["docker.io/library/other:1"]);
+        let plain = read("s", &text, (&images(), false)).unwrap();
+        assert_eq!((plain.documents.len(), plain.hooks.len()), (4, 0));
     }
 
     #[test]

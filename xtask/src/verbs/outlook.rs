@@ -45,6 +45,9 @@ impl Outlook {
             ui::say(&format!("warning: {what}\nhint: cargo xtask doctor --fix"));
             vec![None; suite.steps.len()]
         };
+        for twice in render::applied_twice(&rendered) {
+            ui::say(&format!("warning: {twice}"));
+        }
         let named = render::named(&rendered);
         let tests = suite.test.is_some();
         let carry = Carry::to(workspace.config.clusters.get(&suite.cluster));

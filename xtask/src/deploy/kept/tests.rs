@@ -371,3 +371,42 @@ fn a_look_is_believed_until_the_run_changes_something() {
     kept.look_again(&kubectl);
     assert_eq!(kept.live().len(), 0);
 }
+
+/// A spec changes the settings; the next run makes them anew, and the pods that may have read them.
+#[test]
+fn what_pods_may_have_read_of_others_makes_them_anew_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("applied.json");
+    let by = |manager: &str, uid: &str| {
+        let mut object = settings("1");
+        object["metadata"]["uid"] = json!(uid);
+        object["metadata"]["managedFields"] = json!([{"manager": manager, "fieldsV1": {}}]);
+        object
+    };
+    let (config, web) = (of_values("config", &[settings("1")]), of_values("web", &[reader(false)]));
+    let first = open(&file);
+    first.expect(&[&config, &web]).unwrap();
+    first.remember(&config, &[by("xtask", "one")], Reads::new(), Pods::new()).unwrap();
+    let then = first.reads(&web).unwrap();
+    first.remember(&web, &[reader(false)], then.clone(), Pods::new()).unwrap();
+
+    let second = open(&file);
+    second.expect(&[&config, &web]).unwrap();
+    see(&second, vec![by("kubectl-patch", "one"), reader(false)]);
+    assert!(!second.is_applied(&config));
+    let changed = second.changed_by_others(&config);
+    assert_eq!(changed[0].by, ["kubectl-patch"]);
+    assert_eq!(changed[0].object, config.documents[0].object);
+    second.remember(&config, &[by("xtask", "two")], Reads::new(), Pods::new()).unwrap();
+    see(&second, vec![by("xtask", "two"), reader(false)]);
+    assert!(!second.is_applied(&web));
+    let now = second.reads(&web).unwrap();
+    assert_ne!(now, then);
+    second.remember(&web, &[reader(false)], now, Pods::new()).unwrap();
+
+    let third = open(&file);
+    third.expect(&[&config, &web]).unwrap();
+    see(&third, vec![by("xtask", "two"), reader(false)]);
+    assert!(third.is_applied(&config) && third.is_applied(&web));
+    assert!(third.changed_by_others(&config).is_empty());
+}

@@ -64,7 +64,7 @@ fn refuse_empty(step: &Step, rendered: &Rendered) -> Result<()> {
         Action::Helm(chart) => &chart.path,
         Action::FromFiles(_) | Action::Run(_) => return Ok(()),
     };
-    if step.empty || !rendered.documents.is_empty() {
+    if step.empty || !rendered.documents.is_empty() || !rendered.hooks.is_empty() {
         return Ok(());
     }
     let text =
@@ -81,6 +81,21 @@ pub(in crate::verbs) fn remote_parts(step: &Step, root: &Path) -> Result<Vec<Str
         .map_err(|(file, line, message)| anyhow!("{}:{line}: {message}", file.display()))
         .with_context(|| format!("failed to render `{}`", path.display()))
         .exit(Exit::Usage)
+}
+
+/// Of objects that several steps apply: on a cluster each is what the last of them made of it. Equal
+/// namespaces are in nobody's way.
+pub(in crate::verbs) fn applied_twice(rendered: &[Option<Rendered>]) -> Vec<String> {
+    let twice = deploy::applied_twice(rendered.iter().flatten());
+    let telling =
+        twice.into_iter().filter(|(object, _, alike)| !alike || object.kind != "Namespace");
+    telling
+        .map(|(object, steps, are_alike)| {
+            let steps: Vec<String> = steps.iter().map(|step| format!("`{step}`")).collect();
+            let how = if are_alike { "" } else { ", differently: the last to be applied wins" };
+            format!("steps {} apply the same {object}{how}", steps.join(" and "))
+        })
+        .collect()
 }
 
 /// By step, the images its manifests name.

@@ -97,6 +97,9 @@ impl<'a> E2e<'a> {
         if let Some(guest) = &guest {
             rendered = render_all(&suite, root, &shelf.tags(), Some(&guest.own), &manifests)?;
         }
+        for twice in render::applied_twice(&rendered) {
+            run.events.warn(twice, None);
+        }
         let tests = suite.test.is_some() && !args.no_test;
         let (named, how) = (render::named(&rendered), (Carry::to(Some(wanted)), tests));
         let mut layout = Layout::of_suite(&suite, &layout::pieces(survey), &named, how);
@@ -142,6 +145,10 @@ impl<'a> E2e<'a> {
         let ended = schedule::run(&self.layout.graph, &places, &habit, work, waiting)?;
         self.memory.learn(self.workspace, self.run, &ended.paces);
         let ok = ended.states.iter().all(|state| *state == State::Done);
+        let tests = self.layout.work.iter().any(|work| matches!(work, Work::Test));
+        if ok && !tests {
+            self.settle()?;
+        }
         for one in self.layout.stranded(&ended.states, self.survey) {
             ui::error(&memory::stranded(one));
             self.count(|tally| {
@@ -361,6 +368,7 @@ impl<'a> E2e<'a> {
 
     fn test(&self) -> Result<()> {
         let Some(test) = &self.suite.test else { return Ok(()) };
+        self.settle()?;
         let log = self.run.paths.log("test");
         let args = &self.args.args;
         let shard = self.args.shard;
@@ -381,6 +389,17 @@ impl<'a> E2e<'a> {
             (Some(failure), _) => Err(failure).with_context(failed),
             (None, Some(fault)) => Err(anyhow!(fault)).with_context(failed),
         }
+    }
+
+    /// What there is now is what the next run on this cluster finds unchanged, or not.
+    fn settle(&self) -> Result<()> {
+        let Up { cluster, kept, .. } = self.up()?;
+        if !self.args.keep && !self.args.keep_on_failure || self.guest.is_some() {
+            return Ok(());
+        }
+        let mut steps = self.suite.steps.iter();
+        let by_hooks = steps.any(|step| matches!(step.action, config::Action::Run(_)));
+        kept.settle(&cluster.kubectl(), by_hooks)
     }
 
     /// Takes down what the run made, unless it is to be kept; then it is said how to go on from there. False if

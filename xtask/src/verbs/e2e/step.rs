@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::render::render;
 use super::run::{E2e, Up};
 use crate::config::{Action, Address, Step, Wait, WaitFor};
-use crate::deploy::{self, How, Notes, Pods, Rendered, Target};
+use crate::deploy::{self, ChangedByOthers, How, Notes, ObjectRef, Pods, Rendered, Target};
 use crate::suite::{self, Environment};
 use crate::verbs::forecast;
 use crate::verbs::layout::in_order;
@@ -82,9 +82,11 @@ impl E2e<'_> {
         let log = self.run.paths.log(&format!("step-{}", step.name));
         let before = self.before(step);
         let ran = if rendered.has_job() { looks.running(&before)? } else { Pods::new() };
+        let anew = self.changed_by_others(step, rendered)?;
         let reads = kept.reads(rendered)?;
         let how = How {
             again,
+            anew: &anew,
             notes: Notes { images: Some(&rendered.image_ids), reads: Some(&reads) },
             own: self.guest.as_ref().map(|guest| &guest.own),
             limit: step.timeout,
@@ -105,6 +107,28 @@ impl E2e<'_> {
             tally.changed.insert(step.name.clone());
         });
         Ok(())
+    }
+
+    /// What others have changed of the step's objects, and is to be made anew; it is said.
+    fn changed_by_others(&self, step: &Step, rendered: &Rendered) -> Result<Vec<ObjectRef>> {
+        let Up { cluster, kept, .. } = self.up()?;
+        if cluster.is_fresh() {
+            return Ok(Vec::new());
+        }
+        let mut anew = Vec::new();
+        for ChangedByOthers { object, by } in kept.changed_by_others(rendered) {
+            let by = if by.is_empty() { "somebody".to_owned() } else { by.join(", ") };
+            let what = format!("step `{}`: {by} changed {object} since it was applied", step.name);
+            if deploy::can_be_made_anew(&object) {
+                self.run.events.note(format!("{what}: it is made anew"));
+                anew.push(object);
+            } else {
+                let down = format!("cargo xtask cluster down {}", self.suite.name);
+                let what = format!("{what}, and it may not be what its manifest says");
+                self.run.events.warn(what, Some(down));
+            }
+        }
+        Ok(anew)
     }
 
     /// Applies again what was applied with another content of a `ConfigMap` or Secret than there is
@@ -200,7 +224,7 @@ impl E2e<'_> {
             suite::hook(&step.name, command, environment, step.timeout, &log)
         });
         // Whatever was seen before it ended proves nothing any more.
-        self.up()?.kept.touch();
+        self.up()?.kept.touch_by_hook();
         ran?;
         self.wait(step, &Rendered::nothing(&step.name), false)?;
         Ok(step.action.key())
