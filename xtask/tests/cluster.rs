@@ -27,6 +27,7 @@ use xtask::deploy::{self, How, Kept, Looks, Notes, Pods, Reads, Rendered, Target
 use xtask::event::Events;
 use xtask::exit::{Exit, code};
 use xtask::paths::Paths;
+use xtask::private::PrivatePath;
 use xtask::process::Tool;
 
 const NAME: &str = "deploy-dev";
@@ -145,7 +146,7 @@ impl World {
 
     /// Waits in the namespace that the manifest begins with.
     fn wait(&self, cluster: &Cluster, rendered: &Rendered, on: &WaitFor) -> anyhow::Result<()> {
-        let nothing = self.folder.path().join("nothing");
+        let nothing = PrivatePath::below(self.folder.path(), "nothing");
         let workloads = Kept::open(&nothing, &nothing).workloads(rendered);
         let looks = Looks::new(cluster.kubectl(), &self.folder.path().join("looks"));
         let target = Target {

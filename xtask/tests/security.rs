@@ -166,6 +166,27 @@ fn xtasks_folder_is_no_link() {
     }
 }
 
+/// What is written below the folder by other verbs than runs.
+#[test]
+fn a_link_in_the_place_of_a_file_is_replaced_and_not_followed() {
+    let case = Case::of_two();
+    let folder = tempfile::tempdir().unwrap();
+    let victim = folder.path().join("authorized_keys");
+    let names =
+        ["timings.html", "doctor-proof", "state/engine.json", "state/memory.json", ".gitignore"];
+    for name in names {
+        fs_err::write(&victim, "precious").unwrap();
+        let at = case.path("target/xtask").join(name);
+        fs_err::create_dir_all(at.parent().unwrap()).unwrap();
+        fs_err::remove_file(&at).ok();
+        symlink(&victim, &at).unwrap();
+        for args in [&["plan"][..], &["images", "--force"], &["timings", "--html"], &["doctor"]] {
+            case.run(args);
+            is_precious(&victim);
+        }
+    }
+}
+
 #[test]
 fn what_looks_like_a_stage_and_is_none_stays() {
     let case = Case::of_two();

@@ -36,7 +36,11 @@ use super::render::Rendered;
 use super::verdict;
 use super::workload::Workload;
 use super::{SPEC_LABEL, delete, digest, template};
+use crate::private::PrivatePath;
 use crate::process::Tool;
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 64 << 20;
 
 /// How long one question may take.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -47,7 +51,7 @@ const FRESH: Duration = Duration::from_secs(5);
 /// What was applied to one cluster, by step.
 #[derive(Debug)]
 pub struct Kept {
-    file: PathBuf,
+    file: PrivatePath,
     /// The key of digests.
     key: PathBuf,
     steps: Mutex<Steps>,
@@ -127,8 +131,8 @@ pub type Pods = BTreeMap<String, u64>;
 
 impl Kept {
     /// What was recorded; a file that cannot be read counts as nothing. `key` is that of digests.
-    pub fn open(file: &Path, key: &Path) -> Self {
-        let steps = fs_err::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    pub fn open(file: &PrivatePath, key: &Path) -> Self {
+        let steps = file.read(LARGEST).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let (steps, look, run) =
             (Mutex::new(steps.unwrap_or_default()), Mutex::default(), Mutex::default());
         Self { file: file.to_owned(), key: key.to_owned(), steps, look, run }
@@ -495,10 +499,7 @@ impl Kept {
     }
 
     fn write(&self, steps: &Steps) -> anyhow::Result<()> {
-        let fresh = self.file.with_extension("new");
-        fs_err::write(&fresh, serde_json::to_vec(steps)?)?;
-        fs_err::rename(fresh, &self.file)?;
-        Ok(())
+        Ok(self.file.write(&serde_json::to_vec(steps)?)?)
     }
 }
 

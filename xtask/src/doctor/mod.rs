@@ -36,6 +36,7 @@ use serde::Serialize;
 use crate::config::EngineName;
 use crate::event::Events;
 use crate::exit::{Exit, WithExit as _};
+use crate::private::PrivatePath;
 
 pub use images::{STAND_IN, stand_ins};
 pub use machine::Ours;
@@ -60,7 +61,7 @@ pub struct Needs<'a> {
     /// The workspace; its `images/bases` and `images/kind-node` hold the recipes of stand-ins.
     pub root: &'a Path,
     /// The workspace's own folder, which may be lost: what was proven is remembered here.
-    pub state: &'a Path,
+    pub state: &'a PrivatePath,
 }
 
 /// Asks the stages for what they know, given the names of clusters that are not of this workspace.

@@ -133,7 +133,7 @@ fn places(needs: &Needs, ours: &Ours) -> Vec<(&'static str, PathBuf)> {
         let temporary = std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
         places.push(("builds", temporary));
     }
-    places.push(("stage", needs.state.join("stage")));
+    places.push(("stage", needs.state.join("stage").into()));
     places.push(("target", needs.state.parent().unwrap_or(needs.root).to_owned()));
     places
 }

@@ -16,26 +16,30 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::machine::{Limits, Proof};
+use crate::private::PrivatePath;
 use crate::process::{self, Tool};
+
+/// The largest note of a proof that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Whether podman, as it is set up now, starts a container. `settings` are the files it reads.
-pub(super) fn prove(state: &Path, settings: &[PathBuf], limits: Limits) -> Proof {
+pub(super) fn prove(state: &PrivatePath, settings: &[PathBuf], limits: Limits) -> Proof {
     let (Some(podman), Some(init)) = (process::find("podman"), catatonit()) else {
         return Proof::Untried;
     };
     let programs = ["runc", "crun", "conmon"].into_iter().filter_map(process::find).chain([podman]);
     let file = state.join("doctor-proof");
     let basis = basis(programs.chain(settings.iter().cloned()), limits);
-    if fs_err::read_to_string(&file).is_ok_and(|text| text == basis) {
+    if file.read(LARGEST).is_ok_and(|text| text == basis.as_bytes()) {
         return Proof::Works;
     }
     if let Err(error) = start_one(&init) {
         return Proof::Fails(format!("{error:#}"));
     }
     // Unremembered, it is proven again the next time.
-    fs_err::create_dir_all(state).and_then(|()| fs_err::write(&file, basis)).ok();
+    file.write(basis.as_bytes()).ok();
     Proof::Works
 }
 

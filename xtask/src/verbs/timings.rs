@@ -1,6 +1,6 @@
 //! `cargo xtask timings`: how long each step took over past runs, from their records alone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use serde::Serialize;
@@ -47,8 +47,14 @@ pub(super) fn run(session: &Session, args: &cli::Timings) -> Result<Exit> {
         }
     }
     if let Some(file) = &args.html {
-        let file = file.clone().unwrap_or_else(|| paths.timings_page().into());
-        write_page(&file, &past, args.suite.as_deref())?;
+        let text = page_of_last(&past, args.suite.as_deref())?;
+        let own = paths.timings_page();
+        match file {
+            Some(file) => write_page(file, &text)?,
+            None => own.write(text.as_bytes())?,
+        }
+        let file = file.as_deref().unwrap_or(&own);
+        ui::say(&format!("wrote {}", file.display()));
     }
     Ok(args.gate.map_or(Exit::Done, |gate| judge(gate, &trends)))
 }
@@ -152,7 +158,7 @@ fn slower(one: &Regression) -> String {
 }
 
 /// The page of the last run, of `suite` if one is named.
-fn write_page(file: &Path, past: &Past, suite: Option<&str>) -> Result<()> {
+fn page_of_last(past: &Past, suite: Option<&str>) -> Result<String> {
     let is_wanted = |record: &&Record| {
         suite.map_or(record.suite.is_some(), |_| record.suite.as_deref() == suite)
     };
@@ -166,11 +172,13 @@ fn write_page(file: &Path, past: &Past, suite: Option<&str>) -> Result<()> {
         earlier = earlier.on(machine);
     }
     earlier.records.retain(|record| record.id < last.id);
-    let text = page(last, &earlier, &Words { seconds, bytes });
+    Ok(page(last, &earlier, &Words { seconds, bytes }))
+}
+
+/// Writes it where the user wants it.
+fn write_page(file: &Path, text: &str) -> Result<()> {
     if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs_err::create_dir_all(folder)?;
     }
-    fs_err::write(file, text)?;
-    ui::say(&format!("wrote {}", PathBuf::from(file).display()));
-    Ok(())
+    Ok(fs_err::write(file, text)?)
 }

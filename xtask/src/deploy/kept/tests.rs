@@ -5,7 +5,8 @@ use super::super::render::{Document, Private};
 use super::*;
 
 fn open(file: &Path) -> Kept {
-    Kept::open(file, &file.with_extension("key"))
+    let own = PrivatePath::below(file.parent().unwrap(), file.file_name().unwrap());
+    Kept::open(&own, &file.with_extension("key"))
 }
 
 fn see(kept: &Kept, objects: Vec<Value>) {

@@ -13,6 +13,9 @@ use crate::doctor::machine::{
 use crate::engine::Facts;
 use crate::port::Holder;
 
+static STATE: std::sync::LazyLock<crate::private::PrivatePath> =
+    std::sync::LazyLock::new(|| crate::private::PrivatePath::below(Path::new("/"), "s"));
+
 const DEBIAN: &str = "docker.io/library/debian:bookworm-slim";
 const NODE: &str = "docker.io/kindest/node:v1.34.4";
 
@@ -113,7 +116,7 @@ fn troubled(change: impl FnOnce(&mut Machine)) -> Vec<Finding> {
         kind: true,
         helm: true,
         root: Path::new("/w"),
-        state: Path::new("/s"),
+        state: &STATE,
     };
     let mut findings = diagnose(&machine, &needs);
     findings.retain(|finding| !matches!(finding.state, State::Fine { .. }));
