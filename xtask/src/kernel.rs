@@ -27,6 +27,18 @@ pub(crate) fn available(root: &Path) -> Option<u64> {
     bytes(&fs_err::read_to_string(root.join("proc/meminfo")).ok()?, "MemAvailable:")
 }
 
+/// The process that holds the lock (`flock`) of a file, by the file's inode.
+pub(crate) fn lock_holder(root: &Path, inode: u64) -> Option<i32> {
+    let locks = fs_err::read_to_string(root.join("proc/locks")).ok()?;
+    // `1: FLOCK  ADVISORY  WRITE 4711 08:01:131 0 EOF`; one that waits has `->` behind its number.
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, process, file, ..] = words[..] else { return None };
+        let of_file = file.rsplit(':').next()?.parse() == Ok(inode);
+        process.parse().ok().filter(|_| of_file)
+    })
+}
+
 /// The groups that a process is in, by one controller, and all above them, be they there or not.
 pub(crate) fn groups(root: &Path, process: &str, controller: &str) -> Vec<Group> {
     let file = root.join("proc").join(process).join("cgroup");
@@ -52,4 +64,21 @@ fn groups_of(line: &str, controller: &str) -> Option<Vec<Group>> {
         Group { folder: format!("{mount}{}", path.trim_end_matches('/')), path }
     };
     Some(Path::new(path).ancestors().map(group).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_and_who_waits_for_it_is_not() {
+        let locks = "1: -> FLOCK  ADVISORY  WRITE 7 08:01:131 0 EOF\n\
+                     2: POSIX  ADVISORY  WRITE 8 08:01:131 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 9 08:01:1310 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 4711 08:01:131 0 EOF\n";
+        let root = crate::fixture::folder(&[("proc/locks", locks)]);
+        assert_eq!(lock_holder(root.path(), 131), Some(4711));
+        assert_eq!(lock_holder(root.path(), 13), None);
+        assert_eq!(lock_holder(&root.path().join("none"), 131), None);
+    }
 }

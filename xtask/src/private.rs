@@ -33,6 +33,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::identity;
+use crate::kernel;
 use crate::process::stop;
 
 /// Says of the folder it lies in that a run has it alone.
@@ -388,6 +389,20 @@ pub fn wait_for(lock: &File, mut waits: impl FnMut()) -> anyhow::Result<()> {
     }
 }
 
+/// Who holds the lock of a file, for the user who waits: ` (process 4711 in `/home/me/repository`)`, or nothing
+/// where that cannot be known.
+pub fn holder_in_words(lock: &File) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = lock.metadata().ok().map(|file| file.ino());
+    let Some(process) = inode.and_then(|inode| kernel::lock_holder(Path::new("/"), inode)) else {
+        return String::new();
+    };
+    match fs_err::read_link(format!("/proc/{process}/cwd")) {
+        Ok(folder) => format!(" (process {process} in `{}`)", folder.display()),
+        Err(_) => format!(" (process {process})"),
+    }
+}
+
 /// Whether nobody holds the lock of a file. One that cannot be asked about is taken to be held.
 pub fn is_free(file: &File) -> bool {
     file.try_lock_shared().is_ok_and(|()| file.unlock().is_ok())
@@ -444,6 +459,16 @@ mod tests {
         let error = result.unwrap_err();
         assert!(is_refused(&error), "{error:?}");
         error.to_string()
+    }
+
+    #[test]
+    fn who_waits_is_told_for_whom() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(holder_in_words(file.as_file()), "");
+        file.as_file().lock().unwrap();
+        let here = std::env::current_dir().unwrap();
+        let told = holder_in_words(&file.reopen().unwrap());
+        assert_eq!(told, format!(" (process {} in `{}`)", std::process::id(), here.display()));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::config;
 use crate::event::Events;
 use crate::identity;
 use crate::paths::{self, Paths};
-use crate::private::{Owner, PrivatePath};
+use crate::private::{self, Owner, PrivatePath};
 use crate::process::{self, Tool, stop};
 
 /// Where a node has the file that says which checkout made it.
@@ -199,11 +199,12 @@ pub fn hold(
     paths: &Paths,
     events: &Events,
 ) -> anyhow::Result<Lease> {
+    let mut told = false;
     loop {
         if let Some(lease) = try_hold(wanted, provider, paths)? {
             return Ok(lease);
         }
-        wait(&wanted.name, events)?;
+        wait(&wanted.name, &open(wanted, provider, paths)?, events, &mut told)?;
     }
 }
 
@@ -232,8 +233,9 @@ pub fn share(
     if is_taken(name, file.try_lock())? {
         end_proxies(&paths.kubeconfig(name));
     }
+    let mut told = false;
     while !is_taken(name, file.try_lock_shared())? {
-        wait(name, events)?;
+        wait(name, &file, events, &mut told)?;
     }
     Ok(Lease(file))
 }
@@ -263,7 +265,12 @@ fn is_taken(name: &str, tried: Result<(), std::fs::TryLockError>) -> anyhow::Res
     }
 }
 
-fn wait(name: &str, events: &Events) -> anyhow::Result<()> {
+/// Says once for whom the run waits, and waits a moment.
+fn wait(name: &str, lock: &File, events: &Events, told: &mut bool) -> anyhow::Result<()> {
+    if !std::mem::replace(told, true) {
+        let holder = private::holder_in_words(lock);
+        events.note(format!("waiting for another run that uses cluster `{name}`{holder}"));
+    }
     events.waiting("cluster", format!("another run that uses `{name}`"));
     stop::pause(Duration::from_millis(500))?;
     Ok(())

@@ -32,6 +32,10 @@ pub(super) fn turn(workspace: &Workspace, one: &Surveyed, events: &Events) -> Re
     let lock = lock.with_context(|| format!("failed to open the lock of build `{name}`"))?;
     let mut waited = false;
     private::wait_for(&lock, || {
+        if !waited {
+            let holder = private::holder_in_words(&lock);
+            events.note(format!("{} waits for another run that builds it{holder}", one.image.name));
+        }
         waited = true;
         events.waiting(&one.image.name, "another run that builds it".to_owned());
     })
