@@ -55,7 +55,7 @@ pub struct Tool {
     /// The largest standard output that is captured, in bytes.
     most: u32,
     /// Part of the environment by which processes that it leaves are known.
-    left_by: Option<String>,
+    left_by: Option<Box<str>>,
 }
 
 /// A line that must come within a time, and how it is known.
@@ -238,7 +238,7 @@ impl Tool {
     /// Says in its [`Output`] which processes it has left: those of its group, and others whose environment has
     /// `variable` (`NAME=VALUE`), which only its children are given.
     #[must_use]
-    pub fn names_left(mut self, variable: impl Into<String>) -> Self {
+    pub fn names_left(mut self, variable: impl Into<Box<str>>) -> Self {
         self.left_by = Some(variable.into());
         self
     }

@@ -150,7 +150,8 @@ mod tests {
         let left_by = |script: &str| {
             let (name, value) = mark.split_once('=').unwrap();
             let tool = Tool::new("sh").arg("-c").arg(script).env(name, value);
-            let output = tool.grace(Duration::from_secs(1)).names_left(&mark).run().unwrap();
+            let output =
+                tool.grace(Duration::from_secs(1)).names_left(mark.as_str()).run().unwrap();
             end_strays("sleep", Signal::TERM, |words| words.last() == Some(&time.as_str()));
             assert!(output.left.iter().all(|left| left.contains(&time)), "{:?}", output.left);
             (output.left.len(), output.held)
