@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::Case;
 use support::docker::Docker;
-use support::machine::{BASE, Group, MIB, engine, remove_images};
+use support::machine::{BASE, Group, MIB, remove_images};
 use xtask::process::{Background, Tool};
 
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -182,7 +182,9 @@ fn named(file: &Path, folder: &Path) -> BTreeSet<PathBuf> {
     let mut named = BTreeSet::new();
     let table = fs_err::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
     if let Some(table) = table {
-        let mut add = |text: &str| drop(named.insert(inputs::plain(&folder.join(text))));
+        let mut add = |text: &str| {
+            named.insert(inputs::plain(&folder.join(text)));
+        };
         texts(&toml::Value::Table(table), &mut add);
     }
     named
