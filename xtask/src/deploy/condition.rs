@@ -137,7 +137,14 @@ mod tests {
             };
             assert_eq!(verdict, expected, "{why}");
         }
-        let object = widget(none, json!({}), before);
+    }
+
+    #[test]
+    fn another_status_and_another_condition_are_waited_for() {
+        let unknown = Since { applied: true, clock: None, was_otherwise: false };
+        let ready = json!({"type": "Ready", "status": "True"});
+        let object = json!({"kind": "Widget", "metadata": {"name": "w", "generation": 2},
+                            "status": {"conditions": [ready]}});
         for (kind, status) in [("Ready", "False"), ("Other", "True")] {
             let verdict = judge((&object, "widget/w"), (kind, status), unknown);
             assert!(matches!(verdict, Verdict::Waiting(_)), "{kind}={status}: {verdict:?}");

@@ -76,6 +76,8 @@ pub struct Child {
     reaped: bool,
     /// Processes that it has left, if they are asked for.
     left: Vec<String>,
+    /// Processes of its group still had its output open when they were killed.
+    killed_writers: bool,
     _signals: SignalGuard,
 }
 
@@ -179,6 +181,7 @@ impl Child {
             over: None,
             reaped: false,
             left: Vec::new(),
+            killed_writers: false,
         })
     }
 
@@ -209,7 +212,7 @@ impl Child {
                 tail: tail.into(),
                 took: self.started.elapsed(),
                 left: std::mem::take(&mut self.left),
-                held: self.stdout.is_some() || self.stderr.is_some(),
+                held: self.killed_writers || self.stdout.is_some() || self.stderr.is_some(),
             }),
             Some(ending) => Err(self.tool.failure(ending, tail)),
         }
@@ -419,6 +422,7 @@ impl Child {
             Some(left) if left.is_empty() => true,
             Some(left) if Instant::now() >= until => {
                 self.mailbox.signal_group(Signal::KILL);
+                self.killed_writers = true;
                 let left = left.join(", ");
                 self.lines.remark(format!("[xtask] ended what this command left running: {left}"));
                 true

@@ -162,7 +162,7 @@ impl<'g> Old<'g> {
             if links.iter().any(|link| inside.starts_with(link)) {
                 return self.check_out(&|_| true);
             }
-            if files.iter().any(|file| file.starts_with(inside)) {
+            if files.iter().any(|file| file != inside && file.starts_with(inside)) {
                 fs_err::create_dir_all(&place)?;
             }
         }
