@@ -53,8 +53,11 @@ const SOURCES: [&str; 14] = [
 const GLOBS: [&[&str]; 4] = [&["src"], &["**/a", "lib"], &["*", "!src/b"], &["**/*.c"]];
 const EXCLUDES: [&[&str]; 3] = [&[], &["**/lib/"], &["src/x.tmp", "c.c"]];
 
-/// A path below the context → what it is, with its content or target.
+/// A path below the context → what it is, with its mode, and its content or target.
 type Listing = BTreeMap<Vec<u8>, (char, Vec<u8>)>;
+
+/// The mode of a folder that is not listed where something in it is.
+const FOLDER: u32 = 0o755;
 
 struct Fuzzed {
     folder: tempfile::TempDir,
@@ -230,9 +233,11 @@ impl Fuzzed {
         let mut sent = there.clone();
         sent.retain(|path, _| chosen(path));
         let paths: Vec<Vec<u8>> = sent.keys().cloned().collect();
-        // A folder that something sent lies in is there because of that.
-        sent.retain(|path, (kind, _)| {
-            *kind != 'd' || !paths.iter().any(|other| other != path && below_or_at(other, path))
+        // A folder that something sent lies in is there because of that; its mode is, if it is an unusual one.
+        sent.retain(|path, (kind, mode)| {
+            *kind != 'd'
+                || *mode != FOLDER.to_be_bytes()
+                || !paths.iter().any(|other| other != path && below_or_at(other, path))
         });
         sent
     }
@@ -262,14 +267,14 @@ fn listing(root: &Path) -> Listing {
         for entry in fs_err::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let meta = fs_err::symlink_metadata(&path).unwrap();
+            let mode = meta.permissions().mode() & 0o7777;
             let what = if meta.is_dir() {
                 next.push(path.clone());
-                ('d', Vec::new())
+                ('d', mode.to_be_bytes().to_vec())
             } else if meta.is_symlink() {
                 ('l', fs_err::read_link(&path).unwrap().as_os_str().as_bytes().to_vec())
             } else {
-                let kind = if meta.permissions().mode() & 0o111 == 0 { 'f' } else { 'x' };
-                (kind, fs_err::read(&path).unwrap())
+                ('f', [mode.to_be_bytes().to_vec(), fs_err::read(&path).unwrap()].concat())
             };
             let relative = path.strip_prefix(root).unwrap().as_os_str().as_bytes().to_vec();
             all.insert(relative, what);

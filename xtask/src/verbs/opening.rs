@@ -45,8 +45,15 @@ pub(super) fn open(workspace: &Workspace, run: &Run, survey: &Survey) -> Result<
 pub(super) fn sweep_stages(workspace: &Workspace) {
     let stages = workspace.paths.stages();
     for name in stages.names().into_iter().filter(|name| paths::is_run(name)) {
+        let is_dead = paths::is_alive(&name) == Some(false);
         let stage = stages.join(name);
-        if stage.owner() == Owner::Gone {
+        let is_gone = match stage.owner() {
+            Owner::Gone => true,
+            Owner::Alive => false,
+            // Its run was killed before it could mark the folder.
+            Owner::Nobody => is_dead && stage.names().is_empty(),
+        };
+        if is_gone {
             // What cannot be removed now is found again by the next run.
             stage.remove().ok();
         }

@@ -131,7 +131,8 @@ impl Before {
     /// Reads it; with it, the texts are laid out that say what images are built from.
     fn of(config: &Config, git: &Git, old: &Old) -> Result<Self> {
         let folder = relative(&config.root, &git.top);
-        let file = folder.join(config.file.strip_prefix(&config.root).unwrap_or(&config.file));
+        // The configuration lies in its root, however its path was written.
+        let file = folder.join(config.file.file_name().unwrap_or_default());
         let is_text = |path: &Path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let is_ignore = name.ends_with(".dockerignore") || name.ends_with(".containerignore");
