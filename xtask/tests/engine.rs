@@ -401,7 +401,10 @@ fn own_program() -> PathBuf {
 }
 
 fn again(program: Tool, test: &str, folder: &Path) -> Tool {
-    program.args(["--exact", test, "--nocapture"]).env(AGAIN, folder).limit(Duration::from_mins(5))
+    program
+        .args(["--exact", test, "--nocapture", "--include-ignored"])
+        .env(AGAIN, folder)
+        .limit(Duration::from_mins(5))
 }
 
 #[test]
