@@ -658,7 +658,6 @@ fn a_step_that_applies_nothing_is_a_fault() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn a_prebuilt_suite_builds_nothing_though_a_base_moved() {
     let bench = Bench::new(&step("web", ROLLOUT));
     let base = "docker.io/library/base:1";
@@ -697,7 +696,6 @@ fn a_container_that_ended_during_the_tests_is_named_and_can_fail_the_run() {
 }
 
 #[test]
-#[ignore = "a false green that is not mended yet"]
 fn a_suite_without_images_builds_and_loads_none() {
     let bench = Bench::new("");
     bench.configure(

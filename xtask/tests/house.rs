@@ -286,3 +286,13 @@ fn the_map_names_every_folder_and_no_other() {
     let folders: BTreeSet<&str> = folders.iter().map(String::as_str).collect();
     assert_eq!(named, folders, "ARCHITECTURE.md's map and the folders of xtask/src");
 }
+
+#[test]
+fn the_configuration_page_has_the_defaults_that_are_read() {
+    let page = fs_err::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let defaults = fs_err::read_to_string(root().join("xtask/src/config/defaults.toml")).unwrap();
+    assert!(
+        page.ends_with(&format!("```toml\n{defaults}```\n")),
+        "docs/configuration.md must end with xtask/src/config/defaults.toml in a block of its own"
+    );
+}
