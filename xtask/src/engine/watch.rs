@@ -176,14 +176,21 @@ pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Rece
     }
 }
 
-/// The processes of a build, and what they have used.
+/// The processes of a build, and what they have used. The engine's own count by their CPU time alone.
 fn at_work(program: u32, cgroup: Option<&Cgroup>) -> impl Iterator<Item = ((i32, u64), Used)> {
-    let below = tree(program).into_iter().map(|member| member.process);
-    let all: BTreeSet<i32> =
-        below.chain(cgroup.map(Cgroup::processes).unwrap_or_default()).collect();
-    all.into_iter().filter_map(|process| {
-        Some(((process, start_time(process)?), activity::used(&of(process))?))
-    })
+    let mut of_run: BTreeSet<i32> =
+        cgroup.map(Cgroup::processes).unwrap_or_default().into_iter().collect();
+    let mut engines = BTreeSet::new();
+    for member in tree(program) {
+        let processes = if member.of_run { &mut of_run } else { &mut engines };
+        processes.insert(member.process);
+    }
+    engines.retain(|process| !of_run.contains(process));
+    let of_run = of_run.into_iter().map(|process| (process, activity::used(&of(process))));
+    let engines = engines.into_iter().map(|process| (process, activity::used_itself(&of(process))));
+    of_run
+        .chain(engines)
+        .filter_map(|(process, used)| Some(((process, start_time(process)?), used?)))
 }
 
 /// Kills what RUN has started; the engine's program only if that was not enough.
