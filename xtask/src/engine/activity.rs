@@ -8,6 +8,7 @@
 //! of one CPU over a while, or has read and written some.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -74,27 +75,35 @@ pub(super) fn used(process: &Path) -> Option<Used> {
 }
 
 fn parse(stat: &str, io: &str) -> Option<Used> {
-    // The program's name, in parentheses, may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    // User and system time, its own and that of children it has waited for.
+    Some(Used { ticks: ticks(stat, 11..15)?, bytes: bytes(io) })
+}
+
+/// As [`used`], for a program of the engine's: without its children. While a RUN waits, podman's runtime helper asks
+/// for the state ten times a second; neither those children nor their answers are work. The main program copies,
+/// fetches and commits, so that its reads and writes count.
+pub(super) fn used_itself(process: &Path, is_main: bool) -> Option<Used> {
+    let stat = fs_err::read_to_string(process.join("stat")).ok()?;
+    let io = process.join("io");
+    let io = if is_main { fs_err::read_to_string(io).unwrap_or_default() } else { String::new() };
+    Some(Used { ticks: ticks(&stat, 11..13)?, bytes: bytes(&io) })
+}
+
+/// The sum of these fields behind the program's name, which stands in parentheses and may hold anything.
+fn ticks(stat: &str, fields: Range<usize>) -> Option<u64> {
+    let all: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |at: usize| all.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    Some(fields.map(ticks).fold(0, u64::saturating_add))
+}
+
+fn bytes(io: &str) -> u64 {
     let bytes = |line: &str| {
         let (name, bytes) = line.split_once(": ")?;
         ["rchar", "wchar", "read_bytes", "write_bytes"]
             .contains(&name)
             .then(|| bytes.parse::<u64>().ok())?
     };
-    // User and system time, its own and that of children it has waited for.
-    let ticks = (11..15).map(ticks).fold(0, u64::saturating_add);
-    Some(Used { ticks, bytes: io.lines().filter_map(bytes).fold(0, u64::saturating_add) })
-}
-
-/// CPU alone that a program of the engine's has used itself. While a RUN waits, podman asks its runtime for the state
-/// ten times a second: what those children use, and what is read from them, is no work.
-pub(super) fn used_itself(process: &Path) -> Option<Used> {
-    let stat = fs_err::read_to_string(process.join("stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    Some(Used { ticks: ticks(11).saturating_add(ticks(12)), bytes: 0 })
+    io.lines().filter_map(bytes).fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]

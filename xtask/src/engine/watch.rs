@@ -176,7 +176,7 @@ pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Rece
     }
 }
 
-/// The processes of a build, and what they have used. The engine's own count by their CPU time alone.
+/// The processes of a build, and what they have used. The engine's own count without their children.
 fn at_work(program: u32, cgroup: Option<&Cgroup>) -> impl Iterator<Item = ((i32, u64), Used)> {
     let mut of_run: BTreeSet<i32> =
         cgroup.map(Cgroup::processes).unwrap_or_default().into_iter().collect();
@@ -187,7 +187,9 @@ fn at_work(program: u32, cgroup: Option<&Cgroup>) -> impl Iterator<Item = ((i32,
     }
     engines.retain(|process| !of_run.contains(process));
     let of_run = of_run.into_iter().map(|process| (process, activity::used(&of(process))));
-    let engines = engines.into_iter().map(|process| (process, activity::used_itself(&of(process))));
+    let engines = engines.into_iter().map(move |process| {
+        (process, activity::used_itself(&of(process), u32::try_from(process) == Ok(program)))
+    });
     of_run
         .chain(engines)
         .filter_map(|(process, used)| Some(((process, start_time(process)?), used?)))
