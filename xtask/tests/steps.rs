@@ -159,7 +159,8 @@ const SERVER_YAML: &str = "\
 {apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: hook}, spec: {replicas: 2,
  selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {
  terminationGracePeriodSeconds: 1, topologySpreadConstraints: [{maxSkew: 1, topologyKey:
- kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}}}],
+ kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}},
+ matchLabelKeys: [pod-template-hash]}],
  tolerations: [{operator: Exists}], containers: [{name: main, image: worker,
  command: [python3, /program/server.py], readinessProbe: {tcpSocket: {port: 8443}, periodSeconds: 1},
  volumeMounts: [{name: tls, mountPath: /tls}, {name: program, mountPath: /program}]}],

@@ -23,6 +23,15 @@ use crate::plan::{IMAGE_LABEL, KEY_LABEL, PROJECT_LABEL};
 /// Names asked about in one call, so that a command line stays within its limit.
 const AT_ONCE: usize = 200;
 
+/// Lists asked for while others remove images, before it is an error.
+const LISTINGS: usize = 5;
+
+/// `image not known` (podman), `No such image` (docker).
+fn removed_meanwhile(error: &anyhow::Error) -> bool {
+    let text = format!("{error:#}");
+    text.contains("image not known") || text.contains("No such image")
+}
+
 /// An image of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Old {
@@ -82,7 +91,20 @@ pub struct Kept {
 
 impl Engine {
     /// All images with our label, the newest first.
+    ///
+    /// An engine fails if an image is removed between the list and the look at it. That image is not in
+    /// the next list.
     pub fn ours(&self) -> Result<Vec<Old>> {
+        for _ in 1..LISTINGS {
+            match self.list_ours() {
+                Err(error) if removed_meanwhile(&error) => {}
+                answer => return answer,
+            }
+        }
+        self.list_ours()
+    }
+
+    fn list_ours(&self) -> Result<Vec<Old>> {
         let filter = format!("label={KEY_LABEL}");
         let listed = self.tool().args(["images", "--no-trunc", "--quiet", "--filter", &filter]);
         let listed = listed.limit(ANSWER).read().context("failed to list the images of ours")?;
