@@ -309,9 +309,21 @@ fn gather_one(
     let contexts = contexts.map(|(((at, one), chosen), inputs)| {
         let rules = ignore_digest(&one.rules_text);
         let Opened { spec, dockerfile, .. } = one;
-        let Chosen { reading, contents, widened } = chosen;
+        let Chosen { reading, contents, missing, widened } = chosen;
         let (tree, digests) = (Arc::clone(&tree), Arc::clone(&digests));
-        (at, Context { spec, dockerfile, reading, tree, digests, contents, widened, inputs, rules })
+        let context = Context {
+            spec,
+            dockerfile,
+            reading,
+            tree,
+            digests,
+            contents,
+            missing,
+            widened,
+            inputs,
+            rules,
+        };
+        (at, context)
     });
     Ok(contexts.collect())
 }
@@ -326,6 +338,7 @@ struct Looked {
 struct Chosen {
     reading: Option<Reading>,
     contents: Contents,
+    missing: Vec<(usize, String)>,
     widened: Vec<Widening>,
 }
 
@@ -359,7 +372,9 @@ fn look(
         let selection = select(reading.as_ref(), &Viewed { tree: &tree, view });
         let narrowing = narrowing(&one.spec, workspace.as_ref(), &mut sources)?;
         let contents = contents::choose(&tree, view, selection.as_ref(), &narrowing)?;
-        chosen.push(Chosen { reading, contents, widened: narrowing.widened().to_vec() });
+        let widened = narrowing.widened().to_vec();
+        let missing = selection.map(|selection| selection.missing).unwrap_or_default();
+        chosen.push(Chosen { reading, contents, missing, widened });
     }
     let digests = match &index_file {
         Some(file) => hashed(&mut tree, &chosen, &known, file, scan)?,

@@ -60,6 +60,8 @@ pub struct Context {
     tree: Arc<Tree>,
     digests: Arc<Vec<Option<Digest>>>,
     contents: Contents,
+    /// Sources that nothing matches: line and path.
+    pub missing: Vec<(usize, String)>,
     widened: Vec<Widening>,
     inputs: Option<Digest>,
     rules: Digest,
@@ -170,6 +172,12 @@ impl Context {
             LayerCache::Unusable { reason, line } => Some((reason, *line)),
             LayerCache::Marked(_) => None,
         }
+    }
+
+    /// What a build fetches and the key cannot know: address and line.
+    pub fn fetched(&self) -> Option<(&str, usize)> {
+        let (line, address) = self.reading.as_ref()?.fetched.first()?;
+        Some((address, *line))
     }
 
     /// References of the external images the target is built on.

@@ -30,6 +30,8 @@ pub struct Image {
     pub ignore_file: String,
     /// What it is built on, as the Dockerfile names it once expanded.
     pub bases: Vec<Base>,
+    /// What ADD fetches without a checksum: line and address.
+    pub fetched: Vec<(usize, String)>,
     /// What may be a secret among what it is sent.
     pub suspects: Vec<Suspect>,
     pub junk: Vec<JunkAt>,

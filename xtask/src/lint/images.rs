@@ -28,6 +28,15 @@ pub(super) fn bases(facts: &Facts) -> Vec<Finding> {
             findings.extend(outside(facts.config, &base.reference, &at));
             findings.extend(unpinned(&base.reference, &at));
         }
+        for (line, address) in &image.fetched {
+            let at =
+                Place { file: &image.dockerfile, line: *line, what: format!("`ADD {address}`") };
+            let reason =
+                format!("{} has no `--checksum`: no key holds it, so it always builds", at.what);
+            let mend =
+                "add `--checksum=sha256:…`, or a commit where it is a git address".to_owned();
+            findings.push(at.finding(Rule::UnpinnedBase, reason, mend));
+        }
     }
     findings
 }

@@ -73,7 +73,7 @@ pub(crate) fn about(rule: Rule) -> &'static str {
     match rule {
         Rule::Unreadable => "A file that has to be checked cannot be read",
         Rule::BaseRegistry => "An image comes from a registry that is not approved",
-        Rule::UnpinnedBase => "An image is whatever `latest` is on the day",
+        Rule::UnpinnedBase => "What an image is made of is whatever it is on the day",
         Rule::PortTwice => "Two want one port, so they cannot run at the same time",
         Rule::NodeportUnlisted => "A node port cannot be reached from the host",
         Rule::PullPolicy => "A pull policy asks a registry for what was loaded onto the node",

@@ -97,6 +97,8 @@ pub struct Known<'a> {
     pub memory_configured: u64,
     pub memory_learned: Option<u64>,
     pub forced: bool,
+    /// What its build fetches and no key can know: address and line.
+    pub fetched: Option<(&'a str, usize)>,
 }
 
 /// Decides about one image.
@@ -104,7 +106,11 @@ pub fn decide(known: &Known) -> Planned {
     let reasons = if known.forced {
         vec![Reason::Forced]
     } else if proven(known) {
-        vec![Reason::UpToDate]
+        vec![known.fetched.map_or(Reason::UpToDate, |(address, line)| Reason::Fetched {
+            detail: format!(
+                "`ADD {address}` (line {line}) has no --checksum: it is looked at again"
+            ),
+        })]
     } else {
         causes(known)
     };
@@ -177,6 +183,7 @@ mod tests {
         held: Option<&str>,
         record: Option<&Record>,
         forced: bool,
+        fetched: Option<(&str, usize)>,
     ) -> (Action, Vec<&'static str>) {
         let held = held.map(labels);
         let now = || Now { parts: Parts::default(), ignore: String::new(), files: BTreeMap::new() };
@@ -189,6 +196,7 @@ mod tests {
             memory_configured: 1,
             memory_learned: None,
             forced,
+            fetched,
         };
         let planned = decide(&known);
         (planned.action, planned.reasons.iter().map(Reason::kind).collect())
@@ -215,11 +223,20 @@ mod tests {
         ];
         for (held, record, forced, action, reasons) in table {
             assert_eq!(
-                decided(held, record, forced),
+                decided(held, record, forced, None),
                 (action, reasons.to_vec()),
                 "{held:?} {forced}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_fetched_is_looked_at_again() {
+        let key = Parts::default().key().to_string();
+        let fetched = Some(("https://a/b", 2));
+        let (action, reasons) = decided(Some(&key), None, false, fetched);
+        assert_eq!((action, reasons), (Action::Build, vec!["fetched"]));
+        assert_eq!(decided(None, None, false, fetched).1, ["no-image", "no-record"]);
     }
 
     #[test]

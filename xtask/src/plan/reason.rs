@@ -43,6 +43,10 @@ pub enum Reason {
     },
     /// The ignore rules changed, and with them what is sent.
     IgnoreFile,
+    /// ADD fetches something, and what that is today nobody knows who has not fetched it.
+    Fetched {
+        detail: String,
+    },
 }
 
 impl Reason {
@@ -61,6 +65,7 @@ impl Reason {
             Reason::Target { .. } => "target",
             Reason::Platform { .. } => "platform",
             Reason::IgnoreFile => "ignore-file",
+            Reason::Fetched { .. } => "fetched",
         }
     }
 
@@ -78,7 +83,9 @@ impl Reason {
             Reason::FileChanged { detail, .. } => detail.clone(),
             Reason::BuildArg { name, detail } => Some(format!("{name}: {detail}")),
             Reason::BaseImage { reference, detail } => Some(format!("{reference}: {detail}")),
-            Reason::Target { detail } | Reason::Platform { detail } => Some(detail.clone()),
+            Reason::Target { detail }
+            | Reason::Platform { detail }
+            | Reason::Fetched { detail } => Some(detail.clone()),
             _ => None,
         }
     }
@@ -103,6 +110,7 @@ impl fmt::Display for Reason {
             Reason::Target { detail } => write!(f, "target: {detail}"),
             Reason::Platform { detail } => write!(f, "platform: {detail}"),
             Reason::IgnoreFile => write!(f, "ignore rules changed"),
+            Reason::Fetched { detail } => write!(f, "{detail}"),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::enough::enough;
 use super::memory::Memory;
 use super::survey::{self, Survey, Surveyed};
 use super::{Run, Workspace, failing, lock, missing, once, project};
+use crate::context::dockerfile::Role;
 use crate::context::record::{self, Record};
 use crate::context::{self, Context, Key, Staged};
 use crate::engine::learn::{self, Figured};
@@ -91,11 +92,28 @@ pub(super) fn fetch_bases(
             error: pulled.as_ref().err().map(|failure| failure.ending.to_string()),
         });
         if let Err(failure) = pulled {
-            let why = anyhow!(failure).context(format!("failed to fetch the base image `{base}`"));
-            return Err(why.context("hint: cargo xtask doctor --fix")).exit(Exit::Environment);
+            return Err(not_fetched(&survey, base, failure)).exit(Exit::Environment);
         }
     }
     if wanted.is_empty() { Ok(survey) } else { again() }
+}
+
+/// Why a base did not come, with the line that names it.
+fn not_fetched(survey: &Survey, base: &str, failure: crate::process::Failure) -> anyhow::Error {
+    let named = survey.images.iter().find_map(|one| {
+        let bases = &one.context.reading.as_ref()?.bases;
+        let found = bases.iter().find(|found| found.name == base)?;
+        let file = one.image.dockerfile.display();
+        Some((format!("{file}:{}: ", found.line), found.role))
+    });
+    let (place, role) = named.unwrap_or((String::new(), Role::From));
+    let why = anyhow!(failure).context(format!("{place}failed to fetch the base image `{base}`"));
+    let is_plain = !base.contains(['/', ':', '@', '.']);
+    why.context(if role != Role::From && is_plain {
+        format!("hint: no stage of that Dockerfile is called `{base}`, and neither is an image")
+    } else {
+        "hint: cargo xtask doctor --fix".to_owned()
+    })
 }
 
 /// What became of a build.

@@ -138,10 +138,13 @@ impl Cache {
     }
 
     /// Has the run look here before it builds, and push what it built if it may. What is built by force is not
-    /// looked for.
+    /// looked for, nor what holds more than its key tells.
     pub(super) fn join(&self, layout: &mut Layout, survey: &Survey) {
-        let forced = |at: usize| survey.images[at].planned.reasons == [Reason::Forced];
-        layout.look_first(|at| (!forced(at)).then_some(CARRIER));
+        let anew = |at: usize| {
+            let one = &survey.images[at];
+            one.planned.reasons == [Reason::Forced] || one.context.fetched().is_some()
+        };
+        layout.look_first(|at| (!anew(at)).then_some(CARRIER));
         if self.settings.mode == CacheMode::ReadWrite {
             layout.push_builds();
         }

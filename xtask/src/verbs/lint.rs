@@ -104,6 +104,7 @@ fn image(config: &Config, context: &Context) -> Result<Image> {
         dockerfile: relative(dockerfile, root),
         ignore_file: relative(&clean(&ignore_file), root),
         bases: bases.map(base).collect(),
+        fetched: context.reading.as_ref().map(|one| one.fetched.clone()).unwrap_or_default(),
         suspects,
         junk,
         container_ignores: container_ignores(config, spec)?,

@@ -28,7 +28,9 @@ pub(super) fn hint(context: &Context, stage: &Path, tail: &[String]) -> Option<S
     let stage = stage.display().to_string();
     let tail: Vec<String> = tail.iter().map(|line| line.replace(&stage, "")).collect();
     let left_out = |path: &str| context.left_out(path);
-    let (path, why) = first_left_out(&tail, &left_out)?;
+    let Some((path, why)) = first_left_out(&tail, &left_out) else {
+        return unmatched(context, &tail).or_else(|| heredoc(context, &tail));
+    };
     let mend = match (why, &context.spec.inputs) {
         (LeftOut::Exclude, _) => format!("narrow `exclude` of image `{image}`"),
         (LeftOut::Inputs, Inputs::Cargo { .. } | Inputs::Go { .. }) => {
@@ -39,16 +41,37 @@ pub(super) fn hint(context: &Context, stage: &Path, tail: &[String]) -> Option<S
     Some(format!("hint: {mend}: `{path}` is in the context but not sent"))
 }
 
+/// A source that nothing of the context matches, where the log misses a file.
+fn unmatched(context: &Context, tail: &[String]) -> Option<String> {
+    let (line, path) = context.missing.first().filter(|_| missing_lines(tail).next().is_some())?;
+    let rules = "the ignore file and `exclude` count";
+    Some(format!(
+        "hint: nothing that is sent matches `{path}` (line {line} of the Dockerfile): {rules}"
+    ))
+}
+
+/// Heredocs where podman takes their lines for instructions.
+fn heredoc(context: &Context, tail: &[String]) -> Option<String> {
+    let line = context.reading.as_ref()?.heredoc?;
+    let is_unknown = |text: &String| text.to_lowercase().contains("unknown instruction");
+    tail.iter().any(is_unknown).then(|| {
+        format!("hint: line {line} of the Dockerfile has a heredoc, which podman reads from version 4.8 on")
+    })
+}
+
+fn missing_lines(tail: &[String]) -> impl Iterator<Item = &String> {
+    tail.iter().filter(|line| {
+        let line = line.to_lowercase();
+        SIGNS.iter().any(|sign| line.contains(sign))
+    })
+}
+
 /// The first path the log misses that is left out, and by what.
 fn first_left_out(
     tail: &[String],
     left_out: &dyn Fn(&str) -> Option<LeftOut>,
 ) -> Option<(String, LeftOut)> {
-    let missing = tail.iter().filter(|line| {
-        let line = line.to_lowercase();
-        SIGNS.iter().any(|sign| line.contains(sign))
-    });
-    let mut paths = missing.flat_map(|line| paths(line));
+    let mut paths = missing_lines(tail).flat_map(|line| paths(line));
     paths.find_map(|path| left_out(&path).map(|why| (path, why)))
 }
 

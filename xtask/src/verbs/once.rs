@@ -49,7 +49,8 @@ pub(super) fn made_meanwhile(
     one: &Surveyed,
     turn: &Turn,
 ) -> Result<Option<Ready>> {
-    if !turn.waited || one.planned.reasons.contains(&Reason::Forced) {
+    let anew = one.planned.reasons.contains(&Reason::Forced) || one.context.fetched().is_some();
+    if !turn.waited || anew {
         return Ok(None);
     }
     let tag = one.planned.tag.clone();

@@ -35,6 +35,12 @@ pub(super) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
     let cluster = suite.and_then(|suite| workspace.config.clusters.get(&suite.cluster));
     let mut memory = Memory::look(&workspace, None, cluster)?;
     memory.call(&workspace, None, &survey);
+    for one in &survey.images {
+        for (line, path) in &one.context.missing {
+            let (name, file) = (&one.image.name, one.image.dockerfile.display());
+            ui::say(&format!("warning: {name}: nothing matches `{path}` ({file}:{line})"));
+        }
+    }
     memory.silent().iter().for_each(|silent| ui::say(&format!("warning: {silent}")));
     let forecast = Forecast::read(&workspace, &memory.machine());
     let outlook = suite.map(|suite| Outlook::of(&workspace, suite, &survey, &memory, &forecast));

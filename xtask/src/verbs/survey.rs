@@ -256,5 +256,6 @@ fn decide(
         memory_configured: image.memory,
         memory_learned,
         forced,
+        fetched: context.fetched(),
     })
 }

@@ -53,6 +53,9 @@ fn human(one: &survey::Surveyed) -> String {
     if let Some((reason, line)) = one.context.whole() {
         lines.push(format!("      the whole context: {reason} (line {line} of the Dockerfile)"));
     }
+    for (line, path) in &one.context.missing {
+        lines.push(format!("      nothing matches `{path}` (line {line} of the Dockerfile)"));
+    }
     if let Some((reason, line)) = one.context.without_cache() {
         let text =
             format!("cache podman builds it without: {reason} (line {line} of the Dockerfile)");

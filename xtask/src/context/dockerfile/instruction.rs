@@ -55,6 +55,8 @@ pub(super) struct Copy {
     /// Without heredocs and without the destination.
     pub(super) sources: Vec<String>,
     pub(super) unclear: Option<String>,
+    /// What ADD fetches is to have.
+    pub(super) checksum: Option<String>,
     /// It has flags that podman's cache may not look at.
     pub(super) flags_count: bool,
 }
@@ -219,6 +221,7 @@ fn copy(keyword: &str, flags: &Flags, mut words: Vec<String>) -> Result<Copy, St
         parents: flags.switch("parents"),
         sources: words,
         unclear: flags.unclear.clone(),
+        checksum: flags.one("checksum").filter(|checksum| !checksum.is_empty()),
         flags_count: flags.pairs.iter().any(|(name, _)| counts(name)),
     })
 }

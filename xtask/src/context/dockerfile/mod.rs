@@ -105,6 +105,10 @@ pub struct Reading {
     pub text: Vec<u8>,
     /// What podman's layer cache needs to be right.
     pub layer_cache: LayerCache,
+    /// What ADD fetches and nothing holds to a content: line and address.
+    pub fetched: Vec<(usize, String)>,
+    /// The first line with a heredoc.
+    pub heredoc: Option<usize>,
     /// Ids of the secrets mounted.
     pub secrets: Vec<String>,
     /// Ids of the SSH agents mounted.
@@ -246,6 +250,8 @@ fn understand(text: &str, request: &Request<'_>) -> Result<Reading, Vec<Fault>> 
         stages: graph.reached.iter().map(|index| graph.stages[*index].label(*index)).collect(),
         text: text::serialise(&graph, &globals, &used),
         layer_cache: marks::of(text, &graph, &globals, request),
+        fetched: found.fetched,
+        heredoc: graph.first_heredoc(),
         secrets: found.secrets,
         ssh: found.ssh,
         warnings: graph.warnings.into_iter().chain(found.warnings).collect(),
@@ -263,6 +269,8 @@ fn opaque(faults: &[Fault]) -> Reading {
             reason: "its text is not understood".to_owned(),
             line: faults.first().map_or(1, |fault| fault.line),
         },
+        fetched: Vec::new(),
+        heredoc: None,
         secrets: Vec::new(),
         ssh: Vec::new(),
         warnings: Vec::new(),

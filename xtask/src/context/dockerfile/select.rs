@@ -4,7 +4,7 @@
 //!   and what it finally leads to are inputs. An absolute link begins at the context's root, `..` stops
 //!   there. The text of a link is cleaned before it is followed, as BuildKit does it.
 //! * From there wildcards are matched name by name, dots are nothing special, `**` is `*`, links
-//!   are not entered. A match that is a link is followed like a plain source. No match is no fault.
+//!   are not entered. A match that is a link is followed like a plain source. No match is no fault here.
 //! * A folder chosen means all below it, links as they are. `--exclude` counts below the folder (never
 //!   for a file named itself); what it leaves is listed entry by entry.
 //! * `--parents` lists what its pattern matches below the pivot, links not followed, patterns as in an
@@ -23,7 +23,7 @@ use super::{Source, SourceKind};
 pub struct Selection {
     /// By path, each once, none below a whole subtree.
     pub roots: Vec<Root>,
-    /// Line and path of sources without a wildcard that are not there: the build will fail.
+    /// Line and path of sources that nothing matches. Without a wildcard the build will fail; with one it will on podman.
     pub missing: Vec<(usize, String)>,
     /// Paths of whole subtrees, a `/` behind each: then at most one can be a prefix, and it is the
     /// greatest of those not greater than the path asked for.
@@ -193,14 +193,21 @@ impl Chooser<'_> {
             self.plain(source, &parts, exclude);
             return;
         }
-        let Some(base) = self.follow(&parts[..plain]) else { return };
+        let Some(base) = self.follow(&parts[..plain]) else {
+            self.missing.push((source.line, source.pattern.clone()));
+            return;
+        };
         let globs: Option<Vec<Glob>> =
             parts[plain..].iter().map(|part| Glob::parse(part)).collect();
         let Some(globs) = globs else {
             self.subtree(base);
             return;
         };
-        for path in self.matches(base, &globs) {
+        let matches = self.matches(base, &globs);
+        if matches.is_empty() {
+            self.missing.push((source.line, source.pattern.clone()));
+        }
+        for path in matches {
             self.chosen(path, exclude);
         }
     }

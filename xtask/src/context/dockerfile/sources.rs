@@ -18,6 +18,8 @@ pub(super) struct Found {
     pub(super) bases: Vec<Base>,
     pub(super) args: BTreeMap<String, String>,
     pub(super) globals_used: BTreeSet<String>,
+    /// Line and address.
+    pub(super) fetched: Vec<(usize, String)>,
     pub(super) secrets: Vec<String>,
     pub(super) ssh: Vec<String>,
     pub(super) warnings: Vec<(usize, String)>,
@@ -71,6 +73,7 @@ impl<'a> Walk<'a> {
             bases: Vec::new(),
             args: BTreeMap::new(),
             globals_used: BTreeSet::new(),
+            fetched: Vec::new(),
             secrets: Vec::new(),
             ssh: Vec::new(),
             warnings: Vec::new(),
@@ -219,7 +222,13 @@ impl<'a> Walk<'a> {
         for word in &copy.sources {
             let Some(expanded) = self.expand(step.line, word, environment) else { continue };
             match &expanded.unknown {
-                Some(name) => self.widen(step.line, environment.doubt(name)),
+                Some(name) => {
+                    self.widen(step.line, environment.doubt(name));
+                    // It may be an address.
+                    if copy.is_add && copy.checksum.is_none() {
+                        self.found.fetched.push((step.line, word.clone()));
+                    }
+                }
                 None => self.source(step.line, copy, &expanded.text),
             }
         }
@@ -229,6 +238,8 @@ impl<'a> Walk<'a> {
         if is_remote(path) {
             if !copy.is_add {
                 self.fault(line, format!("`COPY` cannot fetch `{path}`; `ADD` can"));
+            } else if copy.checksum.is_none() && !is_commit(path) {
+                self.found.fetched.push((line, path.to_owned()));
             }
             return;
         }
@@ -320,6 +331,13 @@ fn is_remote(path: &str) -> bool {
         return matches!(scheme, "http" | "https" | "git" | "ssh");
     }
     is_scp_style(path)
+}
+
+/// Whether an address of git's names a commit in full, whose content never changes.
+fn is_commit(address: &str) -> bool {
+    let Some((_, reference)) = address.split_once('#') else { return false };
+    let commit = reference.split(':').next().unwrap_or_default();
+    matches!(commit.len(), 40 | 64) && commit.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// `[a-zA-Z0-9-_]+@[a-zA-Z0-9-.]+:…`

@@ -129,6 +129,13 @@ fn resolve_base(part: Part, before: &[Stage], globals: &Globals) -> Result<Stage
     if base.is_empty() {
         return Err(format!("the base `{}` is empty", part.from.base));
     }
+    // What a variable without a value leaves behind.
+    if base.ends_with([':', '@', '/']) || base.starts_with([':', '@', '/']) || base.contains(":@") {
+        let written = &part.from.base;
+        return Err(format!(
+            "the base `{written}` comes to `{base}`, which names no image: a variable has no value"
+        ));
+    }
     check_reference(&base)?;
     let platform = match &part.from.platform {
         None => None,
@@ -197,6 +204,12 @@ impl Graph {
         }
         self.reached = reached.into_iter().collect();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// The first line reached that has a heredoc.
+    pub(super) fn first_heredoc(&self) -> Option<usize> {
+        let steps = self.reached.iter().flat_map(|index| self.stages[*index].steps());
+        steps.filter(|step| !step.heredocs.is_empty()).map(|step| step.line).min()
     }
 
     /// Fills in what is left to a stage and what it takes; returns the stages it needs.

@@ -19,6 +19,9 @@ pub(super) fn summary(context: &Context) -> String {
     if let Some((reason, line)) = context.whole() {
         lines.push(format!("  the whole context is sent: {reason} (line {line})"));
     }
+    lines.extend(context.missing.iter().map(|(line, path)| {
+        format!("  {YELLOW}nothing matches `{path}`{OFF} (line {line} of the Dockerfile)")
+    }));
     lines.extend(context.widened().iter().map(|one| format!("  sent: {}", one.reason)));
     section(&mut lines, "largest paths", &largest(context.entries()));
     section(&mut lines, "largest folders", &folders(context).lines(ui::rich()));

@@ -86,8 +86,6 @@ fn files_folders_and_wildcards() {
             ("COPY */*.md /", &["a/.x.md"]),
             ("COPY **/*.md /", &["a/.x.md"]),
             ("COPY a/?/c.md /", &["a/b/c.md"]),
-            ("COPY nothing* /", &[]),
-            ("COPY nothing*/x /", &[]),
             (
                 "COPY [aR]* /",
                 &[
@@ -109,6 +107,8 @@ fn files_folders_and_wildcards() {
         ],
     );
     assert_eq!(chosen(&tree, "COPY nothing README.md /"), (vec!["README.md".to_owned()], 1));
+    assert_eq!(chosen(&tree, "COPY nothing* /"), (vec![], 1));
+    assert_eq!(chosen(&tree, "COPY nothing*/x /"), (vec![], 1));
     assert_eq!(chosen(&tree, "COPY README.md/x /").1, 1, "through a file");
     assert_eq!(chosen(&tree, "RUN --mount=src=a*,dst=/x y").1, 1, "a mount has no wildcards");
     assert_eq!(chosen(&tree, "COPY . /").0.len(), tree.0.len());
@@ -144,11 +144,11 @@ fn trap_10_links_of_a_source_are_followed_those_inside_are_not() {
             ("COPY sub /", &["sub", "sub/back"]),
             ("COPY di* /", &["dir", "real", "real/f", "real/in"]),
             ("COPY dir/i* /", &["dir", "other", "other/g", "real/in"]),
-            ("COPY d*/f /", &[]),
             ("COPY lo* /", &["loop"]),
             ("RUN --mount=src=dir,dst=/x y", &["dir", "real", "real/f", "real/in"]),
         ],
     );
+    assert_eq!(chosen(&tree, "COPY d*/f /"), (vec![], 1));
     assert_eq!(chosen(&tree, "COPY loop /").1, 1);
     assert_eq!(chosen(&tree, "COPY dangling /").1, 1);
 }

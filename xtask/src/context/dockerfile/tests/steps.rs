@@ -184,6 +184,24 @@ fn step_7_parents_split_at_the_pivot() {
 }
 
 #[test]
+fn what_is_fetched_without_a_checksum_is_told() {
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let text = format!(
+        "FROM scratch\nARG V=1\nADD https://a/$V /x\nADD --checksum=sha256:1 https://a/c /x\n\
+         ADD https://a/b.git#{commit}:sub /x\nADD https://a/b.git#v1 /x\nADD f /x"
+    );
+    let fetched = case().read(&text).fetched;
+    assert_eq!(fetched, [(3, "https://a/1".to_owned()), (6, "https://a/b.git#v1".to_owned())]);
+}
+
+#[test]
+fn a_base_whose_variable_has_no_value_is_refused() {
+    for from in ["x:$V", "x:${V}", "x@$V", "$V/x", "x:$V@sha256:1", "$V"] {
+        assert_eq!(case().faults(&format!("ARG V\nFROM {from}\nRUN x")), [2], "{from}");
+    }
+}
+
+#[test]
 fn urls_are_no_sources() {
     table(
         &case(),
