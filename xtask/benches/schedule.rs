@@ -15,8 +15,8 @@
 use std::time::Instant;
 
 use xtask::schedule::{
-    Graph, HOME, Limits, Node, Order, Place, Roams, lower_bound, lower_bound_over, simulate,
-    simulate_over,
+    Graph, HOME, Limits, Node, Place, Placement, Scheduler, lower_bound, lower_bound_over,
+    simulate, simulate_over,
 };
 
 const GIB: f64 = 1024.0;
@@ -68,7 +68,7 @@ fn fleet() {
         // Figures that have nothing to do with each other, and are the same each time.
         let spread = |salt: u32, below: u32| at.wrapping_mul(2_654_435_761) / salt % below;
         let memory = mib(f64::from(300 + spread(7, 3300)));
-        let roams = Some(Roams { bases: vec![spread(11, 12) as usize], barred: Vec::new() });
+        let roams = Some(Placement { bases: vec![spread(11, 12) as usize], barred: Vec::new() });
         let seconds = f64::from(20 + spread(13, 220));
         graph.add(Node { memory, seconds, roams, is_job: true, ..Node::default() });
     }
@@ -81,7 +81,7 @@ fn fleet() {
     let known: Vec<Place> =
         (0..50).zip(&speeds).map(|(at, speed)| place(at, 1.0 / speed)).collect();
     let started = Instant::now();
-    let mut order = Order::new(&graph, &places);
+    let mut order = Scheduler::new(&graph, &places);
     let mut begun = 0;
     while let Some((node, place)) = order.next(0.0, &[false; 50]) {
         order.begin(node, place, 0.0);

@@ -249,6 +249,11 @@ fn rfc3339<S: serde::Serializer>(at: &SystemTime, to: S) -> Result<S::Ok, S::Err
     to.collect_str(&humantime::format_rfc3339_millis(*at))
 }
 
+/// The first line of an error with its causes: what fits on a line of progress.
+pub fn first_line(error: &anyhow::Error) -> String {
+    format!("{error:#}").lines().next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

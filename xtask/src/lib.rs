@@ -1,41 +1,44 @@
 //! xtask builds container images that changed, within the memory there is, and runs end-to-end
 //! suites on kind.
 //!
-//! The folders are the stages, in running order. A stage uses the stages before it only through
-//! their types; `verbs` alone calls the functions of more than one.
+//! The modules stand in their order: each may use those above it. A test holds the order.
 
-pub mod config; //   [1] text → checked `Config`
-pub mod context; //  [2] what goes into an image: ignore rules, Dockerfile inputs, walk, index, key
-pub mod plan; //     [3] (Config, keys, what the engine holds) → `Plan` with reasons; pure
-pub mod schedule; // [4] graph + budget → running order; knows nothing of containers
-pub mod engine; //   [5] build, inspect, save: podman, docker
-pub mod cluster; //  [6] kind: nodes, images on them
-pub mod deploy; //   [7] apply in order, wait, fail fast
-pub mod suite; //    [8] run the tests, collect what they leave
-pub mod report; //   [9] records of runs and what they tell
+pub mod figure; //           numbers read from files, each with a bound
+pub mod identity; //     random ids: what tells one thing from another of the same name
+mod kernel; //           what the kernel's files say of this host
+mod reference; //        what an image is called
+mod secret_name; //      which names are those of secrets
+pub mod text; //         how figures and words are written
 
-pub mod doctor; //   before anything: what a run needs of this machine, and how it is mended
-pub mod event; //    the vocabulary the stages speak
-pub mod exit; //     exit codes, and how an error says which
-pub mod identity; // what tells one thing from another of the same name
-pub mod paths; //    the only module that knows where things lie
-pub mod figure; //   numbers read from files, each with a bound
-pub mod private; //  files and folders that nobody else can turn against us
-pub mod process; //  the only module that starts processes
-mod fault; //        a panic is a fault of ours, and said to be
-pub mod kubernetes; // the only module that starts kubectl and helm
-mod kernel; //       what the kernel's files say of this host
-mod plain_file; //   a file of a repository, read within bounds
-mod port; //         who holds a port of this host
-mod reference; //    what an image is called
-mod secret_name; //  which names are those of secrets
-pub mod init; //     a first configuration, drafted from what a repository holds
-pub mod repository; // what lies in a repository, for `lint` and `init`
-pub mod lint; //     rules a repository is held to before a commit; pure
-pub mod ui; //       the only module that prints
+pub mod private; //      files and folders that nobody else can turn against us
+pub mod exit; //         exit codes, and how an error says which
+pub mod process; //      the only module that starts processes
+pub mod event; //        what a run says while it goes on
+mod plain_file; //       a file of a repository, read within bounds
+pub mod paths; //        the only module that knows where things lie
+mod fault; //            a panic is a fault of ours, and said to be
+mod port; //             who holds a port of this host
+pub mod kubernetes; //   the only module that starts kubectl and helm
+pub mod ui; //           the only module that prints
 
-pub mod cli; //     what may be typed
-mod verbs; //       one short file a verb
+pub mod config; //       text → checked `Config`
+pub mod context; //      what goes into an image: ignore rules, Dockerfile, walk, index, key
+pub mod plan; //         (Config, keys, local images) → `Plan` with reasons; pure
+pub mod schedule; //     graph + budget → running order; knows nothing of containers
+pub mod engine; //       podman, docker: facts, images, builds
+pub mod cluster; //      kind: nodes, images on them
+pub mod deploy; //       apply in order, wait, fail fast
+pub mod suite; //        run the tests, collect what they leave
+pub mod report; //       records of runs and what they tell
+pub mod repository; //   what lies in a repository, for `lint` and `init`
+pub mod lint; //         rules a repository is held to before a commit; pure
+pub mod init; //         a first configuration, drafted from a repository
+pub mod doctor; //       what a run needs of this machine, and how it is mended
+
+pub mod cli; //          the command line
+mod session; //          what every command begins with
+mod run; //              a run: evaluate → graph → execute
+mod commands; //         one file a command
 
 #[cfg(test)]
 mod fixture; //     what unit tests put on disk
@@ -48,7 +51,7 @@ pub fn run(cli: cli::Cli) -> exit::Exit {
         cli::Color::Never => ui::Color::Never,
     });
     let result =
-        process::stop::listen(ui::stopping).and_then(|()| fault::caught(|| verbs::run(cli)));
+        process::stop::listen(ui::stopping).and_then(|()| fault::caught(|| commands::run(cli)));
     let exit = match &result {
         Ok(exit) => *exit,
         Err(error) => {

@@ -40,7 +40,7 @@ fn read_up_to(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     while file.by_ref().take(PIECE).read_to_end(&mut bytes)? > 0 {
         stop::check_io()?;
         if bytes.len() as u64 > largest {
-            let most = crate::ui::text::bytes(largest);
+            let most = crate::text::bytes(largest);
             let why = format!("it is larger than the {most} that are read of a file");
             return Err(failed(path, io::ErrorKind::FileTooLarge, &why));
         }

@@ -23,7 +23,7 @@ use support::registry::Registry;
 use tempfile::TempDir;
 use xtask::cluster::{self, Cluster, Image, Pulls, Status};
 use xtask::config::{self, Port, Reuse, WaitFor};
-use xtask::deploy::{self, How, Kept, Looks, Notes, Pods, Reads, Rendered, Target};
+use xtask::deploy::{self, How, Kept, Notes, Pods, Reads, Rendered, Snapshots, Target};
 use xtask::event::Events;
 use xtask::exit::{Exit, code};
 use xtask::paths::Paths;
@@ -148,7 +148,7 @@ impl World {
     fn wait(&self, cluster: &Cluster, rendered: &Rendered, on: &WaitFor) -> anyhow::Result<()> {
         let nothing = PrivatePath::below(self.folder.path(), "nothing");
         let workloads = Kept::open(&nothing, &nothing).workloads(rendered);
-        let looks = Looks::new(cluster.kubectl(), &self.folder.path().join("looks"));
+        let looks = Snapshots::new(cluster.kubectl(), &self.folder.path().join("looks"));
         let target = Target {
             step: &rendered.step,
             on: Some(on),
@@ -446,7 +446,7 @@ fn is_found_soon(
 fn diagnostics_hold_the_causes(world: &World, cluster: &Cluster) {
     let folder = world.folder.path().join("diagnostics");
     let engine = Tool::new("podman");
-    let looks = Looks::new(cluster.kubectl(), &folder);
+    let looks = Snapshots::new(cluster.kubectl(), &folder);
     timed("diagnosed", || deploy::diagnose(&looks, &engine, (&cluster.nodes, None), &folder));
     let node = format!("nodes/{}", cluster.nodes[0]);
     for (file, words) in [

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use support::machine::{
     BASE, Group, MIB, children, engine_settings, engine_tool, remove_images, running, trials,
 };
-use xtask::engine::{self, BuildError, Built, Engine, Facts, Kind, Order};
+use xtask::engine::{self, BuildError, BuildRequest, Built, Engine, Facts, Kind};
 use xtask::event::{Event, Events, Sink, Stamped};
 use xtask::identity;
 use xtask::paths::{Paths, RunLock, RunPaths};
@@ -72,14 +72,14 @@ impl Bench {
         &self,
         key: &str,
         events: &Events,
-        change: impl FnOnce(&mut Order),
+        change: impl FnOnce(&mut BuildRequest),
     ) -> Result<Built, BuildError> {
         let tag = self.tag(key);
         let label = |name: &str, value: &str| (format!("dev.xtask.{name}"), value.to_owned());
         let labels = [label("key", key), label("image", &self.image)];
         let (stage, dockerfile) = (self.stage(), self.folder.path().join("Dockerfile"));
         let log = self.folder.path().join("log");
-        let mut order = Order {
+        let mut order = BuildRequest {
             image: &self.image,
             tag: &tag,
             labels: &labels,
@@ -242,7 +242,7 @@ fn a_failed_build_says_so_and_leaves_nothing() {
 }
 
 /// What sets a limit of an order.
-type Change = fn(&mut Order, Duration);
+type Change = fn(&mut BuildRequest, Duration);
 
 #[test]
 #[ignore = "needs podman"]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, Error};
 
-use super::fault::{Fault, Faults};
+use super::fault::{ConfigError, ConfigErrors};
 
 /// What the parser calls a key that is there twice.
 const DUPLICATE: &str = "duplicate key";
@@ -35,11 +35,11 @@ pub(super) struct Document<'t> {
     /// Absolute folder of the file.
     pub(super) root: PathBuf,
     pub(super) entries: DeTable<'t>,
-    faults: RefCell<Vec<Fault>>,
+    faults: RefCell<Vec<ConfigError>>,
 }
 
 impl<'t> Document<'t> {
-    pub(super) fn parse(text: &'t str, file: &'t Path) -> Result<Self, Faults> {
+    pub(super) fn parse(text: &'t str, file: &'t Path) -> Result<Self, ConfigErrors> {
         let (entries, errors) = DeTable::parse_recoverable(text);
         let document = Self {
             text,
@@ -59,7 +59,7 @@ impl<'t> Document<'t> {
     pub(super) fn fault(&self, place: &Range<usize>, message: String, hint: Option<String>) {
         let (line, column) = self.line(place.start);
         let file = self.file.to_path_buf();
-        self.faults.borrow_mut().push(Fault { file, line, column, message, hint });
+        self.faults.borrow_mut().push(ConfigError { file, line, column, message, hint });
     }
 
     /// Line and column of a byte, both from 1; past the end, those of the last line.
@@ -84,11 +84,11 @@ impl<'t> Document<'t> {
     }
 
     /// All that was noted, in the order of the file.
-    pub(super) fn into_faults(self) -> Faults {
+    pub(super) fn into_faults(self) -> ConfigErrors {
         let mut faults = self.faults.into_inner();
         faults.sort_by_key(|fault| (fault.line, fault.column));
         faults.dedup();
-        Faults(faults)
+        ConfigErrors(faults)
     }
 
     fn syntax(&self, error: &Error) {

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: one [`Fault`] a mistake, all of a file's in [`Faults`].
+//! What is wrong with a configuration: one [`ConfigError`] a mistake, all of a file's in [`ConfigErrors`].
 //!
 //! A person who made three mistakes should run the command twice, not four times. So nothing here
 //! stops at the first: reading goes on with an empty value in the place of the bad one, and the
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// One mistake, where it is, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigError {
     pub file: PathBuf,
     /// Counted from 1.
     pub line: usize,
@@ -21,7 +21,7 @@ pub struct Fault {
     pub hint: Option<String>,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.file.display(), self.line, self.message)?;
         match &self.hint {
@@ -33,9 +33,9 @@ impl fmt::Display for Fault {
 
 /// All faults of a file, in its order; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(faults) = self;
         let plural = if faults.len() == 1 { "" } else { "s" };
@@ -44,4 +44,4 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for ConfigErrors {}

@@ -2,7 +2,7 @@
 //!
 //! Whatever is in a `Config` has been checked: names exist, paths lie where they should, timeouts
 //! nest, no port is used twice. All faults of a file are reported at once, each with file, line and
-//! suggestion ([`Faults`]), and the process ends with exit code 2 before anything was touched.
+//! suggestion ([`ConfigErrors`]), and the process ends with exit code 2 before anything was touched.
 
 mod action;
 mod builder;
@@ -31,14 +31,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::anyhow;
+
 use crate::exit::{Exit, WithExit as _};
 
-pub use fault::{Fault, Faults};
+pub use fault::{ConfigError, ConfigErrors};
 pub use lint::{Allow, Rule};
 
 /// Reads the file named, else the nearest `xtask.toml` at or above the working directory.
 ///
-/// Errors, [`Faults`] among them, lead to [`Exit::Usage`].
+/// Errors, [`ConfigErrors`] among them, lead to [`Exit::Usage`].
 pub fn load(file: Option<&Path>) -> anyhow::Result<Config> {
     let read = || {
         let file = find::file(file)?;
@@ -50,7 +52,7 @@ pub fn load(file: Option<&Path>) -> anyhow::Result<Config> {
 
 /// Reads and checks a text as if it were that file's: paths in it start at the file's folder and
 /// are looked for there.
-pub fn parse(text: &str, file: &Path) -> Result<Config, Faults> {
+pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigErrors> {
     read::config(text, file)
 }
 
@@ -78,6 +80,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// The suite called `name`; exit 2 if there is none.
+    pub fn suite(&self, name: &str) -> anyhow::Result<&Suite> {
+        self.suites.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.suites.keys().map(String::as_str).collect();
+            let message = format!("failed to find suite `{name}` in `{}`", self.file.display());
+            anyhow!("{message}\nhint: it has {}", known.join(", ")).exit(Exit::Usage)
+        })
+    }
+
     /// The ports that are open while this suite runs: its cluster's, and those of every cluster.
     pub fn suite_ports(&self, suite: &Suite) -> Vec<&Port> {
         let open = |port: &&Port| port.cluster.as_ref().is_none_or(|name| *name == suite.cluster);

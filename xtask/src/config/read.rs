@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::document::Document;
-use super::fault::Faults;
+use super::fault::ConfigErrors;
 use super::table::Table;
 use super::{Config, Engine, EngineName, Policy};
 use super::{builder, cluster, defaults, image, lint, port, remote, shared, suite};
 
 /// Reads and checks a whole text; `file` names it in messages, and its folder is where paths start.
-pub(super) fn config(text: &str, file: &Path) -> Result<Config, Faults> {
+pub(super) fn config(text: &str, file: &Path) -> Result<Config, ConfigErrors> {
     let document = Document::parse(text, file)?;
     let mut outermost = Table::outermost(&document);
     let builders = builder::builders(&mut outermost);

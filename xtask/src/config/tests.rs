@@ -22,7 +22,7 @@ fn workspace() -> tempfile::TempDir {
     folder
 }
 
-fn read(text: &str) -> Result<Config, Faults> {
+fn read(text: &str) -> Result<Config, ConfigErrors> {
     let folder = workspace();
     parse(text, &folder.path().join("xtask.toml"))
 }
@@ -581,7 +581,7 @@ fn restarts_are_a_warning_or_a_failure() {
     };
     assert_eq!(restarts("").unwrap(), Restarts::Warn);
     assert_eq!(restarts("restarts = 'fail'").unwrap(), Restarts::Fail);
-    let Faults(faults) = restarts("restarts = 'never'").unwrap_err();
+    let ConfigErrors(faults) = restarts("restarts = 'never'").unwrap_err();
     assert!(faults[0].message.contains("`restarts` cannot be `never`"), "{}", faults[0].message);
 }
 
@@ -819,7 +819,7 @@ fn defaults_toml_knows_every_key() {
         .collect();
     let seeded = seeded.join("\n");
     let folder = beside_defaults();
-    let Faults(faults) = parse(&seeded, &folder.path().join("xtask.toml")).unwrap_err();
+    let ConfigErrors(faults) = parse(&seeded, &folder.path().join("xtask.toml")).unwrap_err();
     let tables = DEFAULTS.lines().filter(|line| line.starts_with('[')).count();
     assert_eq!(faults.len(), tables, "every table reports an unknown key");
     let words: Vec<&str> =
@@ -884,7 +884,7 @@ mod properties {
     }
 
     fn every_fault_is_in_the_file(text: &str) {
-        if let Err(Faults(faults)) = parse(text, Path::new("/nowhere/xtask.toml")) {
+        if let Err(ConfigErrors(faults)) = parse(text, Path::new("/nowhere/xtask.toml")) {
             assert!(!faults.is_empty());
             for fault in faults {
                 let lines = text.lines().count().max(1);
@@ -930,7 +930,7 @@ fn a_builder_is_reached_in_one_way_and_has_a_name_of_its_own() {
         [("a", &url), ("b", &connection), ("c", &context), ("d", &host), ("e", &buildkit)];
     assert_eq!(told, expected);
     assert_eq!((config.builders[0].memory, config.builders[1].jobs), (Some(4 << 30), Some(3)));
-    let Faults(faults) = read(
+    let ConfigErrors(faults) = read(
         "[images.gateway]\n\
          [[builders]]\nname = 'a'\n\
          [[builders]]\nname = 'a'\npodman = 'x'\ndocker = 'y'\n\

@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::api::Log;
-use super::look::Looks;
+use super::look::Snapshots;
 use super::verdict::{name, text};
 use crate::process::Tool;
 
@@ -44,7 +44,7 @@ const AT_ONCE: usize = 4;
 
 /// Writes everything it can get, or, with `only`, what is in these namespaces. `engine` is `podman` or `docker`.
 pub fn diagnose(
-    looks: &Looks,
+    looks: &Snapshots,
     engine: &Tool,
     (nodes, only): (&[String], Option<&[String]>),
     folder: &Path,
@@ -120,7 +120,7 @@ fn overview(kubectl: &Tool, scope: &str, kinds: &str, folder: &Path) -> Vec<Ques
 }
 
 /// The logs of all containers, through the API: a `kubectl logs` for each would take half a minute.
-fn logs(looks: &Looks, path: &str, folder: &Path) {
+fn logs(looks: &Snapshots, path: &str, folder: &Path) {
     let pods = match looks.api().get(path) {
         Ok(pods) => pods.unwrap_or_default(),
         Err(error) => return write(&folder.join("failed.txt"), &format!("{error:#}")),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::api::Log;
-use super::look::Looks;
+use super::look::Snapshots;
 use super::verdict::{Fault, name, text};
 
 /// Log lines of a container that an error carries.
@@ -16,7 +16,7 @@ const LINES: usize = 15;
 const EVENTS: usize = 6;
 
 /// Events and log lines of the faulty object; empty if it is not in this namespace.
-pub(super) fn explain(fault: &Fault, namespace: &str, since: Instant, looks: &Looks) -> String {
+pub(super) fn explain(fault: &Fault, namespace: &str, since: Instant, looks: &Snapshots) -> String {
     let Ok(look) = looks.at(namespace, since) else { return String::new() };
     let objects = &look.objects;
     let Some((kind, wanted)) = fault.object.split_once('/') else { return String::new() };
@@ -37,7 +37,7 @@ pub(super) fn explain(fault: &Fault, namespace: &str, since: Instant, looks: &Lo
 }
 
 /// The last warnings of a namespace, for a wait whose time is up.
-pub(super) fn recent(namespace: &str, since: Instant, looks: &Looks) -> String {
+pub(super) fn recent(namespace: &str, since: Instant, looks: &Snapshots) -> String {
     let Ok(look) = looks.at(namespace, since) else { return String::new() };
     let warnings = look.objects.iter().filter(|event| event["type"] == "Warning");
     listed(warnings.collect(), &format!("warnings in namespace `{namespace}`"))
@@ -76,7 +76,7 @@ fn write_logs(
     pod: &Value,
     container: Option<&str>,
     namespace: &str,
-    looks: &Looks,
+    looks: &Snapshots,
 ) {
     let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
     let all = containers.map(|container| text(&container["name"]));

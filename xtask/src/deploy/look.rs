@@ -66,7 +66,7 @@ type Latest = Arc<Mutex<Option<Arc<Look>>>>;
 
 /// Looks at one cluster.
 #[derive(Debug)]
-pub struct Looks {
+pub struct Snapshots {
     kubectl: Tool,
     api: Api,
     folder: PathBuf,
@@ -75,7 +75,7 @@ pub struct Looks {
     completed: Mutex<BTreeSet<String>>,
 }
 
-impl Looks {
+impl Snapshots {
     /// `folder` gets the last look at each namespace.
     pub fn new(kubectl: Tool, folder: &Path) -> Self {
         let api = Api::new(kubectl.clone());

@@ -60,7 +60,7 @@ pub use apply::{Applied, How, apply, can_be_made_anew};
 pub use diagnose::diagnose;
 pub use files::{from_files, outline};
 pub use kept::{ChangedByOthers, Kept, Pods, Reads};
-pub use look::Looks;
+pub use look::Snapshots;
 pub use object::ObjectRef;
 pub use own::{Maker, Own, given_ports};
 pub use render::{Document, Rendered, applied_twice, render, render_chart};

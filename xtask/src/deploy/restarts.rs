@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::look::{Look, Looks};
+use super::look::{Look, Snapshots};
 use super::rollout::{belongs, has_ended, is_ending};
 use super::verdict::{find, list, name, number, owner, text, uid};
 use super::workload::Workload;
@@ -41,7 +41,7 @@ struct End {
 pub fn containers<'a>(
     workloads: impl Iterator<Item = &'a Workload>,
     since: Option<Instant>,
-    looks: &Looks,
+    looks: &Snapshots,
 ) -> anyhow::Result<Containers> {
     let mut all = Containers::default();
     for workload in workloads {

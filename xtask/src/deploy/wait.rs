@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail};
 
 use super::condition::{self, Since};
-use super::look::Looks;
+use super::look::Snapshots;
 use super::rollout::{self, IsLoaded};
 use super::verdict::{self, Fault, Verdict};
 use super::workload::Workload;
@@ -57,20 +57,24 @@ pub struct Target<'a> {
 
 /// Waits until the target is ready; fails as soon as it cannot be, with the reason, its events and
 /// logs.
-pub fn wait(target: &Target<'_>, looks: &Looks, events: &Events) -> anyhow::Result<()> {
+pub fn wait(target: &Target<'_>, looks: &Snapshots, events: &Events) -> anyhow::Result<()> {
     wait_until(std::slice::from_ref(target), false, looks, events)
 }
 
 /// Waits until all targets are ready in one and the same round, in which no pod is left whose maker is
 /// gone: of what no step applies any more, or a `run` step has deleted.
-pub fn wait_for_all(targets: &[Target<'_>], looks: &Looks, events: &Events) -> anyhow::Result<()> {
+pub fn wait_for_all(
+    targets: &[Target<'_>],
+    looks: &Snapshots,
+    events: &Events,
+) -> anyhow::Result<()> {
     wait_until(targets, true, looks, events)
 }
 
 fn wait_until(
     targets: &[Target<'_>],
     without_orphans: bool,
-    looks: &Looks,
+    looks: &Snapshots,
     events: &Events,
 ) -> anyhow::Result<()> {
     let mut all: Vec<(&Target<'_>, Patience)> =
@@ -106,7 +110,7 @@ fn wait_until(
 }
 
 /// A pod that is left of what is gone, in words.
-fn orphan(namespaces: &BTreeSet<&str>, since: Instant, looks: &Looks) -> Option<String> {
+fn orphan(namespaces: &BTreeSet<&str>, since: Instant, looks: &Snapshots) -> Option<String> {
     namespaces.iter().find_map(|namespace| match looks.at(namespace, since) {
         Ok(look) => rollout::orphan(&look.objects)
             .map(|pod| format!("pod/{}, whose maker is gone, to be gone too", verdict::name(pod))),
@@ -118,7 +122,7 @@ fn orphan(namespaces: &BTreeSet<&str>, since: Instant, looks: &Looks) -> Option<
 fn turn(
     target: &Target<'_>,
     patience: &mut Patience,
-    looks: &Looks,
+    looks: &Snapshots,
 ) -> anyhow::Result<Option<String>> {
     let seen = round(target, looks, patience);
     patience.note(&seen);
@@ -147,7 +151,11 @@ fn turn(
 }
 
 /// One look, at the step's own workloads and then at the target.
-fn round(target: &Target<'_>, looks: &Looks, patience: &mut Patience) -> anyhow::Result<Verdict> {
+fn round(
+    target: &Target<'_>,
+    looks: &Snapshots,
+    patience: &mut Patience,
+) -> anyhow::Result<Verdict> {
     let mut rollouts = Verdict::Ready;
     for workload in target.workloads {
         let look = looks.at(workload.namespace(), target.since)?;
@@ -169,7 +177,7 @@ fn round(target: &Target<'_>, looks: &Looks, patience: &mut Patience) -> anyhow:
 fn judge(
     on: &WaitFor,
     target: &Target<'_>,
-    looks: &Looks,
+    looks: &Snapshots,
     patience: &mut Patience,
 ) -> anyhow::Result<Verdict> {
     if let Some(verdict) = outside(on, target) {
@@ -250,7 +258,7 @@ fn worse(one: Verdict, other: Verdict) -> Verdict {
     }
 }
 
-fn hopeless(target: &Target<'_>, fault: &Fault, looks: &Looks) -> anyhow::Error {
+fn hopeless(target: &Target<'_>, fault: &Fault, looks: &Snapshots) -> anyhow::Error {
     let details = std::iter::once(target.namespace)
         .chain(target.workloads.iter().map(Workload::namespace))
         .map(|namespace| explain::explain(fault, namespace, target.since, looks))
@@ -263,7 +271,7 @@ fn hopeless(target: &Target<'_>, fault: &Fault, looks: &Looks) -> anyhow::Error 
     )
 }
 
-fn timed_out(target: &Target<'_>, what: &str, looks: &Looks) -> anyhow::Error {
+fn timed_out(target: &Target<'_>, what: &str, looks: &Snapshots) -> anyhow::Error {
     let unready = unready(target, looks);
     let unready = unready.iter().map(|workload| {
         let fault = Fault::of(&workload.object.to_string());
@@ -280,7 +288,7 @@ fn timed_out(target: &Target<'_>, what: &str, looks: &Looks) -> anyhow::Error {
 }
 
 /// Of the step's own workloads, those that have not rolled out.
-fn unready<'a>(target: &Target<'a>, looks: &Looks) -> Vec<&'a Workload> {
+fn unready<'a>(target: &Target<'a>, looks: &Snapshots) -> Vec<&'a Workload> {
     let has_rolled_out = |workload: &&Workload| {
         let look = looks.at(workload.namespace(), target.since);
         look.is_ok_and(|look| rollout::rollout(workload, &look, target.is_loaded) == Verdict::Ready)
@@ -288,7 +296,7 @@ fn unready<'a>(target: &Target<'a>, looks: &Looks) -> Vec<&'a Workload> {
     target.workloads.iter().filter(|workload| !has_rolled_out(workload)).collect()
 }
 
-fn display(target: &Target<'_>, looks: &Looks) -> String {
+fn display(target: &Target<'_>, looks: &Snapshots) -> String {
     match target.on {
         None => {
             let unready: Vec<String> =

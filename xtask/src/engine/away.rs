@@ -25,7 +25,7 @@ use crate::exit::{Exit, WithExit as _};
 use crate::process::{self, Tool};
 
 use super::registry::{Fetched, Wanted};
-use super::{BuildKit, Engine, Held, Kind};
+use super::{BuildKit, Engine, ImageInfo, Kind};
 
 /// How long it may take to say that it is there.
 pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
@@ -145,7 +145,7 @@ impl Engine {
     }
 
     /// Gives the image of that id, which has come from another engine, its tag if it is what was wanted.
-    pub fn accept(&self, id: &str, wanted: &Wanted) -> anyhow::Result<Held> {
+    pub fn accept(&self, id: &str, wanted: &Wanted) -> anyhow::Result<ImageInfo> {
         match self.prove(id, wanted)? {
             Fetched::Ready(held) if held.id == id => Ok(held),
             Fetched::Refused(why) => bail!("failed to trust what was built elsewhere: {why}"),

@@ -24,7 +24,9 @@ use super::forget::Untrusted;
 use super::kernel_log::{KernelLog, Kill};
 use super::oom::{self, Evidence};
 use super::watch::{Limits, Seen, Watched};
-use super::{ANSWER, Engine, Facts, Held, Kind, Order, command, layers, leftovers, watch};
+use super::{
+    ANSWER, BuildRequest, Engine, Facts, ImageInfo, Kind, command, layers, leftovers, watch,
+};
 
 /// Last lines of a build's output that are searched for signs of a kill.
 const SIGNS: usize = 400;
@@ -128,7 +130,7 @@ pub(super) struct Attempt {
 
 impl Engine {
     /// Builds `order` and proves the image; its output goes to `events` and to its log.
-    pub fn build(&self, order: &Order, events: &Events) -> Result<Built, BuildError> {
+    pub fn build(&self, order: &BuildRequest, events: &Events) -> Result<Built, BuildError> {
         let started = Instant::now();
         let facts = self.known_facts().map_err(BuildError::Environment)?;
         let mut peak = None;
@@ -136,7 +138,7 @@ impl Engine {
         let mut layers = order.layers.filter(|_| self.kind == Kind::Podman);
         loop {
             let no_cache = order.no_cache || without_cache;
-            let order = Order { no_cache, layers, ..order.clone() };
+            let order = BuildRequest { no_cache, layers, ..order.clone() };
             let attempt = self.attempt(&order, facts, events).map_err(BuildError::Environment)?;
             self.take_names_off(&attempt.layers);
             peak = peak.max(attempt.peak);
@@ -175,7 +177,7 @@ impl Engine {
     }
 
     /// A base that was moved under the build would have the image carry a key that names another.
-    fn check_bases(&self, order: &Order, facts: &Facts) -> Result<(), BuildError> {
+    fn check_bases(&self, order: &BuildRequest, facts: &Facts) -> Result<(), BuildError> {
         let references: Vec<String> = order.bases.keys().cloned().collect();
         let now = self.look_up(Some(facts), &[], &references).map_err(BuildError::Environment)?;
         let moved = |(base, id): &(&String, &Option<String>)| {
@@ -188,7 +190,12 @@ impl Engine {
     }
 
     /// Runs the command once. Whatever the end, nothing of it is left.
-    fn attempt(&self, order: &Order, facts: &Facts, events: &Events) -> anyhow::Result<Attempt> {
+    fn attempt(
+        &self,
+        order: &BuildRequest,
+        facts: &Facts,
+        events: &Events,
+    ) -> anyhow::Result<Attempt> {
         let aside = beside(order.stage)?;
         let local = !facts.remote;
         let cgroup = local.then(|| Cgroup::make(order.run, order.image)).flatten();
@@ -257,10 +264,10 @@ impl Engine {
     /// The image that was built, as the engine holds it.
     fn read_back(
         &self,
-        order: &Order,
+        order: &BuildRequest,
         (id, tail): (Option<String>, Vec<String>),
         facts: &Facts,
-    ) -> Result<Held, BuildError> {
+    ) -> Result<ImageInfo, BuildError> {
         let missing = || BuildError::Missing { tag: order.tag.to_owned(), tail };
         let Some(id) = id else { return Err(missing()) };
         let held = self.look_up(Some(facts), std::slice::from_ref(&id), &[]);
@@ -475,7 +482,7 @@ fn is_cached(line: &str) -> bool {
 }
 
 /// The first ordered label the image does not carry.
-fn missing_label(order: &Order, held: &Held) -> Option<String> {
+fn missing_label(order: &BuildRequest, held: &ImageInfo) -> Option<String> {
     let carries = |name: &str, value: &str| held.labels.get(name).is_some_and(|is| is == value);
     order.labels.iter().find(|(name, value)| !carries(name, value)).map(|(name, _)| name.clone())
 }

@@ -23,7 +23,7 @@ use super::build::{Attempt, beside};
 use super::command;
 use super::oom::{self, Evidence};
 use super::registry::Wanted;
-use super::{BuildError, Built, Engine, Order};
+use super::{BuildError, BuildRequest, Built, Engine};
 
 const PROGRAM: &str = "buildctl";
 
@@ -102,7 +102,7 @@ impl BuildKit {
     /// Builds `order` on what was supplied and has `home` hold it, proved.
     pub fn build(
         &self,
-        order: &Order,
+        order: &BuildRequest,
         home: &Engine,
         wanted: &Wanted,
         events: &Events,
@@ -131,7 +131,7 @@ impl BuildKit {
     }
 
     /// What an order is built on, by the references it has that by.
-    fn named(&self, order: &Order) -> anyhow::Result<Vec<Named>> {
+    fn named(&self, order: &BuildRequest) -> anyhow::Result<Vec<Named>> {
         let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
         let bases = order.bases.iter().filter_map(|(base, id)| Some((base, id.as_ref()?)));
         let named = bases.map(|(base, id)| {
@@ -143,7 +143,7 @@ impl BuildKit {
     }
 }
 
-fn attempt(tool: &Tool, order: &Order, metadata: &Path, events: &Events) -> Attempt {
+fn attempt(tool: &Tool, order: &BuildRequest, metadata: &Path, events: &Events) -> Attempt {
     let end = tool.stream(|_, line| {
         let line = String::from_utf8_lossy(line).into_owned();
         events.emit(Event::BuildLine { image: order.image.to_owned(), line });

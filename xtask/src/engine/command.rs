@@ -35,7 +35,7 @@ use super::{Engine, Kind};
 
 /// One image to build. All paths are absolute.
 #[derive(Clone, Debug)]
-pub struct Order<'a> {
+pub struct BuildRequest<'a> {
     pub image: &'a str,
     /// `localhost/NAME:…`
     pub tag: &'a str,
@@ -100,7 +100,7 @@ pub(super) struct Site<'a> {
 }
 
 /// The command for `order`.
-pub(super) fn build(order: &Order, site: &Site) -> anyhow::Result<Tool> {
+pub(super) fn build(order: &BuildRequest, site: &Site) -> anyhow::Result<Tool> {
     let text = fs_err::read(order.dockerfile).context("failed to read the Dockerfile")?;
     let tool = match site.engine.kind {
         Kind::Podman => podman(order, site, &text)?,
@@ -151,7 +151,7 @@ pub(super) fn id_file(aside: &Path) -> PathBuf {
     aside.join("id")
 }
 
-fn podman(order: &Order, site: &Site, text: &[u8]) -> anyhow::Result<Tool> {
+fn podman(order: &BuildRequest, site: &Site, text: &[u8]) -> anyhow::Result<Tool> {
     let ignore = site.aside.join("ignore");
     fs_err::write(&ignore, NOTHING)?;
     let cpus = order.cpus.filter(|_| !site.remote).and_then(some_cpus);
@@ -208,7 +208,7 @@ fn marked(text: &[u8], label: &str, marks: &[(usize, String)]) -> Vec<u8> {
 
 /// The command for `order` to `BuildKit`, whose client is `buildctl`; it writes the image to `archive`.
 pub(super) fn buildkit(
-    order: &Order,
+    order: &BuildRequest,
     buildctl: Tool,
     bases: &[Named],
     aside: &Path,
@@ -280,7 +280,7 @@ fn familiar(reference: &str) -> &str {
     name.strip_suffix(":latest").unwrap_or(name)
 }
 
-fn docker(order: &Order, site: &Site, text: &[u8]) -> anyhow::Result<Tool> {
+fn docker(order: &BuildRequest, site: &Site, text: &[u8]) -> anyhow::Result<Tool> {
     let (copy, trusted) = dockerfile(order, site.aside, text)?;
     let tool = site.engine.tool().env("DOCKER_BUILDKIT", "1");
     let tool = tool.args(["build", "--progress=plain", "--file"]).arg(copy);
@@ -293,7 +293,7 @@ fn docker(order: &Order, site: &Site, text: &[u8]) -> anyhow::Result<Tool> {
 
 /// The Dockerfile as `BuildKit` is to have it, outside the context with an ignore file beside it; and whether its
 /// RUNs are shown the host's CA certificates.
-fn dockerfile(order: &Order, aside: &Path, text: &[u8]) -> anyhow::Result<(PathBuf, bool)> {
+fn dockerfile(order: &BuildRequest, aside: &Path, text: &[u8]) -> anyhow::Result<(PathBuf, bool)> {
     let copy = aside.join("Dockerfile");
     let bundle = Path::new(HOST_BUNDLE);
     let trusted = order.trust_host_ca

@@ -19,7 +19,7 @@ use super::{ANSWER, Engine, Facts, Kind, store};
 
 /// An image as the engine holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct ImageInfo {
     /// 64 hex digits: the SHA-256 of the image's configuration.
     pub id: String,
     /// Without a key it has inherited.
@@ -51,10 +51,10 @@ impl Inherited {
 
 /// What is there of what was asked for; what is missing is not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holdings {
-    pub tags: BTreeMap<String, Held>,
+pub struct LocalImages {
+    pub tags: BTreeMap<String, ImageInfo>,
     /// By reference, as written in a Dockerfile.
-    pub bases: BTreeMap<String, Held>,
+    pub bases: BTreeMap<String, ImageInfo>,
 }
 
 /// As `image inspect` prints it.
@@ -98,8 +98,8 @@ impl Engine {
         facts: Option<&Facts>,
         tags: &[String],
         bases: &[String],
-    ) -> anyhow::Result<Holdings> {
-        let mut holdings = Holdings::default();
+    ) -> anyhow::Result<LocalImages> {
+        let mut holdings = LocalImages::default();
         let mut open: Vec<&str> = tags
             .iter()
             .chain(bases)
@@ -134,7 +134,7 @@ impl Engine {
         &self,
         cache: &PrivatePath,
         bases: &[String],
-    ) -> BTreeMap<String, Held> {
+    ) -> BTreeMap<String, ImageInfo> {
         let mut found = BTreeMap::new();
         if let Some(facts) = self.kept_facts(cache) {
             let names: Vec<&str> = bases.iter().map(String::as_str).collect();
@@ -147,7 +147,7 @@ impl Engine {
     fn inspect<'a>(
         &self,
         names: &[&'a str],
-        found: &mut BTreeMap<&'a str, Held>,
+        found: &mut BTreeMap<&'a str, ImageInfo>,
     ) -> anyhow::Result<()> {
         let mut complaints = Vec::new();
         let asked =
@@ -181,7 +181,7 @@ impl Engine {
         &self,
         names: &[&'a str],
         images: Vec<Inspected>,
-        found: &mut BTreeMap<&'a str, Held>,
+        found: &mut BTreeMap<&'a str, ImageInfo>,
     ) -> anyhow::Result<()> {
         if let ([name], [_]) = (names, images.as_slice()) {
             found.extend(images.into_iter().map(|image| (*name, image.held())));
@@ -205,12 +205,12 @@ impl Engine {
 }
 
 impl Inspected {
-    fn held(&self) -> Held {
+    fn held(&self) -> ImageInfo {
         let config = self.config.as_ref();
         let inherited = config
             .and_then(|config| Some(Inherited::new(config.env.clone(), config.on_build.clone()?)));
         let labels = config.and_then(|config| config.labels.clone()).unwrap_or_default();
-        Held {
+        ImageInfo {
             id: self.id.trim_start_matches("sha256:").to_owned(),
             labels: history::own(labels, self.history.as_deref().unwrap_or_default()),
             size: self.size,

@@ -24,7 +24,7 @@ const LARGEST: u64 = 4 << 20;
 
 /// What a figure is of.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub struct ProfileKey<'a> {
     pub image: &'a str,
     pub engine: &'a str,
     pub platform: &'a str,
@@ -44,7 +44,7 @@ pub struct Learned {
 
 /// What a figure says of its build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Figured {
+pub enum PeakSample {
     /// It took so much and ended well.
     Well,
     /// It was killed and needs at least so much.
@@ -76,14 +76,14 @@ struct Figure {
 }
 
 impl Figure {
-    fn is_of(&self, subject: &Subject) -> bool {
+    fn is_of(&self, subject: &ProfileKey) -> bool {
         (self.image.as_str(), self.engine.as_str(), self.platform.as_str())
             == (subject.image, subject.engine, subject.platform)
     }
 }
 
 /// What `subject` was seen to need, from the file `memory`.
-pub fn learned(memory: &PrivatePath, subject: &Subject) -> Option<Learned> {
+pub fn learned(memory: &PrivatePath, subject: &ProfileKey) -> Option<Learned> {
     let figures = read(memory);
     let figure = figures.figures.iter().find(|figure| figure.is_of(subject))?;
     let hint = figure.dockerfile != subject.dockerfile;
@@ -93,22 +93,27 @@ pub fn learned(memory: &PrivatePath, subject: &Subject) -> Option<Learned> {
 /// Works a figure, in bytes, into the file `memory`.
 pub fn record(
     memory: &PrivatePath,
-    subject: &Subject,
+    subject: &ProfileKey,
     peak: u64,
-    of: Figured,
+    of: PeakSample,
 ) -> anyhow::Result<()> {
     update(memory, subject, peak, of)
         .with_context(|| format!("failed to note what `{}` took", subject.image))
 }
 
-fn update(memory: &PrivatePath, subject: &Subject, peak: u64, of: Figured) -> anyhow::Result<()> {
+fn update(
+    memory: &PrivatePath,
+    subject: &ProfileKey,
+    peak: u64,
+    of: PeakSample,
+) -> anyhow::Result<()> {
     // A lock file of its own: the figures are replaced, and a lock on a replaced file guards nothing.
     let lock = memory.with_extension("lock").lock_file()?;
     private::wait_for(&lock, || {})?;
     let mut figures = read(memory);
     let at = figures.figures.iter().position(|figure| figure.is_of(subject));
     let old = at.map(|at| figures.figures.swap_remove(at));
-    if let Figured::AtLeast { configured } = of
+    if let PeakSample::AtLeast { configured } = of
         && peak <= old.as_ref().map_or(configured, |old| old.bytes)
     {
         return Ok(());
@@ -122,8 +127,8 @@ fn update(memory: &PrivatePath, subject: &Subject, peak: u64, of: Figured) -> an
         dockerfile: subject.dockerfile.to_owned(),
         bytes: decayed_maximum(old.map(|old| old.bytes), peak, hint),
         well: match of {
-            Figured::Well => Some(decayed_maximum(well, peak, hint)),
-            Figured::Killed | Figured::AtLeast { .. } => well,
+            PeakSample::Well => Some(decayed_maximum(well, peak, hint)),
+            PeakSample::Killed | PeakSample::AtLeast { .. } => well,
         },
     });
     figures.figures.sort_by(|a, b| {
@@ -152,8 +157,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn subject<'a>(image: &'a str, dockerfile: &'a str) -> Subject<'a> {
-        Subject { image, engine: "podman", platform: "linux/amd64", dockerfile }
+    fn subject<'a>(image: &'a str, dockerfile: &'a str) -> ProfileKey<'a> {
+        ProfileKey { image, engine: "podman", platform: "linux/amd64", dockerfile }
     }
 
     #[test]
@@ -162,10 +167,10 @@ mod tests {
         let memory = PrivatePath::below(folder.path(), "memory.json");
         let subject = subject("api", "1");
         let known = || learned(&memory, &subject).map(|learned| (learned.bytes, learned.well));
-        let cached = Figured::AtLeast { configured: 1500 * MIB };
+        let cached = PeakSample::AtLeast { configured: 1500 * MIB };
         record(&memory, &subject, 30 * MIB, cached).unwrap();
         assert_eq!(known(), None, "the configured figure stands");
-        record(&memory, &subject, 500 * MIB, Figured::Well).unwrap();
+        record(&memory, &subject, 500 * MIB, PeakSample::Well).unwrap();
         record(&memory, &subject, 30 * MIB, cached).unwrap();
         assert_eq!(known(), Some((500 * MIB, Some(500 * MIB))));
         record(&memory, &subject, 700 * MIB, cached).unwrap();
@@ -190,16 +195,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = PrivatePath::below(folder.path(), "state/memory.json");
         assert_eq!(learned(&file, &subject("a", "1")), None);
-        record(&file, &subject("a", "1"), 700 * MIB, Figured::Well).unwrap();
-        record(&file, &subject("b", "1"), 30 * MIB, Figured::Killed).unwrap();
+        record(&file, &subject("a", "1"), 700 * MIB, PeakSample::Well).unwrap();
+        record(&file, &subject("b", "1"), 30 * MIB, PeakSample::Killed).unwrap();
         let of_a = |dockerfile| learned(&file, &subject("a", dockerfile));
         let well = Some(700 * MIB);
         assert_eq!(of_a("1"), Some(Learned { bytes: 700 * MIB, hint: false, well }));
         assert_eq!(of_a("2"), Some(Learned { bytes: 700 * MIB, hint: true, well }));
         assert_eq!(learned(&file, &subject("b", "1")).and_then(|need| need.well), None);
-        record(&file, &subject("a", "1"), 900 * MIB, Figured::Killed).unwrap();
+        record(&file, &subject("a", "1"), 900 * MIB, PeakSample::Killed).unwrap();
         assert_eq!(of_a("1"), Some(Learned { bytes: 900 * MIB, hint: false, well }));
-        let elsewhere = Subject { engine: "docker", ..subject("a", "1") };
+        let elsewhere = ProfileKey { engine: "docker", ..subject("a", "1") };
         assert_eq!(learned(&file, &elsewhere), None);
     }
 
@@ -209,7 +214,7 @@ mod tests {
         let file = PrivatePath::below(folder.path(), "memory.json");
         fs_err::write(&file, "{\"figures\": [{").unwrap();
         assert_eq!(learned(&file, &subject("a", "1")), None);
-        record(&file, &subject("a", "1"), MIB, Figured::Well).unwrap();
+        record(&file, &subject("a", "1"), MIB, PeakSample::Well).unwrap();
         assert_eq!(learned(&file, &subject("a", "1")).map(|need| need.bytes), Some(MIB));
     }
 
@@ -222,7 +227,7 @@ mod tests {
                 let file = &file;
                 scope.spawn(move || {
                     let image = format!("image-{at}");
-                    record(file, &subject(&image, "1"), MIB, Figured::Well).unwrap();
+                    record(file, &subject(&image, "1"), MIB, PeakSample::Well).unwrap();
                 });
             }
         });

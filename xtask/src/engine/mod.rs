@@ -51,10 +51,10 @@ pub use away::{Abilities, Away};
 pub use build::{BuildError, Built};
 pub use buildkit::BuildKit;
 pub use bundle::{Bundle, List, Packed};
-pub use command::Order;
+pub use command::BuildRequest;
 pub use facts::Facts;
 pub use garbage::{Kept, Old, garbage};
-pub use holdings::{Held, Holdings, Inherited};
+pub use holdings::{ImageInfo, Inherited, LocalImages};
 pub use leftovers::Swept;
 pub use publish::Published;
 

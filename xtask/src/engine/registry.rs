@@ -22,7 +22,7 @@ use crate::config;
 use crate::event::{Event, Events, seconds};
 use crate::process::{Failure, Stream, Tool};
 
-use super::{ANSWER, Engine, Held, Kind};
+use super::{ANSWER, Engine, ImageInfo, Kind};
 
 /// Bytes the engine's program takes while it carries an image, whatever the image's size.
 pub const CARRIER: u64 = 64 << 20;
@@ -42,7 +42,7 @@ pub struct Wanted<'a> {
 #[derive(Debug)]
 pub enum Fetched {
     /// It is here, proved, under its tag.
-    Ready(Held),
+    Ready(ImageInfo),
     /// The registry says it has none.
     Absent,
     /// What the registry gave is not the image it was asked for; it got no tag.

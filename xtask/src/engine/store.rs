@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::history::{self, Step};
 use super::holdings::Inherited;
-use super::{Facts, Held};
+use super::{Facts, ImageInfo};
 use crate::plan::KEY_LABEL;
 use crate::reference::Reference;
 
@@ -79,7 +79,7 @@ enum Answer<'a> {
 pub(super) fn read<'a>(
     facts: &Facts,
     names: &[&'a str],
-    found: &mut BTreeMap<&'a str, Held>,
+    found: &mut BTreeMap<&'a str, ImageInfo>,
 ) -> Vec<&'a str> {
     let Some(root) = &facts.graph_root else { return names.to_vec() };
     let images = root.join(format!("{}-images", facts.store_driver));
@@ -185,7 +185,7 @@ fn looks_like_id(name: &str) -> bool {
 }
 
 /// The image itself, if its configuration has the hash its id claims and its top layer is there.
-fn held(images: &Path, layers: &Path, entries: &[Entry], id: &str) -> Option<Held> {
+fn held(images: &Path, layers: &Path, entries: &[Entry], id: &str) -> Option<ImageInfo> {
     let entry = entries.iter().find(|entry| entry.id == id)?;
     let Config { config: settings, history } = config(images, id)?;
     if !entry.layer.is_empty() && !layers.join(&entry.layer).is_dir() {
@@ -193,7 +193,7 @@ fn held(images: &Path, layers: &Path, entries: &[Entry], id: &str) -> Option<Hel
     }
     let manifest = fs_err::read(images.join(id).join("manifest")).ok()?;
     let manifest: Manifest = serde_json::from_slice(&manifest).ok()?;
-    Some(Held {
+    Some(ImageInfo {
         id: id.to_owned(),
         labels: history::own(settings.labels.unwrap_or_default(), &history.unwrap_or_default()),
         size: manifest.layers.iter().map(|layer| layer.size).sum(),

@@ -10,7 +10,7 @@ use super::{Finding, quoted, secret};
 use crate::config::Rule;
 use crate::repository::relative;
 use crate::secret_name;
-use crate::ui::text::{bytes, plural};
+use crate::text::{bytes, plural};
 
 /// `context-secret` and `context-junk`; what several images are sent is told once.
 pub(super) fn sent(facts: &Facts) -> Vec<Finding> {

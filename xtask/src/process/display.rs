@@ -74,7 +74,7 @@ impl Display for Ending {
             }
             Ending::Stopped => write!(f, "stopped with the run"),
             Ending::TooMuch(most) => {
-                let most = crate::ui::text::bytes(u64::from(*most));
+                let most = crate::text::bytes(u64::from(*most));
                 write!(f, "printed more than the {most} that are taken into memory")
             }
             Ending::Incomplete(why) => write!(f, "its output is incomplete: {why}"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::place::Roams;
+use super::place::Placement;
 
 /// A node's place in its graph.
 pub type NodeId = usize;
@@ -26,7 +26,7 @@ pub struct Node {
     /// no such beginning.
     pub prelude: Option<u64>,
     /// Where it may be done besides home; none: nowhere.
-    pub roams: Option<Roams>,
+    pub roams: Option<Placement>,
     /// How long it is expected to take, in seconds.
     pub seconds: f64,
     /// It never ran, and any other figure would do as well.

@@ -9,8 +9,8 @@ mod run; //        one coordinator, many workers
 mod simulate; //   the order played through on paper
 
 pub use graph::{Graph, Node, NodeId};
-pub use order::{Limits, Order, State};
-pub use place::{HOME, Place, PlaceId, Roams, lower_bound_over};
+pub use order::{Limits, Scheduler, State};
+pub use place::{HOME, Place, PlaceId, Placement, lower_bound_over};
 pub use rank::lower_bound;
-pub use run::{Ended, Habit, Outcome, Permit, Share, run};
+pub use run::{Ended, ExecOptions, Outcome, Permit, Share, run};
 pub use simulate::{Timeline, simulate, simulate_over};

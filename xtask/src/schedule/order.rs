@@ -4,13 +4,13 @@
 //! 1. Nothing starts before all it needs has ended well; if one of them failed, it never starts.
 //! 2. The bytes of everything that runs stay within the budget. A node above the whole budget runs
 //!    when nothing else holds memory, and while it runs nothing that weighs anything starts. So
-//!    does a node that is run again ([`Order::again`]): it was killed beside others.
+//!    does a node that is run again ([`Scheduler::again`]): it was killed beside others.
 //! 3. Of what may start, the node with the longest remaining path goes first ([`super::rank`]).
 //! 4. A node that does not fit lets smaller ones pass, but only so often ([`PATIENCE`]): then
 //!    nothing that weighs anything starts until it fits. So none waits for ever.
 //!
 //! A node with a prelude runs that first, with little memory and no job slot; what comes of it says whether the
-//! node itself is still to be run ([`Order::go_on`]) and then waits for its room like any other.
+//! node itself is still to be run ([`Scheduler::go_on`]) and then waits for its room like any other.
 //!
 //! With several places rules 2 to 4 hold at each of them, and [`super::place`] says who goes where. What ran at a
 //! place that is lost waits again; what no place is left for is given up ([`State::Stranded`]).
@@ -32,7 +32,7 @@ pub(super) const ON_A_BUILDER: &str = "room on a builder";
 
 /// What runs, what waits, what is over.
 #[derive(Debug)]
-pub struct Order<'a> {
+pub struct Scheduler<'a> {
     graph: &'a Graph,
     /// Where nodes run is to be chosen.
     is_spread: bool,
@@ -71,7 +71,7 @@ pub enum State {
     Stranded,
 }
 
-impl<'a> Order<'a> {
+impl<'a> Scheduler<'a> {
     /// An order over `places`, the first of which is [`HOME`].
     pub fn new(graph: &'a Graph, places: &[Place]) -> Self {
         let mut order = match places {

@@ -59,7 +59,7 @@ impl Place {
 
 /// What decides where a piece of work may be done.
 #[derive(Clone, Debug, Default)]
-pub struct Roams {
+pub struct Placement {
     /// What it is built on, by number: brought to a place once.
     pub bases: Vec<usize>,
     /// Where it cannot be done.
@@ -70,7 +70,7 @@ pub struct Roams {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece<'a> {
     /// None: home only.
-    pub roams: Option<&'a Roams>,
+    pub roams: Option<&'a Placement>,
     /// Bytes.
     pub weight: u64,
     pub is_job: bool,

@@ -9,7 +9,7 @@
 //! The playing is bounded, and stops at once where nothing shorter can exist.
 
 use super::graph::{Graph, Node, NodeId};
-use super::order::{Limits, Order};
+use super::order::{Limits, Scheduler};
 use super::simulate::play;
 
 /// Most orders that are played through of each kind.
@@ -118,7 +118,7 @@ fn pairs(graph: &Graph) -> Vec<(NodeId, NodeId)> {
 /// Seconds the whole graph takes if every node takes what it is expected to; infinite if nodes are held
 /// back in a circle.
 fn makespan(graph: &Graph, limits: Limits, ranking: &Ranking) -> f64 {
-    let (timeline, is_over) = play(graph, Order::ranked(graph, limits, ranking.clone()));
+    let (timeline, is_over) = play(graph, Scheduler::ranked(graph, limits, ranking.clone()));
     if is_over { timeline.makespan() } else { f64::INFINITY }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::graph::{Graph, NodeId};
-use super::order::{ON_A_BUILDER, Order, State};
+use super::order::{ON_A_BUILDER, Scheduler, State};
 use super::place::{Place, PlaceId};
 
 /// Most workers at once; they wait far more than they compute.
@@ -68,7 +68,7 @@ pub struct Permit {
 }
 
 /// What the run is to do when something fails, when it is being stopped, and what else it has to ask.
-pub struct Habit<'a> {
+pub struct ExecOptions<'a> {
     /// Start nothing more after the first failure.
     pub fail_fast: bool,
     /// Start nothing more once this says so.
@@ -82,7 +82,7 @@ pub struct Habit<'a> {
 pub fn run<E: Send>(
     graph: &Graph,
     places: &[Place],
-    habit: &Habit,
+    habit: &ExecOptions,
     work: impl Fn(NodeId, &Permit) -> Outcome<E> + Sync,
     waiting: impl FnMut(NodeId, &str),
 ) -> Result<Ended<E>> {
@@ -91,7 +91,7 @@ pub fn run<E: Send>(
         .thread_name(|at| format!("step-{at}"))
         .build()
         .context("failed to start the workers")?;
-    let mut order = Order::new(graph, places);
+    let mut order = Scheduler::new(graph, places);
     let started = Instant::now();
     let now = || started.elapsed().as_secs_f64();
     let mut errors = Vec::new();
@@ -137,7 +137,13 @@ struct Admitted {
     refused: Option<String>,
 }
 
-fn admit(graph: &Graph, places: &[Place], order: &mut Order, now: f64, habit: &Habit) -> Admitted {
+fn admit(
+    graph: &Graph,
+    places: &[Place],
+    order: &mut Scheduler,
+    now: f64,
+    habit: &ExecOptions,
+) -> Admitted {
     let mut admitted = Admitted { nodes: Vec::new(), refused: None };
     let mut refused = vec![false; places.len()];
     while let Some((node, place)) = order.next(now, &refused) {
@@ -161,7 +167,7 @@ fn admit(graph: &Graph, places: &[Place], order: &mut Order, now: f64, habit: &H
 }
 
 fn end<E>(
-    order: &mut Order,
+    order: &mut Scheduler,
     errors: &mut Vec<(NodeId, E)>,
     node: NodeId,
     outcome: Outcome<E>,
@@ -219,7 +225,7 @@ struct Told<'a, W> {
 }
 
 impl<W: FnMut(NodeId, &str)> Told<'_, W> {
-    fn tell(&mut self, order: &Order, refused: Option<&str>) {
+    fn tell(&mut self, order: &Scheduler, refused: Option<&str>) {
         for node in 0..self.graph.nodes.len() {
             let scarce = match (order.scarce(node), refused) {
                 (Some("its turn" | ON_A_BUILDER), Some(holder)) if order.weight(node) > 0 => holder,
@@ -262,8 +268,8 @@ mod tests {
         Ok(Box::new(()))
     }
 
-    fn habit(fail_fast: bool) -> Habit<'static> {
-        Habit { fail_fast, stopped: &|| false, take: &alone }
+    fn habit(fail_fast: bool) -> ExecOptions<'static> {
+        ExecOptions { fail_fast, stopped: &|| false, take: &alone }
     }
 
     fn pair(memory: u64) -> Graph {
@@ -323,7 +329,7 @@ mod tests {
     fn a_stopped_run_starts_nothing_more() {
         let stopped = std::sync::atomic::AtomicBool::new(false);
         let is_stopped = || stopped.load(std::sync::atomic::Ordering::SeqCst);
-        let habit = Habit { stopped: &is_stopped, ..habit(false) };
+        let habit = ExecOptions { stopped: &is_stopped, ..habit(false) };
         let work = |_, _: &Permit| {
             stopped.store(true, std::sync::atomic::Ordering::SeqCst);
             Outcome::<()>::Done
@@ -384,7 +390,8 @@ mod tests {
             assert_eq!(HELD.load(Ordering::SeqCst), 60);
             Outcome::<()>::Done
         };
-        let ended = run(&pair(60), &WIDE, &Habit { take: &take, ..habit(false) }, work, |_, _| {});
+        let ended =
+            run(&pair(60), &WIDE, &ExecOptions { take: &take, ..habit(false) }, work, |_, _| {});
         assert_eq!(ended.unwrap().states, [State::Done; 2]);
         assert_eq!(HELD.load(Ordering::SeqCst), 0);
     }
@@ -399,7 +406,7 @@ mod tests {
         let mut told = Vec::new();
         let mut graph = pair(60);
         graph.add(Node { name: "light".into(), ..Node::default() });
-        let habit = Habit { take: &take, ..habit(false) };
+        let habit = ExecOptions { take: &take, ..habit(false) };
         let work = |_, _: &Permit| Outcome::<()>::Done;
         let waiting = |node, what: &str| told.push((node, what.to_owned()));
         let ended = run(&graph, &WIDE, &habit, work, waiting).unwrap();

@@ -1,7 +1,7 @@
 //! The running order played through on paper: every node takes what it is expected to.
 
 use super::graph::{Graph, NodeId};
-use super::order::{Limits, Order};
+use super::order::{Limits, Scheduler};
 use super::place::{HOME, Place, PlaceId};
 use super::rank::Ranking;
 
@@ -22,7 +22,7 @@ impl Timeline {
 
 /// The run as it goes if all takes what it is expected to and no other run holds memory.
 pub fn simulate(graph: &Graph, limits: Limits) -> Timeline {
-    play(graph, Order::ranked(graph, limits, Ranking::of(graph, limits))).0
+    play(graph, Scheduler::ranked(graph, limits, Ranking::of(graph, limits))).0
 }
 
 /// The run over several places, the first of which is home. `seconds` is what a node really takes at one.
@@ -31,16 +31,16 @@ pub fn simulate_over(
     places: &[Place],
     seconds: impl Fn(NodeId, PlaceId) -> f64,
 ) -> Timeline {
-    play_with(Order::new(graph, places), graph.nodes.len(), places.len(), seconds).0
+    play_with(Scheduler::new(graph, places), graph.nodes.len(), places.len(), seconds).0
 }
 
 /// Plays an order at one place to its end; the second is whether every node came to run.
-pub(super) fn play(graph: &Graph, order: Order) -> (Timeline, bool) {
+pub(super) fn play(graph: &Graph, order: Scheduler) -> (Timeline, bool) {
     play_with(order, graph.nodes.len(), 1, |node, _| graph.nodes[node].seconds)
 }
 
 fn play_with(
-    mut order: Order,
+    mut order: Scheduler,
     nodes: usize,
     places: usize,
     seconds: impl Fn(NodeId, PlaceId) -> f64,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::text::{DIM, OFF, bytes};
 use super::{Verbosity, plain, sanitize};
 use crate::event::{Event, Sink, Stamped};
+use crate::text::{DIM, OFF, bytes};
 
 pub(super) struct Bars {
     verbosity: Verbosity,

@@ -1,6 +1,6 @@
 //! A graph of work over time, a line a node, within 80 columns.
 
-use super::text::{BOLD, DIM, OFF, YELLOW, seconds};
+use crate::text::{BOLD, DIM, OFF, YELLOW, seconds};
 
 /// Columns of a line.
 const WIDTH: usize = 80;

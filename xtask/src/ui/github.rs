@@ -10,9 +10,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::text::{seconds, some};
 use super::{command, sanitize};
 use crate::event::{Event, Place, PlannedRun, Sink, Stamped, Summary};
+use crate::text::{seconds, some};
 
 /// Reasons a row names before it counts.
 const REASONS: usize = 3;

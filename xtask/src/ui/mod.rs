@@ -12,7 +12,6 @@ mod json;
 pub mod mermaid;
 mod plain;
 mod sanitize;
-pub mod text;
 pub mod tree;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -21,6 +20,7 @@ use anyhow::Result;
 
 use crate::event::{Place, Sink};
 use crate::process::stop::Urgency;
+use crate::text;
 
 pub use github::annotation;
 

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use super::text::{BOLD, DIM, GREEN, OFF, RED, YELLOW, bytes, plural, seconds, some};
 use super::{Verbosity, say};
 use crate::event::{Event, PlannedRun, Sink, Stamped, Summary};
+use crate::text::{BOLD, DIM, GREEN, OFF, RED, YELLOW, bytes, plural, seconds, some};
 
 pub(super) struct Plain {
     verbosity: Verbosity,

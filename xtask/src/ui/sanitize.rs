@@ -9,7 +9,7 @@
 
 use std::fmt::Write as _;
 
-use super::text::OFF;
+use crate::text::OFF;
 
 /// Longest parameters of a colour: `38;2;255;255;255` and then some.
 const LONGEST_COLOUR: usize = 40;

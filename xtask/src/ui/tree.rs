@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::text::{DIM, OFF, bytes, plural};
+use crate::text::{DIM, OFF, bytes, plural};
 
 /// A folder, with all below it.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use super::super::mend::{Mend, Order, Step};
 use super::{Finding, Needs, State, advice, cannot, fault, finding, fine, note};
 use crate::port::Holder;
 use crate::process::Tool;
-use crate::ui::text::{bytes, plural};
+use crate::text::{bytes, plural};
 
 /// Old images that are fewer than this are not worth a word.
 const OLD_IMAGES: u64 = 20;

@@ -7,7 +7,7 @@ use super::super::mend::{Mend, Order, Step};
 use super::versions::kubelet_refuses;
 use super::{Finding, Needs, cannot, fault, finding, fine, podman};
 use crate::process::Tool;
-use crate::ui::text;
+use crate::text;
 
 /// Less free disk than this and an image or a cluster node fills it up.
 const DISK: u64 = 5 << 30;

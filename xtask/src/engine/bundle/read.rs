@@ -12,7 +12,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{Archived, LIST, List, MANIFEST, Packed, VERSION, add_seal, header};
-use crate::engine::{Engine, Facts, Held};
+use crate::engine::{Engine, Facts, ImageInfo};
 use crate::exit::{Exit, WithExit as _};
 use crate::plan::KEY_LABEL;
 use crate::process::stop;
@@ -223,7 +223,7 @@ impl Engine {
         names: &[&str],
         facts: &Facts,
         log: &Path,
-    ) -> Result<Vec<Held>> {
+    ) -> Result<Vec<ImageInfo>> {
         let load = self.tool().arg("load").limit(LOAD).log(log);
         let failed = || format!("failed to load the bundle `{}`", bundle.path.display());
         load.written_by(|to| bundle.write(names, to)).with_context(failed)?;
@@ -253,7 +253,7 @@ impl Engine {
     }
 }
 
-impl Held {
+impl ImageInfo {
     /// Whether this is that very image.
     fn is(&self, image: &Packed) -> bool {
         self.id == image.id && self.labels.get(KEY_LABEL) == Some(&image.key)

@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use super::{Finding, Severity};
 use crate::event::Place;
+use crate::text::{BOLD, DIM, OFF, RED, YELLOW};
 use crate::ui::annotation;
-use crate::ui::text::{BOLD, DIM, OFF, RED, YELLOW};
 
 pub use sarif::sarif;
 

@@ -26,11 +26,11 @@ fn graph() -> impl Strategy<Value = Graph> {
 }
 
 /// At one place.
-fn home(graph: &Graph, memory: u64, jobs: usize) -> Order<'_> {
-    Order::new(graph, &[Place::new(Limits { memory, jobs }, memory)])
+fn home(graph: &Graph, memory: u64, jobs: usize) -> Scheduler<'_> {
+    Scheduler::new(graph, &[Place::new(Limits { memory, jobs }, memory)])
 }
 
-impl Order<'_> {
+impl Scheduler<'_> {
     fn start(&mut self) -> Option<NodeId> {
         let (node, place) = self.next(0.0, &[false])?;
         self.begin(node, place, 0.0);
@@ -47,7 +47,7 @@ enum End {
 }
 
 /// Runs a graph in simulated time; checks every rule at every moment; returns the makespan.
-fn simulate(mut order: Order, ends: impl Fn(NodeId) -> End) -> f64 {
+fn simulate(mut order: Scheduler, ends: impl Fn(NodeId) -> End) -> f64 {
     let (graph, limits) = (order.graph, order.rooms[HOME].place.limits);
     let mut running: Vec<(f64, NodeId)> = Vec::new();
     let mut now = 0.0;
@@ -70,7 +70,13 @@ fn simulate(mut order: Order, ends: impl Fn(NodeId) -> End) -> f64 {
     now
 }
 
-fn check(graph: &Graph, limits: Limits, order: &Order, running: &[(f64, NodeId)], started: NodeId) {
+fn check(
+    graph: &Graph,
+    limits: Limits,
+    order: &Scheduler,
+    running: &[(f64, NodeId)],
+    started: NodeId,
+) {
     let weigh = |(_, node): &(f64, NodeId)| order.weight(*node);
     let held: u64 = running.iter().map(weigh).sum();
     let heavy = running.iter().filter(|one| weigh(one) > 0).count();
@@ -98,7 +104,7 @@ proptest! {
             _ => End::Well,
         };
         let limits = Limits { memory, jobs };
-        let makespan = simulate(Order::ranked(&graph, limits, Ranking::longest_path_first(&graph)), ends);
+        let makespan = simulate(Scheduler::ranked(&graph, limits, Ranking::longest_path_first(&graph)), ends);
         if failing >= graph.nodes.len() {
             let least = lower_bound(&graph, limits);
             prop_assert!(makespan + 1e-9 >= least);

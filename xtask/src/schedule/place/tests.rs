@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
 use super::*;
-use crate::schedule::order::{Order, State};
+use crate::schedule::order::{Scheduler, State};
 use crate::schedule::{Graph, Node, NodeId, simulate_over};
 
 /// A builder is lost when so many nodes have been begun.
@@ -17,7 +17,7 @@ fn place(memory: u64, jobs: usize) -> Place {
 }
 
 fn build(memory: u64, seconds: f64, bases: Vec<usize>) -> Node {
-    let roams = Some(Roams { bases, barred: Vec::new() });
+    let roams = Some(Placement { bases, barred: Vec::new() });
     Node { memory, seconds, roams, is_job: true, ..Node::default() }
 }
 
@@ -43,7 +43,7 @@ fn graph() -> impl Strategy<Value = Graph> {
 
 /// Plays an order through, holds it to the rules at every moment, and gives back how the nodes ended.
 fn play(graph: &Graph, places: &[Place], losses: &[Loss], killed: u32) -> Vec<State> {
-    let mut order = Order::new(graph, places);
+    let mut order = Scheduler::new(graph, places);
     let refused = vec![false; places.len()];
     let mut running: Vec<(f64, NodeId, PlaceId)> = Vec::new();
     let (mut now, mut begun) = (0.0, 0);
@@ -84,7 +84,7 @@ fn play(graph: &Graph, places: &[Place], losses: &[Loss], killed: u32) -> Vec<St
 fn check(
     graph: &Graph,
     places: &[Place],
-    order: &Order,
+    order: &Scheduler,
     running: &[(f64, NodeId, PlaceId)],
     started: NodeId,
 ) {
@@ -166,7 +166,7 @@ fn neighbours_by_base_gather_where_it_is_until_another_place_is_sooner_done() {
         graph.add(node);
     }
     let last_goes_to = |free_at: f64| {
-        let mut order = Order::new(&graph, &places);
+        let mut order = Scheduler::new(&graph, &places);
         let mut at = Vec::new();
         while let Some((node, place)) = order.next(0.0, &[false; 3]) {
             order.begin(node, place, 0.0);

@@ -1,0 +1,184 @@
+//! `cargo xtask timings`: how long each step took over past runs, from their records alone.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use serde::Serialize;
+
+use crate::cli;
+use crate::exit::{Exit, WithExit as _};
+use crate::paths::Paths;
+use crate::report::{KEPT, NEEDED, Past, Record, Regression, Trend, Words, page};
+use crate::session::{Format, Session};
+use crate::text::{BOLD, DIM, OFF, RED, bytes, count, plural, seconds};
+use crate::ui;
+
+/// Runs and steps that are shown; JSON has all.
+const SHOWN: usize = 12;
+/// Columns of the bars.
+const BAR: usize = 20;
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Printed<'a> {
+    version: u32,
+    suites: &'a [Trend],
+    unreadable: &'a [String],
+}
+
+pub(crate) fn run(session: &Session, args: &cli::Timings) -> Result<Exit> {
+    let config = session.config()?;
+    if let Some(name) = &args.suite {
+        config.suite(name)?;
+    }
+    let paths = Paths::of(&config.root);
+    let past = Past::read(&paths.runs(), KEPT);
+    let trends: Vec<Trend> =
+        suites(args, &past).iter().map(|name| Trend::of(name, &past)).collect();
+    match session.format {
+        Format::Json => {
+            let printed = Printed { version: 1, suites: &trends, unreadable: &past.unreadable };
+            ui::json(&[serde_json::to_vec(&printed)?, b"\n".to_vec()].concat())?;
+        }
+        Format::Human => {
+            past.note().iter().for_each(|note| ui::say(&format!("note: {note}")));
+            let lines: Vec<String> = trends.iter().flat_map(told).collect();
+            ui::data(lines.join("\n").as_bytes())?;
+        }
+    }
+    if let Some(file) = &args.html {
+        let text = page_of_last(&past, args.suite.as_deref())?;
+        let own = paths.timings_page();
+        match file {
+            Some(file) => write_page(file, &text)?,
+            None => own.write(text.as_bytes())?,
+        }
+        let file = file.as_deref().unwrap_or(&own);
+        ui::say(&format!("wrote {}", file.display()));
+    }
+    Ok(args.gate.map_or(Exit::Done, |gate| judge(gate, &trends)))
+}
+
+/// Names what became slower, and what cannot be judged.
+fn judge(gate: cli::Gate, trends: &[Trend]) -> Exit {
+    let regressions: Vec<&Regression> =
+        trends.iter().flat_map(|trend| &trend.regressions).collect();
+    for one in &regressions {
+        ui::say(&slower(one));
+    }
+    let unjudged: Vec<&Trend> = trends.iter().filter(|trend| !trend.judged).collect();
+    for trend in &unjudged {
+        let runs = plural(trend.runs.len() as u64, "run");
+        ui::say(&format!("not judged: {}: {runs}, {NEEDED} are needed", trend.suite));
+    }
+    if trends.is_empty() {
+        ui::say(&format!("not judged: no runs, {NEEDED} are needed"));
+    }
+    let all_judged = !trends.is_empty() && unjudged.is_empty();
+    match gate {
+        _ if !regressions.is_empty() => Exit::Failed,
+        cli::Gate::Strict if !all_judged => Exit::Environment,
+        _ => Exit::Done,
+    }
+}
+
+/// The suite asked for, else all on record, in the order they were first run.
+fn suites(args: &cli::Timings, past: &Past) -> Vec<String> {
+    if let Some(name) = &args.suite {
+        return vec![name.clone()];
+    }
+    let mut names: Vec<String> = Vec::new();
+    for name in past.records.iter().filter_map(|record| record.suite.as_ref()) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+fn told(trend: &Trend) -> Vec<String> {
+    let machine = trend.machine.as_ref().map(|machine| {
+        format!(" on {}, {} CPUs, {}", machine.engine, machine.cpus, bytes(machine.memory))
+    });
+    let runs = plural(trend.runs.len() as u64, "run");
+    let mut lines =
+        vec![format!("{BOLD}{}{OFF}: {runs}{}", trend.suite, machine.unwrap_or_default())];
+    let shown = &trend.runs[trend.runs.len().saturating_sub(SHOWN)..];
+    let most = shown.iter().map(|run| run.seconds).fold(0.1, f64::max);
+    for run in shown {
+        let at = run.at.replace('T', " ");
+        let bar = bar(run.seconds / most);
+        let what = if run.ok {
+            format!("{} built, {} passed", run.built, count(run.passed))
+        } else {
+            format!("{RED}failed{OFF}")
+        };
+        let time = seconds(run.seconds);
+        lines.push(format!("  {} {time:>11} {bar} {DIM}{what}{OFF}", at.get(..16).unwrap_or(&at)));
+    }
+    if !trend.steps.is_empty() {
+        let (step, way) = ("slowest", "way");
+        lines.push(format!(
+            "  {DIM}{step:<26} {way:<10} {:>11} {:>11} {:>5}{OFF}",
+            "last", "median", "times"
+        ));
+    }
+    for step in trend.steps.iter().take(SHOWN) {
+        let (last, median) = (seconds(step.last), seconds(step.median));
+        // The way of the tests is their whole command.
+        let way = if step.action.contains(' ') { "" } else { &step.action };
+        lines.push(format!(
+            "  {:<26} {way:<10} {last:>11} {median:>11} {:>5}",
+            step.name, step.count
+        ));
+    }
+    lines.push(String::new());
+    lines
+}
+
+fn bar(part: f64) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "columns"
+    )]
+    let full = ((part * BAR as f64).round() as usize).clamp(1, BAR);
+    format!("{:<BAR$}", if ui::rich() { "█" } else { "#" }.repeat(full))
+}
+
+fn slower(one: &Regression) -> String {
+    let Regression { name, before, now, limit, at_once, .. } = one;
+    let part = (now / before - 1.0) * 100.0;
+    let lately = if *at_once { "in the last run" } else { "in the last runs" };
+    let (now, before, limit) = (seconds(*now), seconds(*before), seconds(*limit));
+    format!(
+        "{RED}slower{OFF}: {name} took {now} {lately}, {part:.0} % more than {before}; up to {limit} would be noise"
+    )
+}
+
+/// The page of the last run, of `suite` if one is named.
+fn page_of_last(past: &Past, suite: Option<&str>) -> Result<String> {
+    let is_wanted = |record: &&Record| {
+        suite.map_or(record.suite.is_some(), |_| record.suite.as_deref() == suite)
+    };
+    let Some(last) = past.records.iter().rfind(is_wanted) else {
+        let what = "failed to find a run to make a page of";
+        return Err(anyhow!("{what}\nhint: cargo xtask e2e {}", suite.unwrap_or("SUITE")))
+            .exit(Exit::Failed);
+    };
+    let mut earlier = past.clone().of(last.suite.as_deref().unwrap_or_default());
+    if let Some(machine) = &last.machine {
+        earlier = earlier.on(machine);
+    }
+    earlier.records.retain(|record| record.id < last.id);
+    Ok(page(last, &earlier, &Words { seconds, bytes }))
+}
+
+/// Writes it where the user wants it.
+fn write_page(file: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs_err::create_dir_all(folder)?;
+    }
+    Ok(fs_err::write(file, text)?)
+}
