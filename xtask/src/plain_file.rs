@@ -34,7 +34,8 @@ pub(crate) fn head(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-fn read_up_to(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
+/// As [`read`], with a bound of its own.
+pub(crate) fn read_up_to(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     let mut file = open(path)?;
     let mut bytes = Vec::new();
     while file.by_ref().take(PIECE).read_to_end(&mut bytes)? > 0 {

@@ -148,6 +148,20 @@ impl PrivatePath {
         written.map_err(|error| self.failed("write", error))
     }
 
+    /// As [`PrivatePath::write`], if nothing is there; whether these bytes are there now. Of several that do this at
+    /// once, all go by the first.
+    pub fn write_new(&self, bytes: &[u8]) -> io::Result<bool> {
+        let (folder, name) = self.open_parent(true)?;
+        let (fresh, mut file) = self.fresh(&folder)?;
+        let put = || rustix::fs::linkat(&folder, &fresh, &folder, name, AtFlags::empty());
+        let written = file.write_all(bytes).and_then(|()| match put() {
+            Err(Errno::EXIST) => Ok(false),
+            put => Ok(put.map(|()| true)?),
+        });
+        rustix::fs::unlinkat(&folder, &fresh, AtFlags::empty()).ok();
+        written.map_err(|error| self.failed("write", error))
+    }
+
     /// The file, for a lock: made if it is not there, never changed.
     pub fn lock_file(&self) -> io::Result<File> {
         self.open_file(OFlags::RDWR | OFlags::CREATE, true)
@@ -475,7 +489,8 @@ mod tests {
     fn what_is_made_is_private_and_kept_from_git() {
         let folder = tempfile::tempdir().unwrap();
         let file = home(folder.path()).join("state/records/api");
-        file.write(b"1").unwrap();
+        assert!(file.write_new(b"1").unwrap() && !file.write_new(b"3").unwrap());
+        assert_eq!(file.read(16).unwrap(), b"1");
         file.write(b"2").unwrap();
         assert_eq!(file.read(16).unwrap(), b"2");
         let modes = ["target/xtask", "target/xtask/state", "target/xtask/state/records/api"];

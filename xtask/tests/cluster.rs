@@ -148,7 +148,8 @@ impl World {
     fn wait(&self, cluster: &Cluster, rendered: &Rendered, on: &WaitFor) -> anyhow::Result<()> {
         let nothing = PrivatePath::below(self.folder.path(), "nothing");
         let workloads = Kept::open(&nothing, &nothing).workloads(rendered);
-        let looks = Snapshots::new(cluster.kubectl(), &self.folder.path().join("looks"));
+        let looks =
+            Snapshots::new(cluster.kubectl(), &PrivatePath::below(self.folder.path(), "looks"));
         let target = Target {
             step: &rendered.step,
             on: Some(on),
@@ -444,7 +445,7 @@ fn is_found_soon(
 }
 
 fn diagnostics_hold_the_causes(world: &World, cluster: &Cluster) {
-    let folder = world.folder.path().join("diagnostics");
+    let folder = PrivatePath::below(world.folder.path(), "diagnostics");
     let engine = Tool::new("podman");
     let looks = Snapshots::new(cluster.kubectl(), &folder);
     timed("diagnosed", || deploy::diagnose(&looks, &engine, (&cluster.nodes, None), &folder));

@@ -10,6 +10,8 @@
 mod support;
 
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -86,6 +88,12 @@ fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
     rustix::fs::mkfifoat(rustix::fs::CWD, case.path("build.sh"), mode).unwrap();
     fs_err::os::unix::fs::symlink("/dev/zero", case.path("zero.sh")).unwrap();
     case.run(&["lint"]);
+    let case = Case::of_two();
+    fs_err::remove_file(case.path("xtask.toml")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, case.path("xtask.toml"), mode).unwrap();
+    let ran = case.run(&["plan"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("not a regular file\nhint: ls -l xtask.toml"), "{}", ran.stderr);
 }
 
 #[test]
@@ -98,21 +106,82 @@ fn values_of_arguments_that_look_like_secrets_are_written_nowhere() {
     case.ok(&["images"]);
     let calls = case.calls("").join("\n");
     assert!(calls.contains("--build-arg NPM_TOKEN ") && !calls.contains("hunter2"), "{calls}");
-    let mut folders = vec![case.path("target")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs_err::read_dir(folder).unwrap().map(Result::unwrap) {
-            if entry.file_type().unwrap().is_dir() {
-                folders.push(entry.path());
-            } else {
-                let text = fs_err::read(entry.path()).unwrap();
-                let text = String::from_utf8_lossy(&text);
-                assert!(!text.contains("hunter2"), "{}", entry.path().display());
-            }
-        }
+    for file in files_below(&case.path("target")) {
+        let text = fs_err::read(&file).unwrap();
+        assert!(!String::from_utf8_lossy(&text).contains("hunter2"), "{}", file.display());
     }
     assert_eq!(case.decision("api").0, "skip");
     let lint = case.run(&["lint"]);
     assert!(lint.stdout.contains("`NPM_TOKEN` of `api` looks like a secret"), "{}", lint.stdout);
+    let plan = case.ok(&["plan"]);
+    assert!(plan.stderr.contains("`NPM_TOKEN` looks like a secret"), "{}", plan.stderr);
+    let events = files_below(&case.path("target/xtask/runs"));
+    let events = events.iter().filter(|file| file.extension().is_some_and(|end| end != "html"));
+    for file in events {
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", file.display());
+    }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(folder).unwrap().map(Result::unwrap) {
+            let is_folder = entry.file_type().unwrap().is_dir();
+            if is_folder { &mut folders } else { &mut files }.push(entry.path());
+        }
+    }
+    assert!(!files.is_empty());
+    files
+}
+
+/// A configuration and a kustomization that would run, fetch and read what they can, in commands that run nothing.
+#[test]
+fn a_plan_of_a_suite_runs_fetches_and_reads_nothing_of_others() {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = format!(
+        "[images.api]\ndockerfile = 'api.Dockerfile'\n[telemetry]\notlp = 'http://{address}'\n\
+         [clusters.c]\nname = 'c-e2e'\nnode-image = 'node:1'\n[suites.s]\ncluster = 'c'\ntest = {{ run = ['sh', '-c', 'touch ran'] }}\n\
+         [[suites.s.steps]]\nname = 'hook'\nrun = ['sh', '-c', 'touch ran']\n\
+         [[suites.s.steps]]\nname = 'base'\napply = 'k8s'\n"
+    );
+    for (part, what) in [
+        (format!("resources: ['http://{address}/x.yaml']"), "remote"),
+        (format!("resources: ['http://{address}/x//y?ref=main']"), "remote base"),
+        ("configMapGenerator: [{name: a, files: [/etc/hostname]}]".to_owned(), "file of the host"),
+        ("resources: ['../../../../etc/hostname']".to_owned(), "file above"),
+        ("generators: [exec.yaml]".to_owned(), "plugin"),
+        ("resources: [a.yaml]".to_owned(), "nothing of the kind"),
+    ] {
+        let case = Case::with_cluster().config(&config);
+        // The real one renders what it is given.
+        fs_err::remove_file(case.engine("kubectl")).unwrap();
+        case.write("api.Dockerfile", "FROM scratch\nCOPY f /\n");
+        case.write("k8s/kustomization.yaml", &part);
+        case.write("k8s/a.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n");
+        let plugin = "apiVersion: v1\nkind: Evil\nmetadata:\n  name: e\n  annotations:\n    \
+                      config.kubernetes.io/function: 'exec: {path: ./evil.sh}'\n";
+        case.write("k8s/exec.yaml", plugin);
+        case.write("k8s/evil.sh", "#!/bin/sh\ntouch ../ran\n");
+        fs_err::set_permissions(case.path("k8s/evil.sh"), std::fs::Permissions::from_mode(0o755))
+            .unwrap();
+        for args in [&["plan", "--suite", "s"][..], &["plan"], &["why", "api"], &["lint"], &["gc"]]
+        {
+            let ran = case.run(args);
+            let (out, err) = (&ran.stdout, &ran.stderr);
+            let host = fs_err::read_to_string("/etc/hostname").unwrap_or("no such file".into());
+            assert!(!out.contains(host.trim()) || host.trim().is_empty(), "{what}: {out}");
+            assert!(listener.accept().is_err(), "{what} {args:?}: it was fetched");
+            assert!(!case.path("ran").exists(), "{what} {args:?}: {err}");
+            if args.contains(&"--suite") {
+                let is_left_out = ran.code != Some(0) || err.contains("are not looked at");
+                assert_eq!(is_left_out, what != "nothing of the kind", "{what}: {err}");
+            }
+        }
+    }
 }
 
 #[test]

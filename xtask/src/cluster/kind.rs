@@ -239,7 +239,7 @@ impl<'a> Site<'a> {
             .log(self.log)
             .limit(self.wanted.timeout);
         let config = settings::with_id(&self.config, id);
-        let written = config.and_then(|config| Ok(fs_err::write(&file, config)?));
+        let written = config.and_then(|config| Ok(file.write(config.as_ref())?));
         if let Err(error) = written {
             return Err(not_written(&tool, &error));
         }

@@ -145,10 +145,10 @@ pub(super) fn put_mark(
     provider: &str,
     nodes: &[Node],
     mark: &Mark,
-    folder: &Path,
+    folder: &PrivatePath,
 ) -> anyhow::Result<()> {
     let file = folder.join("mark.json");
-    fs_err::write(&file, serde_json::to_vec_pretty(mark)?)?;
+    file.write(&serde_json::to_vec_pretty(mark)?)?;
     for node in nodes {
         Tool::new(provider)
             .arg("cp")

@@ -11,10 +11,11 @@ use crate::paths::Paths;
 use crate::plan::{Action, Plan, Planned, Reason};
 use crate::report::{KEPT, Past};
 use crate::run::estimate::Estimates;
-use crate::run::evaluate;
+use crate::run::evaluate::{self, Evaluation};
 use crate::run::memory::Memory;
 use crate::run::outlook::{self, SuiteOutlook};
 use crate::run::since::{self, Touched};
+use crate::secret_name;
 use crate::session::{Format, Session};
 use crate::text::{BOLD, DIM, GREEN, OFF, YELLOW, bytes, plural, seconds, some};
 use crate::ui::{self, Verbosity, gantt, mermaid};
@@ -37,13 +38,7 @@ pub(crate) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
     let cluster = suite.and_then(|suite| workspace.config.clusters.get(&suite.cluster));
     let mut memory = Memory::look(&workspace, None, cluster)?;
     memory.call(&workspace, None, &evaluation);
-    for one in &evaluation.images {
-        for (line, path) in &one.context.missing {
-            let (name, file) = (&one.image.name, one.image.dockerfile.display());
-            ui::say(&format!("warning: {name}: nothing matches `{path}` ({file}:{line})"));
-        }
-    }
-    memory.silent().iter().for_each(|silent| ui::say(&format!("warning: {silent}")));
+    warn(&evaluation, &memory);
     let estimates = Estimates::read(&workspace, &memory.machine());
     let outlook =
         suite.map(|suite| SuiteOutlook::of(&workspace, suite, &evaluation, &memory, &estimates));
@@ -89,6 +84,29 @@ pub(crate) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
         }
     }
     Ok(Exit::Done)
+}
+
+fn warn(evaluation: &Evaluation, memory: &Memory) {
+    for one in &evaluation.images {
+        for (line, path) in &one.context.missing {
+            let (name, file) = (&one.image.name, one.image.dockerfile.display());
+            ui::say(&format!("warning: {name}: nothing matches `{path}` ({file}:{line})"));
+        }
+    }
+    for (image, name) in suspicious(evaluation) {
+        ui::say(&format!(
+            "warning: {image}: build argument `{name}` looks like a secret, and stays in the image\n\
+             hint: give it as one of `secrets`"
+        ));
+    }
+    memory.silent().iter().for_each(|silent| ui::say(&format!("warning: {silent}")));
+}
+
+/// Build arguments that stay in their image's history although they look like secrets: image and name.
+fn suspicious(evaluation: &Evaluation) -> impl Iterator<Item = (&str, &str)> {
+    let images = evaluation.images.iter().map(|one| &one.image);
+    let args = images.flat_map(|image| image.args.keys().map(move |name| (&*image.name, &**name)));
+    args.filter(|(_, name)| secret_name::is_secret(name))
 }
 
 fn print_json(value: &impl Serialize) -> Result<()> {

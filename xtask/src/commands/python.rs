@@ -25,10 +25,10 @@ pub(crate) fn environment(
     log: &Path,
     bootstrap: bool,
 ) -> Result<PathBuf> {
-    let folder: PathBuf = paths.home().join("python").join(name).into();
+    let folder = paths.home().join("python").join(name);
     let held = folder.join("requirements.txt");
-    if fs_err::read_to_string(&held).is_ok_and(|held| held == packages) {
-        return Ok(folder);
+    if held.read(packages.len() as u64).is_ok_and(|held| held == packages.as_bytes()) {
+        return Ok(folder.into());
     }
     let make = || {
         let python = Tool::new("python3").args(["-m", "venv", "--clear"]).arg(&folder);
@@ -43,9 +43,9 @@ pub(crate) fn environment(
         make()?;
     }
     let wanted = folder.join("wanted.txt");
-    fs_err::write(&wanted, packages)?;
+    wanted.write(packages.as_bytes())?;
     let pip = Tool::new(folder.join("bin/pip")).args(["install", "--quiet", "--requirement"]);
     pip.arg(&wanted).limit(LIMIT).log(log).run()?;
-    fs_err::rename(&wanted, &held)?;
-    Ok(folder)
+    held.write(packages.as_bytes())?;
+    Ok(folder.into())
 }

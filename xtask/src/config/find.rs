@@ -21,7 +21,10 @@ pub(super) fn file(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 fn above(folder: &Path) -> Option<PathBuf> {
-    folder.ancestors().map(|folder| folder.join(NAME)).find(|file| file.is_file())
+    folder
+        .ancestors()
+        .map(|folder| folder.join(NAME))
+        .find(|file| file.metadata().is_ok_and(|file| !file.is_dir()))
 }
 
 #[cfg(test)]

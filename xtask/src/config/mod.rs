@@ -34,6 +34,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use crate::exit::{Exit, WithExit as _};
+use crate::plain_file;
 
 pub use fault::{ConfigError, ConfigErrors};
 pub use lint::{Allow, Rule};
@@ -44,7 +45,8 @@ pub use lint::{Allow, Rule};
 pub fn load(file: Option<&Path>) -> anyhow::Result<Config> {
     let read = || {
         let file = find::file(file)?;
-        let text = fs_err::read_to_string(&file)?;
+        let text = plain_file::read_to_string(&file)
+            .map_err(|error| anyhow!("{error}\nhint: ls -l {}", file.display()))?;
         Ok::<_, anyhow::Error>(parse(&text, &file)?)
     };
     read().exit(Exit::Usage)

@@ -218,7 +218,7 @@ pub(super) fn complete(
             if !*wanted || digest.is_some() || node.kind != Kind::File {
                 return Ok(());
             }
-            let mut file = moved::open(&root.join(as_path(&node.path)))?;
+            let mut file = moved::open(&root, as_path(&node.path))?;
             let before = Stat::of(&file.metadata()?);
             let (found, size) = super::digest::hash(&mut file)?;
             let capability = capability::read(&file)?;

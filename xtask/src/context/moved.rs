@@ -6,6 +6,7 @@
 //! the bytes that were read are those that count.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -22,25 +23,42 @@ const LOOKS: usize = 5;
 #[error("`{0}` vanished or became something else while it was read")]
 pub(super) struct Moved(pub PathBuf);
 
-/// Opens what was a plain file when it was walked. It must still be one: no link is followed, no pipe waited for.
-pub(super) fn open(path: &Path) -> Result<fs_err::File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => fs_err::File::from_parts(file.into(), path),
+/// Opens what was a plain file below `root` when it was walked. It must still be one: no link is followed at any part
+/// below `root`, no pipe waited for.
+pub(super) fn open(root: &Path, below: &Path) -> Result<fs_err::File> {
+    let path = root.join(below);
+    let file = match open_by_parts(root, below) {
+        Ok(file) => fs_err::File::from_parts(file.into(), &path),
         // Gone; now a link; now a socket.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => {
-            return Err(Moved(path.to_owned()).into());
+            return Err(Moved(path).into());
         }
         Err(error) => {
             let failed = || format!("failed to open `{}`", path.display());
             return Err(io::Error::from(error)).with_context(failed);
         }
     };
-    if file.metadata()?.is_file() { Ok(file) } else { Err(Moved(path.to_owned()).into()) }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(Moved(path).into()) }
 }
 
-/// Lists what was a folder when its name was read.
-pub(super) fn read_dir(path: &Path) -> Result<fs_err::ReadDir> {
+/// Each folder from the one before it: a link that took a folder's place after the walk would lead out of the context.
+fn open_by_parts(root: &Path, below: &Path) -> rustix::io::Result<OwnedFd> {
+    let kept = OFlags::RDONLY | OFlags::CLOEXEC;
+    let mut folder = rustix::fs::open(root, kept | OFlags::DIRECTORY, Mode::empty())?;
+    let flags = kept | OFlags::NOFOLLOW;
+    for part in below.parent().into_iter().flat_map(Path::components) {
+        let part = part.as_os_str();
+        folder = rustix::fs::openat(&folder, part, flags | OFlags::DIRECTORY, Mode::empty())?;
+    }
+    let name = below.file_name().ok_or(Errno::INVAL)?;
+    rustix::fs::openat(&folder, name, flags | OFlags::NONBLOCK, Mode::empty())
+}
+
+/// Lists what was a folder when its name was read; behind a link that took its place nothing is listed.
+pub(super) fn read_dir(path: &Path, is_root: bool) -> Result<fs_err::ReadDir> {
+    if !is_root && path.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+        return Err(Moved(path.to_owned()).into());
+    }
     fs_err::read_dir(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Moved(path.to_owned()).into(),
         _ => error.into(),
@@ -80,17 +98,22 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         fs_err::write(path("file"), "x").unwrap();
         fs_err::create_dir(path("folder")).unwrap();
+        fs_err::write(path("folder/inside"), "x").unwrap();
         fs_err::os::unix::fs::symlink("file", path("link")).unwrap();
+        fs_err::os::unix::fs::symlink("folder", path("linked")).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), Mode::RUSR).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
-        assert!(open(&path("file")).is_ok());
-        for other in ["folder", "link", "pipe", "socket", "nothing", "file/below"] {
-            let error = open(&path(other)).unwrap_err();
+        let open = |name: &str| open(folder.path(), Path::new(name));
+        assert!(open("file").is_ok() && open("folder/inside").is_ok());
+        let others = ["folder", "link", "pipe", "socket", "nothing", "file/below", "linked/inside"];
+        for other in others {
+            let error = open(other).unwrap_err();
             assert!(is_moved(&error.context("failed to stage")), "{other}");
         }
-        for other in ["file", "nothing"] {
-            assert!(is_moved(&read_dir(&path(other)).unwrap_err()), "{other}");
+        for other in ["file", "nothing", "linked"] {
+            assert!(is_moved(&read_dir(&path(other), false).unwrap_err()), "{other}");
         }
+        assert!(read_dir(&path("linked"), true).is_ok(), "the context itself may be a link");
     }
 
     #[test]

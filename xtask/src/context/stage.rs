@@ -55,7 +55,7 @@ fn put(entry: &Entry, tree: &Tree, to: &Path) -> Result<Option<Digest>> {
         }
         Entry::Found { node, .. } => match &node.kind {
             Kind::File => {
-                let mut from = moved::open(&tree.absolute(node))?;
+                let mut from = moved::open(&tree.root, as_path(&node.path))?;
                 let mut copy = create(to, node.mode)?;
                 let (digest, _) = digest::copy(&mut from, &mut copy)?;
                 let capability = capability::read(&from)?;

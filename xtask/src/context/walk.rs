@@ -84,7 +84,8 @@ impl Walk<'_> {
         let mut nodes = Vec::new();
         let mut below = Vec::new();
         let place = self.root.join(as_path(&folder.path));
-        let entries = moved::read_dir(&place)?.collect::<std::io::Result<Vec<_>>>()?;
+        let entries = moved::read_dir(&place, folder.path.is_empty())?
+            .collect::<std::io::Result<Vec<_>>>()?;
         let is_top = !folder.path.is_empty() && entries.iter().any(|one| one.file_name() == ".git");
         let git = is_top.then(|| Repository::at(&place)).flatten().map(Arc::new);
         let git = git.or_else(|| folder.git.clone());

@@ -5,14 +5,13 @@
 //! it, nothing can be tried out. It is kept, so that equal contents have equal digests in the next run
 //! and on the next cluster; lost, it costs one restart of each pod that reads.
 
-use std::io::{Read as _, Write as _};
-use std::path::Path;
-
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
+
+use crate::private::PrivatePath;
 
 /// The key's length in bytes.
 const LENGTH: usize = 32;
@@ -38,7 +37,7 @@ pub(super) fn content(object: &Value) -> Option<Value> {
 }
 
 /// Half of a SHA-256 over the key in `file` and the content.
-pub(super) fn digest(content: &Value, file: &Path) -> anyhow::Result<String> {
+pub(super) fn digest(content: &Value, file: &PrivatePath) -> anyhow::Result<String> {
     let mut hasher = Sha256::new();
     hasher.update(key(file)?);
     hasher.update(content.to_string());
@@ -46,26 +45,20 @@ pub(super) fn digest(content: &Value, file: &Path) -> anyhow::Result<String> {
 }
 
 /// The key; made if it is not there.
-fn key(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let read = || fs_err::read(file).ok().filter(|key| key.len() == LENGTH);
+fn key(file: &PrivatePath) -> anyhow::Result<Vec<u8>> {
+    let read = || file.read(LENGTH as u64).ok().filter(|key| key.len() == LENGTH);
     if let Some(key) = read() {
         return Ok(key);
     }
     let what = || format!("failed to make the key `{}`", file.display());
     let mut fresh = vec![0; LENGTH];
-    let mut source = fs_err::File::open("/dev/urandom").with_context(what)?;
-    source.read_exact(&mut fresh).with_context(what)?;
-    let folder = file.parent().unwrap_or(file);
-    fs_err::create_dir_all(folder)?;
-    // Whole or not at all, and of two that make it at once, both go by the first.
-    let mut new = tempfile::Builder::new().prefix("key").tempfile_in(folder).with_context(what)?;
-    new.write_all(&fresh).with_context(what)?;
-    if let Err(there) = new.persist_noclobber(file) {
+    getrandom::fill(&mut fresh).with_context(what)?;
+    if !file.write_new(&fresh)? {
         if let Some(key) = read() {
             return Ok(key);
         }
         // What lies there is no key.
-        there.file.persist(file).with_context(what)?;
+        file.write(&fresh)?;
     }
     Ok(fresh)
 }
@@ -98,9 +91,10 @@ mod tests {
     #[test]
     fn a_digest_cannot_be_tried_out_without_the_key_of_the_checkout() {
         let folder = tempfile::tempdir().unwrap();
-        let (one, two) = (folder.path().join("state/one"), folder.path().join("two"));
+        let at = |name| PrivatePath::below(folder.path(), name);
+        let (one, two) = (at("state/one"), at("state/two"));
         let content = json!({"password": "aHVudGVyMg=="});
-        let digest = |file: &Path| digest(&content, file).unwrap();
+        let digest = |file| digest(&content, file).unwrap();
         assert_eq!(digest(&one), digest(&one));
         assert_ne!(digest(&one), digest(&two));
         fs_err::write(&two, "no key").unwrap();

@@ -20,7 +20,7 @@
 //! content than there is by now ([`Kept::outdated`]), and it is applied again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ const FRESH: Duration = Duration::from_secs(5);
 pub struct Kept {
     file: PrivatePath,
     /// The key of digests.
-    key: PathBuf,
+    key: PrivatePath,
     steps: Mutex<Steps>,
     /// The last look at the cluster.
     look: Mutex<Look>,
@@ -131,7 +131,7 @@ pub type Pods = BTreeMap<String, u64>;
 
 impl Kept {
     /// What was recorded; a file that cannot be read counts as nothing. `key` is that of digests.
-    pub fn open(file: &PrivatePath, key: &Path) -> Self {
+    pub fn open(file: &PrivatePath, key: &PrivatePath) -> Self {
         let steps = file.read(LARGEST).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let (steps, look, run) =
             (Mutex::new(steps.unwrap_or_default()), Mutex::default(), Mutex::default());

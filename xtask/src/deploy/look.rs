@@ -13,7 +13,6 @@
 //! what it saw.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +23,7 @@ use super::api::Api;
 use super::kept::{self, Pods};
 use super::render::Rendered;
 use super::verdict;
+use crate::private::PrivatePath;
 use crate::process::Tool;
 
 /// How long ago a look may have begun for another wait to go by it.
@@ -69,7 +69,7 @@ type Latest = Arc<Mutex<Option<Arc<Look>>>>;
 pub struct Snapshots {
     kubectl: Tool,
     api: Api,
-    folder: PathBuf,
+    folder: PrivatePath,
     latest: Mutex<BTreeMap<String, Latest>>,
     /// Jobs that were seen to have ended well: one may be deleted as soon as it has.
     completed: Mutex<BTreeSet<String>>,
@@ -77,7 +77,7 @@ pub struct Snapshots {
 
 impl Snapshots {
     /// `folder` gets the last look at each namespace.
-    pub fn new(kubectl: Tool, folder: &Path) -> Self {
+    pub fn new(kubectl: Tool, folder: &PrivatePath) -> Self {
         let api = Api::new(kubectl.clone());
         let (latest, completed) = (Mutex::default(), Mutex::default());
         Self { kubectl, api, folder: folder.to_owned(), latest, completed }
@@ -173,13 +173,9 @@ impl Snapshots {
 
     fn write(&self, namespace: &str, objects: &[Value]) {
         let file = self.folder.join(format!("last-look-{namespace}.json"));
-        let fresh = file.with_extension("new");
         let text = json!({ "kind": "List", "items": objects }).to_string();
         // A full disk must not fail a wait that may succeed.
-        fs_err::create_dir_all(&self.folder)
-            .and_then(|()| fs_err::write(&fresh, text))
-            .and_then(|()| fs_err::rename(&fresh, &file))
-            .ok();
+        file.write(text.as_bytes()).ok();
     }
 }
 

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use parse_dockerfile::{Instruction, RunInstruction};
 
 use crate::config::Cache;
@@ -214,6 +214,13 @@ pub(super) fn buildkit(
     aside: &Path,
     archive: &Path,
 ) -> anyhow::Result<Tool> {
+    if let Some(name) = order.args.keys().find(|name| secret_name::is_secret(name)) {
+        let image = order.image;
+        bail!(
+            "build argument `{name}` of `{image}` looks like a secret, and `buildctl` shows its value to all users of \
+             this machine\nhint: give it as one of `secrets`: cargo xtask lint"
+        );
+    }
     let text = fs_err::read(order.dockerfile).context("failed to read the Dockerfile")?;
     let (_, trusted) = dockerfile(order, aside, &text)?;
     let mut tool = buildctl.args(["build", "--progress=plain", "--frontend=dockerfile.v0"]);
@@ -226,10 +233,7 @@ pub(super) fn buildkit(
     options.extend(order.target.map(|target| ("target".to_owned(), target)));
     options.extend(order.platform.map(|platform| ("platform".to_owned(), platform)));
     for (name, value) in options {
-        let option = format!("{name}={value}");
-        let is_secret = name.strip_prefix("build-arg:").is_some_and(secret_name::is_secret);
-        tool = tool.arg("--opt");
-        tool = if is_secret { tool.secret(option) } else { tool.arg(option) };
+        tool = tool.arg("--opt").arg(format!("{name}={value}"));
     }
     for (at, base) in bases.iter().enumerate() {
         let (name, digest) = (familiar(&base.reference), &base.digest);
@@ -406,6 +410,42 @@ mod tests {
             assert_eq!(fs_err::read_to_string(link).unwrap(), odd);
             assert_eq!(secret(&id, &file, aside).unwrap(), option, "asked twice");
         }
+    }
+
+    #[test]
+    fn a_secret_is_not_given_to_buildctl() {
+        let folder = tempfile::tempdir().unwrap();
+        let dockerfile = folder.path().join("Dockerfile");
+        fs_err::write(&dockerfile, "FROM scratch\nARG NPM_TOKEN\nARG MODE\n").unwrap();
+        let args = |name: &str| BTreeMap::from([(name.to_owned(), "hunter2".to_owned())]);
+        let build = |args: &BTreeMap<String, String>| {
+            let order = BuildRequest {
+                image: "api",
+                tag: "localhost/api:1",
+                labels: &[],
+                stage: folder.path(),
+                dockerfile: &dockerfile,
+                target: None,
+                platform: None,
+                args,
+                bases: &BTreeMap::new(),
+                secrets: &BTreeMap::new(),
+                no_cache: false,
+                layers: None,
+                marks: None,
+                trust_host_ca: false,
+                timeout: None,
+                silence: Duration::ZERO,
+                cpus: None,
+                log: folder.path(),
+                run: "1",
+            };
+            buildkit(&order, Tool::new("buildctl"), &[], folder.path(), folder.path())
+        };
+        let told = build(&args("NPM_TOKEN")).unwrap_err().to_string();
+        assert!(told.contains("`NPM_TOKEN` of `api`") && told.contains("\nhint: "), "{told}");
+        assert!(!told.contains("hunter2"));
+        assert!(build(&args("MODE")).unwrap().to_string().contains("build-arg:MODE=hunter2"));
     }
 
     #[test]

@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
 
+use crate::plain_file;
+
 /// The folder a repository begins at: the one with `.git`, or else `root` itself. What a repository names lies
 /// below it.
 pub fn top(root: &Path) -> PathBuf {
@@ -45,7 +47,7 @@ pub fn files(root: &Path) -> Vec<String> {
 
 /// Every text in a file of YAML; none if it cannot be read.
 pub fn texts(file: &Path) -> Option<Vec<String>> {
-    let documents = yaml::read(&fs_err::read_to_string(file).ok()?).ok()?;
+    let documents = yaml::read(&plain_file::read_to_string(file).ok()?).ok()?;
     let mut texts = Vec::new();
     for document in &documents {
         document.each_text(&mut |text| texts.push(text.to_owned()));

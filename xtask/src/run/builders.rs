@@ -28,6 +28,7 @@ use crate::run::evaluate::Evaluation;
 use crate::run::memory::JOBS_PER_CPU;
 use crate::schedule::budget::{Budget, Claims, Machine};
 use crate::schedule::{HOME, Limits, Place, PlaceId, Placement, Share};
+use crate::secret_name;
 use crate::session::{Run, Workspace, lock};
 use crate::text::bytes;
 
@@ -126,8 +127,12 @@ impl Builders {
     /// Where an image may be built, and on what.
     pub(crate) fn roams(&self, workspace: &Workspace, home: &Facts, one: &Roaming) -> Placement {
         let platform = one.image.platform.as_ref().unwrap_or(&home.platform);
-        let others =
-            self.all.iter().enumerate().filter(|(_, one)| one.abilities.platform != *platform);
+        // `buildctl` has no way to be given a value that other users of this machine do not see.
+        let secret = one.image.args.keys().any(|name| secret_name::is_secret(name));
+        let is_barred = |one: &Builder| {
+            one.abilities.platform != *platform || secret && matches!(one.away, Away::BuildKit(_))
+        };
+        let others = self.all.iter().enumerate().filter(|(_, one)| is_barred(one));
         let mut barred: Vec<PlaceId> = others.map(|(at, _)| at + HOME + 1).collect();
         if !workspace.config.engine.builds {
             barred.push(HOME);

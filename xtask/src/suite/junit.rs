@@ -5,7 +5,6 @@
 //! hold. Those numbers count where there is no case, and where they know of more failures. What lies
 //! there before the command starts is set aside, so that whatever lies there afterwards is of this run.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -14,6 +13,8 @@ use ignore::WalkBuilder;
 use roxmltree::{Document, Node};
 
 use super::Counts;
+use super::counts::sum;
+use crate::plain_file;
 
 /// Bytes that a report may have; it is read whole.
 const LARGEST: u64 = 64 << 20;
@@ -56,7 +57,9 @@ pub(super) fn keep(pattern: &Path, folder: &Path) -> Result<Counts> {
     let mut sum = Counts::default();
     for (at, report) in reports.iter().enumerate() {
         let what = || format!("failed to read the JUnit report `{}`", report.display());
-        let bytes = read(report).with_context(what)?;
+        let hint = || format!("hint: ls -l {}", report.display());
+        let bytes = plain_file::read_up_to(report, LARGEST);
+        let bytes = bytes.map_err(|error| anyhow!("{error}\n{}", hint()))?;
         let name = if at == 0 { "junit.xml".to_owned() } else { format!("junit-{}.xml", at + 1) };
         fs_err::write(folder.join(name), &bytes)?;
         sum += counts(&bytes).with_context(what)?;
@@ -81,15 +84,6 @@ fn reports(pattern: &Path) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = files.collect();
     files.sort();
     Ok(files)
-}
-
-fn read(report: &Path) -> Result<Vec<u8>> {
-    // A pipe or a device would be waited for, or read without an end.
-    ensure!(fs_err::metadata(report)?.is_file(), "it is no regular file");
-    let mut bytes = Vec::new();
-    fs_err::File::open(report)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= LARGEST, "it is larger than {} MiB", LARGEST >> 20);
-    Ok(bytes)
 }
 
 fn counts(report: &[u8]) -> Result<Counts> {
@@ -127,11 +121,11 @@ fn suite(suite: Node) -> Counts {
     }
     let number = |name| suite.attribute(name).and_then(|text| text.trim().parse::<u64>().ok());
     let number = |name| number(name).unwrap_or(0);
-    let failed = number("failures") + number("errors");
+    let failed = sum(number("failures"), number("errors"));
     if cases == 0 {
-        let skipped = number("skipped") + number("disabled");
+        let skipped = sum(number("skipped"), number("disabled"));
         counts.skipped = skipped;
-        counts.passed = number("tests").saturating_sub(failed + skipped);
+        counts.passed = number("tests").saturating_sub(sum(failed, skipped));
     }
     counts.failed = counts.failed.max(failed);
     counts
@@ -298,7 +292,21 @@ mod tests {
         assert!(kept.join("junit.xml").exists() && kept.join("junit-2.xml").exists());
         assert!(root.join("api/reports/other.xml").exists());
         let error = keep(&root.join("api"), &kept).unwrap_err();
-        assert!(format!("{error:#}").contains("no regular file"), "{error:#}");
+        assert!(format!("{error:#}").contains("not a regular file"), "{error:#}");
+    }
+
+    #[test]
+    fn numbers_without_measure_and_a_pipe_are_no_trouble() {
+        let most = u64::MAX;
+        let numbers = format!("failures='{most}' errors='{most}' skipped='{most}' disabled='1'");
+        let report =
+            format!("<testsuites><testsuite {numbers}/><testsuite {numbers}/></testsuites>");
+        assert!(counts(report.as_bytes()).unwrap().failed <= crate::figure::MOST_BYTES);
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("junit.xml");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        let error = keep(&pipe, folder.path()).unwrap_err().to_string();
+        assert!(error.contains("not a regular file") && error.contains("hint: ls"), "{error}");
     }
 
     #[test]
@@ -307,6 +315,6 @@ mod tests {
         let report = folder.path().join("junit.xml");
         fs_err::File::create(&report).unwrap().set_len(LARGEST + 1).unwrap();
         let error = keep(&report, folder.path()).unwrap_err();
-        assert!(format!("{error:#}").contains("larger than 64 MiB"), "{error:#}");
+        assert!(format!("{error:#}").contains("larger than the 64.0 MiB"), "{error:#}");
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 
 fn open(file: &Path) -> Kept {
     let own = PrivatePath::below(file.parent().unwrap(), file.file_name().unwrap());
-    Kept::open(&own, &file.with_extension("key"))
+    Kept::open(&own, &own.with_extension("key"))
 }
 
 fn see(kept: &Kept, objects: Vec<Value>) {

@@ -12,7 +12,7 @@
 
 use serde::Deserialize;
 
-use super::{Counts, Read};
+use super::{Counts, Read, sum};
 
 /// Counts of the packages that have ended, and of the one that runs.
 #[derive(Debug, Default)]
@@ -117,7 +117,7 @@ impl Golang {
             match label {
                 "Passed" => counts.passed = number,
                 "Failed" => counts.failed = number,
-                "Pending" | "Skipped" => counts.skipped += number,
+                "Pending" | "Skipped" => counts.skipped = sum(counts.skipped, number),
                 _ => {}
             }
         }

@@ -1,6 +1,6 @@
 //! The closing lines of the runners that say in one line what a run of tests came to.
 
-use super::Counts;
+use super::{Counts, sum};
 
 /// What a line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +156,7 @@ fn add(counts: &mut Counts, label: &str, number: u64) -> bool {
         "deselected" | "total" => return true,
         _ => return false,
     };
-    *of += number;
+    *of = sum(*of, number);
     true
 }
 
@@ -179,8 +179,8 @@ fn named(text: &str, all: &str) -> Option<Counts> {
         let Ok(number) = number.trim().parse::<u64>() else { continue };
         match name {
             name if name == all => tests = Some(number),
-            "Failures" | "Errors" => counts.failed += number,
-            "Skipped" | "Incomplete" | "Risky" => counts.skipped += number,
+            "Failures" | "Errors" => counts.failed = sum(counts.failed, number),
+            "Skipped" | "Incomplete" | "Risky" => counts.skipped = sum(counts.skipped, number),
             _ => {}
         }
     }
@@ -188,5 +188,5 @@ fn named(text: &str, all: &str) -> Option<Counts> {
 }
 
 fn rest_passed(all: u64, counts: Counts) -> Counts {
-    Counts { passed: all.saturating_sub(counts.failed + counts.skipped), ..counts }
+    Counts { passed: all.saturating_sub(sum(counts.failed, counts.skipped)), ..counts }
 }

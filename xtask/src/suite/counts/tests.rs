@@ -154,3 +154,23 @@ fn closing_lines_that_no_run_here_could_give() {
         assert_eq!(read(output), expected, "{output}");
     }
 }
+
+#[test]
+fn numbers_without_measure_stay_within_what_a_record_holds() {
+    let most = u64::MAX;
+    for line in [
+        format!("{most} passed, {most} failed, 1 failed in 0.1s"),
+        format!("1..{most}\n1..{most}\nok 1"),
+        format!("DONE {most} tests, {most} skipped, {most} failures, 1 error in 0.1s"),
+        format!("SUCCESS! -- {most} Passed | 1 Failed | {most} Pending | {most} Skipped"),
+        format!("Tests run: {most}, Failures: {most}, Errors: 1, Skipped: {most}"),
+    ] {
+        let mut reader = Reader::default();
+        // Each line twice: sums of what was summed.
+        line.lines().chain(line.lines()).for_each(|line| reader.read(line));
+        let Counts { passed, failed, skipped } = reader.finish().counts;
+        let bound = crate::figure::MOST_BYTES;
+        assert!(passed <= bound && failed <= bound && skipped <= bound, "{line}");
+        assert!(Counts { passed, failed, skipped }.ran() > 0, "{line}");
+    }
+}
