@@ -33,6 +33,23 @@ struct Entry {
     layer: String,
     #[serde(default, rename = "big-data-names")]
     big_data_names: Option<Vec<String>>,
+    #[serde(default, rename = "big-data-digests")]
+    big_data_digests: Option<BTreeMap<String, String>>,
+}
+
+impl Entry {
+    /// Whether one of its manifests, an index that names it among them, has that digest: by these podman looks it up.
+    fn has_manifest(&self, digest: &str) -> bool {
+        let digests = self.big_data_digests.iter().flatten();
+        let mut manifests = digests.filter(|(name, _)| name.starts_with("manifest"));
+        self.digest == digest
+            || manifests.any(|(_, found)| found == digest)
+            || self
+                .big_data_names
+                .iter()
+                .flatten()
+                .any(|name| name.strip_prefix("manifest-").is_some_and(|found| found == digest))
+    }
 }
 
 /// An image's configuration, as far as it matters here.
@@ -165,18 +182,30 @@ fn answer<'a>(entries: &'a [Entry], name: &str) -> Answer<'a> {
     }
 }
 
-/// A digest names a manifest; the engine knows more ways to find it than we try.
+/// A digest names one content, whatever host or tag stands before it. Under a name of its own the engine finds it;
+/// under another's, versions of podman differ.
 fn by_digest<'a>(entries: &'a [Entry], wanted: &Reference) -> Answer<'a> {
     let Some(digest) = &wanted.digest else { return Answer::Open };
-    let manifest = format!("manifest-{digest}");
-    let hit = entries.iter().find(|entry| {
-        let named =
-            entry.names.iter().flatten().any(|name| Reference::parse(name).name == wanted.name);
-        let is_it = entry.digest == *digest
-            || entry.big_data_names.iter().flatten().any(|name| *name == manifest);
-        wanted.has_host && named && is_it
-    });
-    hit.map_or(Answer::Open, |entry| Answer::Id(&entry.id))
+    let mut held = entries.iter().filter(|entry| entry.has_manifest(digest)).peekable();
+    if held.peek().is_none() {
+        return if is_whole(digest) { Answer::Absent } else { Answer::Open };
+    }
+    let (candidates, suffix) = (wanted.candidates(), format!("/{}", wanted.name));
+    let is_called = |entry: &&Entry| {
+        let mut names = entry.names.iter().flatten().map(|name| Reference::parse(name).name);
+        names.any(|name| candidates.contains(&name) || !wanted.has_host && name.ends_with(&suffix))
+    };
+    // An index stands for an image of each platform.
+    match held.collect::<Vec<_>>().as_slice() {
+        [entry] if is_called(entry) => Answer::Id(&entry.id),
+        _ => Answer::Open,
+    }
+}
+
+/// Whether it is a digest as manifests have it.
+fn is_whole(digest: &str) -> bool {
+    let digits = digest.strip_prefix("sha256:");
+    digits.is_some_and(|digits| digits.len() == 64 && digits.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
 /// `FROM 6cf418b45cb6` is legal.
@@ -241,7 +270,7 @@ mod tests {
             fs_err::write(image.join(blob_name(&id)), config).unwrap();
             fs_err::write(image.join("manifest"), r#"{"layers":[{"size":7},{"size":5}]}"#).unwrap();
             entries.push(json!({
-                "id": id, "names": names, "digest": format!("sha256:{}", "d".repeat(64)),
+                "id": id, "names": names, "digest": format!("sha256:{}", digest(entries.len())),
                 "big-data-names": ["manifest"], "created": "2026-11-21T09:40:48.514593865Z",
             }));
             ids.push(id);
@@ -249,6 +278,11 @@ mod tests {
         fs_err::write(folder.join("images.json"), json!(entries).to_string()).unwrap();
         let facts = super::super::facts::tests::local(root.path());
         (root, facts, ids)
+    }
+
+    /// Of the manifest of the image made so many images before.
+    fn digest(number: usize) -> String {
+        format!("{number:064}")
     }
 
     const LABELLED: &str = r#"{"config":{"Labels":{"dev.xtask.key":"k"}}}"#;
@@ -285,7 +319,7 @@ mod tests {
             &["quay.io/centos/go:1"],
         ];
         let (_root, facts, ids) = store(&[("{}", names[0]), ("{ }", names[1]), ("{  }", names[2])]);
-        let sha = format!("docker.io/library/debian@sha256:{}", "d".repeat(64));
+        let sha = format!("docker.io/library/debian@sha256:{}", digest(0));
         for (name, expected) in [
             ("debian:12", Some(Some(&ids[0]))),
             ("docker.io/debian:12", Some(Some(&ids[0]))),
@@ -301,6 +335,43 @@ mod tests {
             assert_eq!(open.is_empty(), expected.is_some(), "{name}");
             assert_eq!(found.get(name).map(|held| &held.id), expected.flatten(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_base_pinned_by_digest_is_answered_for_whatever_is_written_before_it() {
+        let debian: &[&str] = &["docker.io/library/debian:12"];
+        let (root, facts, ids) = store(&[("{}", debian), ("{ }", &["quay.io/centos/go:1"])]);
+        let asked = |name: String| {
+            let mut found = BTreeMap::new();
+            let open = !read(&facts, &[&name], &mut found).is_empty();
+            (open, found.remove(name.as_str()).map(|held| held.id))
+        };
+        let [first, second, nobodys] = [0, 1, 2].map(digest);
+        for (name, expected) in [
+            (format!("debian:12@sha256:{first}"), (false, Some(ids[0].clone()))),
+            (format!("debian:13@sha256:{first}"), (false, Some(ids[0].clone()))),
+            (format!("docker.io/library/debian:12@sha256:{first}"), (false, Some(ids[0].clone()))),
+            (format!("go@sha256:{second}"), (false, Some(ids[1].clone()))),
+            (format!("docker.io/library/debian:12@sha256:{nobodys}"), (false, None)),
+            (format!("debian@sha256:{nobodys}"), (false, None)),
+            // Under this name podman 4.3 finds it, and later ones do not.
+            (format!("debian@sha256:{second}"), (true, None)),
+            ("debian@sha256:00".to_owned(), (true, None)),
+        ] {
+            assert_eq!(asked(name.clone()), expected, "{name}");
+        }
+        // An index that both were taken from.
+        let file = root.path().join("overlay-images/images.json");
+        let mut entries: Vec<serde_json::Value> =
+            serde_json::from_slice(&fs_err::read(&file).unwrap()).unwrap();
+        let index = format!("sha256:{nobodys}");
+        entries[0]["big-data-digests"] = json!({"manifest-index": index});
+        fs_err::write(&file, json!(entries).to_string()).unwrap();
+        assert_eq!(asked(format!("debian@{index}")), (false, Some(ids[0].clone())));
+        entries[1]["big-data-digests"] = json!({"manifest-index": index});
+        entries[1]["names"] = json!(debian);
+        fs_err::write(&file, json!(entries).to_string()).unwrap();
+        assert_eq!(asked(format!("debian@{index}")), (true, None));
     }
 
     #[test]
