@@ -122,9 +122,6 @@ pub struct E2e {
     pub bootstrap: bool,
     #[command(flatten)]
     pub build: Build,
-    /// Builds, cluster, loads and steps in phases. No flag: the benchmark sets it, to measure what the graph gains
-    #[arg(skip)]
-    pub phases: bool,
     /// Arguments for the test command
     #[arg(last = true)]
     pub args: Vec<String>,

@@ -55,14 +55,19 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// A piece of work that is none of the graph, with its events.
-    pub(crate) fn step<T>(&self, step: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Does a piece of work between its two events; `action` says how it was done.
+    pub(crate) fn step<T>(
+        &self,
+        step: &str,
+        action: impl FnOnce(&T) -> Option<&'static str>,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         let started = Instant::now();
         self.events.emit(Event::StepStarted { step: step.to_owned() });
         let result = work();
         self.events.emit(Event::StepFinished {
             step: step.to_owned(),
-            action: None,
+            action: result.as_ref().ok().and_then(action),
             ok: result.is_ok(),
             seconds: seconds(started.elapsed()),
             error: result.as_ref().err().map(first_line),

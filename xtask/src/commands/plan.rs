@@ -13,7 +13,7 @@ use crate::report::{KEPT, Past};
 use crate::run::estimate::Estimates;
 use crate::run::evaluate::{self, Evaluation};
 use crate::run::memory::Memory;
-use crate::run::outlook::{self, SuiteOutlook};
+use crate::run::plan::{self, SuitePlan, Timetable};
 use crate::run::since::{self, Touched};
 use crate::secret_name;
 use crate::session::{Format, Session};
@@ -40,30 +40,32 @@ pub(crate) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
     memory.call(&workspace, None, &evaluation);
     warn(&evaluation, &memory);
     let estimates = Estimates::read(&workspace, &memory.machine());
-    let outlook =
-        suite.map(|suite| SuiteOutlook::of(&workspace, suite, &evaluation, &memory, &estimates));
-    let outlook = outlook.transpose()?;
-    let builders = match &outlook {
-        Some(outlook) => outlook.builders(&evaluation, &memory),
-        None => outlook::of_builds(&workspace, &evaluation, &memory, &estimates),
-    };
+    let rendered = suite.map(|suite| plan::rendered(&workspace, suite, &evaluation)).transpose()?;
+    let suite_plan = suite.zip(rendered.as_ref()).map(|(suite, rendered)| {
+        let tests = suite.test.is_some();
+        SuitePlan { suite, rendered, tests, shard: None, args: &[] }
+    });
+    let run_graph = plan::plan(&workspace, &evaluation, &memory, None, suite_plan);
+    let timetable = Timetable::of(&run_graph, &workspace, &memory);
+    let builders = timetable.builders(&memory);
+    let timetable = suite.map(|_| timetable);
     let expected = |planned: Planned| Planned {
         seconds: estimates.build(&planned),
         builder: builders.get(&planned.name).cloned().or(planned.builder),
         ..planned
     };
     let images = evaluation.images.into_iter().map(|image| expected(image.planned)).collect();
-    let steps = outlook.as_ref().map(SuiteOutlook::steps).unwrap_or_default();
-    let seconds = outlook.as_ref().map(SuiteOutlook::seconds);
+    let steps = timetable.as_ref().map(Timetable::steps).unwrap_or_default();
+    let seconds = timetable.as_ref().map(Timetable::seconds);
     let plan = Plan { seconds, ..Plan::new(images, steps) };
-    match (session.format, form, &outlook) {
+    match (session.format, form, &timetable) {
         (Format::Json, ..) => {
             let budget = &memory.budget;
             let budget = PrintedBudget { bytes: budget.bytes, arithmetic: budget.to_string() };
             print_json(&Printed { plan: &plan, budget })?;
         }
-        (Format::Human, cli::Format::Mermaid, Some(outlook)) => {
-            ui::data(mermaid::chart(&outlook.bars()).as_bytes())?;
+        (Format::Human, cli::Format::Mermaid, Some(timetable)) => {
+            ui::data(mermaid::chart(&timetable.bars()).as_bytes())?;
         }
         (Format::Human, cli::Format::Github, _) => {
             let suites = workspace.config.suites.keys().map(String::as_str);
@@ -78,7 +80,7 @@ pub(crate) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
             let detailed = session.verbosity >= Verbosity::Verbose;
             let budget = if detailed { memory.budget.all() } else { memory.budget.to_string() };
             let mut lines = images_told(&plan, detailed);
-            lines.extend(outlook.iter().flat_map(told));
+            lines.extend(timetable.iter().flat_map(told));
             lines.push(format!("{DIM}{budget}{OFF}\n"));
             ui::data(lines.join("\n").as_bytes())?;
         }
@@ -199,19 +201,23 @@ fn images_told(plan: &Plan, detailed: bool) -> Vec<String> {
 }
 
 /// The graph over time, and what it comes to.
-fn told(outlook: &SuiteOutlook) -> Vec<String> {
+fn told(timetable: &Timetable) -> Vec<String> {
     let mut lines = vec![String::new()];
-    lines.extend(gantt::lines(&outlook.bars(), ui::rich()));
-    let (path, time) = outlook.critical_path();
+    lines.extend(gantt::lines(&timetable.bars(), ui::rich()));
+    let (path, time) = timetable.critical_path();
     let path = path.join(" → ");
     lines.push(String::new());
-    lines.push(format!("{BOLD}{}{OFF} expected{}", seconds(outlook.seconds()), unknown(outlook)));
+    lines.push(format!(
+        "{BOLD}{}{OFF} expected{}",
+        seconds(timetable.seconds()),
+        unknown(timetable)
+    ));
     lines.push(format!("critical path (*), {}: {path}", seconds(time)));
     lines
 }
 
-fn unknown(outlook: &SuiteOutlook) -> String {
-    match outlook.unknown() {
+fn unknown(timetable: &Timetable) -> String {
+    match timetable.unknown() {
         0 => String::new(),
         count => {
             format!(", guessing at {} not yet seen on this machine", plural(count as u64, "node"))

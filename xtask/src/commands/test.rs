@@ -26,13 +26,14 @@ use clap::Parser as _;
 use serde::Deserialize;
 
 use crate::cli::{self, Cli};
-use crate::commands::python;
+use crate::commands::{e2e, python};
 use crate::doctor;
 use crate::event::{Event, Summary, seconds};
 use crate::exit::Exit;
 use crate::lint::report;
 use crate::paths::Paths;
 use crate::process::{self, Stream, Tool, stop};
+use crate::run::execute::RunSummary;
 use crate::session::{Run, Session};
 use crate::suite::{Counts, Reader};
 use crate::ui;
@@ -232,10 +233,9 @@ fn suite(session: &Session, name: &str) -> Result<Outcome> {
         require_prebuilt: false,
         bootstrap: false,
         build,
-        phases: false,
         args: Vec::new(),
     };
-    let (exit, summary) = crate::commands::e2e::whole(session, &args)?;
+    let RunSummary { exit, summary } = e2e::whole(session, &args)?;
     let end = if exit == Exit::Done { Ok(()) } else { Err(anyhow!("see above")) };
     let Summary { passed, failed, skipped_tests: skipped, .. } = summary;
     Ok((Counts { passed, failed, skipped }, end))

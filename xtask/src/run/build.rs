@@ -81,21 +81,11 @@ pub(crate) fn fetch_bases(
     wanted.sort_unstable();
     wanted.dedup();
     for base in &wanted {
-        let started = Instant::now();
-        let step = format!("fetch {base}");
-        run.events.emit(Event::StepStarted { step: step.clone() });
         let pull = workspace.engine.tool().args(["pull", "--quiet", base]);
-        let pulled = pull.limit(FETCH).log(run.paths.log("fetch")).run();
-        run.events.emit(Event::StepFinished {
-            step,
-            action: None,
-            ok: pulled.is_ok(),
-            seconds: seconds(started.elapsed()),
-            error: pulled.as_ref().err().map(|failure| failure.ending.to_string()),
-        });
-        if let Err(failure) = pulled {
-            return Err(not_fetched(&evaluation, base, failure)).exit(Exit::Environment);
-        }
+        let pull = pull.limit(FETCH).log(run.paths.log("fetch"));
+        let fetch =
+            || pull.run().map(drop).map_err(|failure| not_fetched(&evaluation, base, failure));
+        run.step(&format!("fetch {base}"), |()| None, fetch).exit(Exit::Environment)?;
     }
     if wanted.is_empty() { Ok(evaluation) } else { again() }
 }
@@ -124,7 +114,7 @@ fn not_fetched(
 
 /// What became of a build.
 pub(crate) enum BuildOutcome {
-    ImageHandle(ImageHandle),
+    Ready(ImageHandle),
     /// Killed for memory the first time: to be run once more, with so many bytes.
     Again(u64),
     /// Not in the shared cache: to be built.
@@ -133,7 +123,7 @@ pub(crate) enum BuildOutcome {
     Lost,
 }
 
-/// What all builds of a run share.
+/// What all tasks of a run share.
 #[derive(Clone, Copy)]
 pub(crate) struct RunContext<'a> {
     pub(crate) workspace: &'a Workspace,
@@ -142,6 +132,7 @@ pub(crate) struct RunContext<'a> {
     pub(crate) memory: &'a Memory,
     /// None: there is none to be asked.
     pub(crate) cache: Option<&'a Cache>,
+    pub(crate) built_images: &'a BuiltImages,
 }
 
 /// Brings one image up to date: looks for it in the shared cache, or builds it.
@@ -149,7 +140,7 @@ pub(crate) fn make(common: RunContext, one: &ImageState, permit: &Permit) -> Res
     match common.cache {
         Some(cache) if permit.prelude => cache
             .fetch(common, one)
-            .map(|ready| ready.map_or(BuildOutcome::Missed, BuildOutcome::ImageHandle)),
+            .map(|ready| ready.map_or(BuildOutcome::Missed, BuildOutcome::Ready)),
         // Only what the cache did not have must fit.
         _ => common.memory.refuse(one).and_then(|()| build(common, one, permit)),
     }
@@ -161,7 +152,7 @@ fn build(common: RunContext, one: &ImageState, permit: &Permit) -> Result<BuildO
     let turn = build_lock::turn(workspace, one, &run.events)?;
     if let Some(ready) = build_lock::made_meanwhile(workspace, one, &turn)? {
         run.events.note(format!("{}: another run has built it meanwhile", one.image.name));
-        return Ok(BuildOutcome::ImageHandle(ready));
+        return Ok(BuildOutcome::Ready(ready));
     }
     let started = Instant::now();
     run.events.emit(Event::BuildStarted {
@@ -187,7 +178,7 @@ fn build(common: RunContext, one: &ImageState, permit: &Permit) -> Result<BuildO
         at: (built.is_err() && !lost).then(|| stopped_at(common, one)),
     });
     match built {
-        Ok((ready, _)) => Ok(BuildOutcome::ImageHandle(ready)),
+        Ok((ready, _)) => Ok(BuildOutcome::Ready(ready)),
         Err(_) if lost => Ok(BuildOutcome::Lost),
         Err(error) => killed(common, one, permit, error),
     }
@@ -400,24 +391,22 @@ impl Drop for Stage {
     }
 }
 
-/// The images of a survey under the tags they have or are going to have.
-pub(crate) fn built_images(evaluation: &Evaluation) -> BuiltImages {
-    let built_images = BuiltImages::default();
-    for one in &evaluation.images {
-        let id = one.held.as_ref().map(|held| held.id.clone()).unwrap_or_default();
-        built_images.put(
-            &one.image.name,
-            ImageHandle { tag: one.planned.tag.clone(), id, origin: Origin::Kept },
-        );
-    }
-    built_images
-}
-
 /// Images by name as they become ready, shared by the steps of a run.
 #[derive(Default)]
 pub(crate) struct BuiltImages(Mutex<std::collections::BTreeMap<String, ImageHandle>>);
 
 impl BuiltImages {
+    /// The images of an evaluation, under the tags they have or are going to have.
+    pub(crate) fn of(evaluation: &Evaluation) -> Self {
+        let built_images = Self::default();
+        for image in &evaluation.images {
+            let (tag, origin) = (image.planned.tag.clone(), Origin::Kept);
+            let id = image.held.as_ref().map(|held| held.id.clone()).unwrap_or_default();
+            built_images.put(&image.image.name, ImageHandle { tag, id, origin });
+        }
+        built_images
+    }
+
     pub(crate) fn put(&self, name: &str, ready: ImageHandle) {
         lock(&self.0).insert(name.to_owned(), ready);
     }

@@ -24,7 +24,7 @@ use crate::event::Events;
 use crate::paths;
 use crate::private::PrivatePath;
 use crate::process::stop;
-use crate::run::evaluate::Evaluation;
+use crate::run::evaluate::{Evaluation, ImageState};
 use crate::run::memory::JOBS_PER_CPU;
 use crate::schedule::budget::{Budget, Claims, Machine};
 use crate::schedule::{HOME, Limits, Place, PlaceId, Placement, Share};
@@ -148,16 +148,10 @@ pub(crate) struct Roaming<'a> {
     pub(crate) bases: Vec<usize>,
 }
 
-/// Numbers the bases of a survey's images.
-pub(crate) fn roaming(evaluation: &Evaluation) -> Vec<Roaming<'_>> {
-    let names: Vec<&String> = evaluation.bases.keys().collect();
-    let number = |base: &str| names.iter().position(|name| *name == base);
-    let images = evaluation.images.iter();
-    let roaming = images.map(|one| Roaming {
-        image: &one.image,
-        bases: one.context.bases().filter_map(number).collect(),
-    });
-    roaming.collect()
+/// Numbers the bases of an image.
+pub(crate) fn roaming<'a>(evaluation: &Evaluation, image: &'a ImageState) -> Roaming<'a> {
+    let number = |base: &str| evaluation.bases.keys().position(|name| name == base);
+    Roaming { image: &image.image, bases: image.context.bases().filter_map(number).collect() }
 }
 
 /// What is said of one that does not answer.

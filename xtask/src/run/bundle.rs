@@ -54,13 +54,17 @@ pub(crate) fn write(common: RunContext, names: &[String], file: &Path) -> Result
             key,
         });
     }
-    run.step("bundle", || {
-        let bundle = workspace.engine.write_bundle(&List::new(packed), file)?;
-        let images = plural(bundle.list.images.len() as u64, "image");
-        let (file, size, sha256) = (file.display(), bytes(bundle.size), &bundle.sha256);
-        run.events.note(format!("{file}: {images}, {size}, sha256 {sha256}"));
-        Ok(())
-    })
+    run.step(
+        "bundle",
+        |()| None,
+        || {
+            let bundle = workspace.engine.write_bundle(&List::new(packed), file)?;
+            let images = plural(bundle.list.images.len() as u64, "image");
+            let (file, size, sha256) = (file.display(), bytes(bundle.size), &bundle.sha256);
+            run.events.note(format!("{file}: {images}, {size}, sha256 {sha256}"));
+            Ok(())
+        },
+    )
 }
 
 /// Loads what is missing of the images called `names`; with `--check`, what then is still to be built fails.
@@ -75,12 +79,16 @@ pub(crate) fn load(
     let evaluation = evaluate::evaluate(workspace, names, false)?;
     let run = session.begin(&workspace.paths)?;
     let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
-    let bundle = run.step("read the bundle", || {
-        let bundle = Bundle::open(file)?;
-        args.sha256.iter().try_for_each(|sha256| bundle.expect(sha256))?;
-        right_platforms(&bundle, workspace, &facts)?;
-        Ok(bundle)
-    })?;
+    let bundle = run.step(
+        "read the bundle",
+        |_| None,
+        || {
+            let bundle = Bundle::open(file)?;
+            args.sha256.iter().try_for_each(|sha256| bundle.expect(sha256))?;
+            right_platforms(&bundle, workspace, &facts)?;
+            Ok(bundle)
+        },
+    )?;
     let wanted = choose(workspace, &run, &bundle, &evaluation);
     if !wanted.is_empty() {
         send(workspace, &run, &bundle, &facts, &wanted)?;

@@ -152,11 +152,11 @@ impl Cache {
     /// Has the run look here before it builds, and push what it built if it may. What is built by force is not
     /// looked for, nor what holds more than its key tells.
     pub(crate) fn join(&self, run_graph: &mut RunGraph, evaluation: &Evaluation) {
-        let anew = |at: usize| {
-            let one = &evaluation.images[at];
-            one.planned.reasons == [Reason::Forced] || one.context.fetched().is_some()
+        let anew = |name: &str| {
+            let image = evaluation.image(name);
+            image.planned.reasons == [Reason::Forced] || image.context.fetched().is_some()
         };
-        run_graph.look_first(|at| (!anew(at)).then_some(CARRIER));
+        run_graph.look_first(|name| (!anew(name)).then_some(CARRIER));
         if self.settings.mode == CacheMode::ReadWrite {
             run_graph.push_builds();
         }

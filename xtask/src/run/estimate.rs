@@ -10,16 +10,18 @@
 //!
 //! Nothing is asked of the cluster for it: a forecast that errs costs a little of the best order, no more.
 
+use std::collections::BTreeSet;
+
 use crate::config::Suite;
-use crate::deploy::{Kept, Rendered};
+use crate::deploy::Kept;
 use crate::event::{Kind, Machine};
 use crate::plan::Planned;
 use crate::report::Past;
-use crate::suite::{self, Shard};
-
 use crate::run::evaluate::Evaluation;
 use crate::run::graph::{RunGraph, Task, in_order};
+use crate::run::plan::SuitePlan;
 use crate::session::Workspace;
+use crate::suite;
 
 pub(crate) const MAKE: &str = "make";
 pub(crate) const REUSE: &str = "reuse";
@@ -35,18 +37,6 @@ pub(crate) struct Estimates {
     past: Past,
 }
 
-/// A suite's run, as far as its forecast depends on it.
-#[derive(Clone, Copy)]
-pub(crate) struct EstimateInput<'a> {
-    pub(crate) suite: &'a Suite,
-    pub(crate) evaluation: &'a Evaluation,
-    /// By step, with the planned tags.
-    pub(crate) rendered: &'a [Option<Rendered>],
-    pub(crate) shard: Option<Shard>,
-    /// Arguments for the test command.
-    pub(crate) args: &'a [String],
-}
-
 impl Estimates {
     pub(crate) fn read(workspace: &Workspace, machine: &Machine) -> Self {
         Self { past: Past::read(&workspace.paths.runs(), RUNS).on(machine) }
@@ -58,77 +48,80 @@ impl Estimates {
         self.past.seconds(Kind::Build, &name, planned.how()).or(planned.seconds)
     }
 
-    /// Puts figures on a graph of builds.
-    pub(crate) fn of_builds(&self, run_graph: &mut RunGraph, evaluation: &Evaluation) {
-        run_graph.expect(|_, work| match work {
-            Task::Build(at) => self.build(&evaluation.images[*at].planned),
-            _ => None,
-        });
-    }
-
-    /// Puts figures on the graph of a suite; gives back how each node is going to be done.
-    pub(crate) fn of_suite(
+    /// Says of each node how it is going to be done, and how long that takes.
+    pub(crate) fn put_on(
         &self,
         run_graph: &mut RunGraph,
         workspace: &Workspace,
-        coming: EstimateInput,
-    ) -> Vec<String> {
-        let ways = ways(run_graph, workspace, coming);
+        evaluation: &Evaluation,
+        suite: Option<SuitePlan>,
+    ) {
+        let ways = ways(run_graph, workspace, evaluation, suite);
         let names: Vec<String> =
             run_graph.graph.nodes.iter().map(|node| node.name.clone()).collect();
-        run_graph.expect(|id, work| match work {
-            Task::Build(at) => self.build(&coming.evaluation.images[*at].planned),
-            work => self.past.seconds(work.kind(), &names[id], &ways[id]),
+        run_graph.expect(|id, task| {
+            let seconds = match task {
+                Task::Build(image) => self.build(&evaluation.image(image).planned),
+                task => self.past.seconds(task.kind(), &names[id], &ways[id]),
+            };
+            (ways[id].clone(), seconds)
         });
-        ways
     }
 }
 
 /// How each node is going to be done.
-fn ways(run_graph: &RunGraph, workspace: &Workspace, coming: EstimateInput) -> Vec<String> {
-    let EstimateInput { suite, evaluation, shard, args, .. } = coming;
-    let is_kept = workspace.paths.cluster_record(name_of(workspace, suite)).exists();
-    let unchanged = unchanged(workspace, coming, is_kept);
-    let is_built = |node: usize| matches!(run_graph.work[node], Task::Build(_));
-    let way = |(id, work): (usize, &Task)| match work {
-        Task::Build(at) => evaluation.images[*at].planned.how().to_owned(),
+fn ways(
+    run_graph: &RunGraph,
+    workspace: &Workspace,
+    evaluation: &Evaluation,
+    suite: Option<SuitePlan>,
+) -> Vec<String> {
+    let is_kept = suite.is_some_and(|plan| {
+        workspace.paths.cluster_record(cluster_name(workspace, plan.suite)).exists()
+    });
+    let unchanged =
+        suite.filter(|_| is_kept).map(|plan| unchanged(workspace, plan)).unwrap_or_default();
+    let is_build = |node: &usize| matches!(run_graph.tasks[*node].task, Task::Build(_));
+    let command = |name: &str| {
+        let mut steps = suite.into_iter().flat_map(|plan| &plan.suite.steps);
+        steps.find(|step| step.name == name).map(|step| step.action.key()).unwrap_or_default()
+    };
+    let tests = suite.and_then(|plan| {
+        Some(suite::command_line(plan.suite.test.as_ref()?, plan.shard, plan.args))
+    });
+    let way = |(id, task): (usize, &Task)| match task {
+        Task::Build(image) => evaluation.image(image).planned.how().to_owned(),
         Task::Push(_) => String::new(),
         Task::Publish(_) => SEND.to_owned(),
         Task::Cluster => if is_kept { REUSE } else { MAKE }.to_owned(),
         Task::Load(_) => {
-            let sends =
-                !is_kept || run_graph.graph.nodes[id].needs.iter().any(|need| is_built(*need));
+            let sends = !is_kept || run_graph.graph.nodes[id].needs.iter().any(is_build);
             if sends { SEND } else { CHECK }.to_owned()
         }
-        Task::Step(at) if unchanged[*at] => UNCHANGED.to_owned(),
-        Task::Step(at) => suite.steps[*at].action.key().to_owned(),
-        Task::Test => suite
-            .test
-            .as_ref()
-            .map(|test| suite::command_line(test, shard, args))
-            .unwrap_or_default(),
+        Task::Step(name) if unchanged.contains(name.as_str()) => UNCHANGED.to_owned(),
+        Task::Step(name) => command(name).to_owned(),
+        Task::Test => tests.clone().unwrap_or_default(),
     };
-    run_graph.work.iter().enumerate().map(way).collect()
+    run_graph.tasks.iter().map(|planned| &planned.task).enumerate().map(way).collect()
 }
 
-fn name_of<'a>(workspace: &'a Workspace, suite: &'a Suite) -> &'a str {
+fn cluster_name<'a>(workspace: &'a Workspace, suite: &'a Suite) -> &'a str {
     workspace.config.clusters.get(&suite.cluster).map_or(&suite.cluster, |cluster| &cluster.name)
 }
 
-/// By step: whether it is on the cluster already, and so is all it needs.
-fn unchanged(workspace: &Workspace, coming: EstimateInput, is_kept: bool) -> Vec<bool> {
-    let EstimateInput { suite, rendered, .. } = coming;
+/// Steps that are on the kept cluster already, and so is all they need.
+fn unchanged<'a>(workspace: &Workspace, plan: SuitePlan<'a>) -> BTreeSet<&'a str> {
+    let SuitePlan { suite, rendered, .. } = plan;
     let paths = &workspace.paths;
-    let kept = Kept::open(&paths.applied(name_of(workspace, suite)), &paths.digest_key());
-    let is_there = |at: usize| rendered[at].as_ref().is_some_and(|one| kept.is_recorded(one));
-    let mut unchanged = vec![false; suite.steps.len()];
-    for at in in_order(&suite.steps) {
-        let mut needs = suite.steps[at].needs.iter();
-        let is_changed = |need: &String| {
-            let needed = suite.steps.iter().position(|step| step.name == *need);
-            needed.is_some_and(|needed| rendered[needed].is_some() && !unchanged[needed])
-        };
-        unchanged[at] = is_kept && is_there(at) && !needs.any(is_changed);
+    let kept = Kept::open(&paths.applied(cluster_name(workspace, suite)), &paths.digest_key());
+    let mut unchanged = BTreeSet::new();
+    for step in in_order(&suite.steps) {
+        let is_recorded = rendered.get(&step.name).is_some_and(|one| kept.is_recorded(one));
+        let is_changed =
+            |need: &String| rendered.contains_key(need) && !unchanged.contains(need.as_str());
+        if is_recorded && !step.needs.iter().any(is_changed) {
+            unchanged.insert(step.name.as_str());
+        }
     }
     unchanged
 }

@@ -1,4 +1,4 @@
-//! The common beginning of every verb that is about images: contexts and keys on one side, what the
+//! The common beginning of every command that is about images: contexts and keys on one side, what the
 //! engine holds on the other, the plan out of both.
 //!
 //! The engine is asked while the walk runs: for the bases the Dockerfiles name and for the tags
@@ -27,6 +27,14 @@ pub(crate) struct Evaluation {
 }
 
 impl Evaluation {
+    /// The image called `name`, which was evaluated.
+    pub(crate) fn image(&self, name: &str) -> &ImageState {
+        let mut images = self.images.iter();
+        images
+            .find(|image| image.image.name == name)
+            .unwrap_or_else(|| unreachable!("image `{name}` was not evaluated"))
+    }
+
     /// Ids of the base images the engine holds, by reference.
     pub(crate) fn base_ids(&self) -> BTreeMap<String, String> {
         ids(&self.bases)
@@ -41,7 +49,7 @@ impl Evaluation {
     }
 }
 
-/// One image of a survey.
+/// One image of an evaluation.
 pub(crate) struct ImageState {
     pub(crate) image: Image,
     pub(crate) context: Context,
@@ -51,7 +59,7 @@ pub(crate) struct ImageState {
     pub(crate) planned: Planned,
 }
 
-/// Surveys the images called `names`.
+/// Evaluates the images called `names`.
 pub(crate) fn evaluate(
     workspace: &Workspace,
     names: &[String],

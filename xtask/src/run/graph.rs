@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Cluster, Step, Suite};
+use crate::deploy::Rendered;
 use crate::event::{Kind, PlannedNode};
 use crate::plan::Action;
 use crate::run::evaluate::{Evaluation, ImageState};
@@ -31,25 +32,31 @@ const PUSH_SECONDS: f64 = 5.0;
 pub(crate) struct RunGraph {
     pub(crate) graph: Graph,
     /// By node.
-    pub(crate) work: Vec<Task>,
-    /// By node: seconds it took in past runs; none if it never ran like this.
-    pub(crate) expected: Vec<Option<f64>>,
+    pub(crate) tasks: Vec<PlannedTask>,
+}
+
+/// A task, and how it is going to be done.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedTask {
+    pub(crate) task: Task,
+    /// `rebuild`, `reuse`, `unchanged`, … (see [`super::estimate`]); for tests their command line.
+    pub(crate) way: String,
 }
 
 /// One piece of work of the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// Index into the survey's images.
-    Build(usize),
-    /// Of what was built into the shared cache. Nothing needs it.
-    Push(usize),
+    /// The image's name.
+    Build(String),
+    /// Puts an image that was built into the shared cache. Nothing needs it.
+    Push(String),
     Cluster,
-    /// Indices into the survey's images, sent in one stream.
-    Load(Vec<usize>),
-    /// Into the registry, from which nodes that are not ours pull it: in a load's place.
-    Publish(usize),
-    /// Index into the suite's steps.
-    Step(usize),
+    /// Images that are sent in one stream.
+    Load(Vec<String>),
+    /// Puts an image into the registry, from which nodes that are not ours pull it: in a load's place.
+    Publish(String),
+    /// The step's name.
+    Step(String),
     Test,
 }
 
@@ -76,68 +83,74 @@ impl ImageDelivery {
     }
 }
 
-/// The images of a survey.
-pub(crate) fn pieces(evaluation: &Evaluation) -> Vec<ImageNode> {
-    let piece = |one: &ImageState| ImageNode {
-        name: one.image.name.clone(),
-        build: (one.planned.action == Action::Build).then_some(one.planned.memory),
+/// The images of an evaluation.
+pub(crate) fn image_nodes(evaluation: &Evaluation) -> Vec<ImageNode> {
+    let node = |image: &ImageState| ImageNode {
+        name: image.image.name.clone(),
+        build: (image.planned.action == Action::Build).then_some(image.planned.memory),
     };
-    evaluation.images.iter().map(piece).collect()
+    evaluation.images.iter().map(node).collect()
 }
 
 impl RunGraph {
     /// Builds and nothing else.
     pub(crate) fn of_builds(images: &[ImageNode]) -> Self {
         let mut run_graph = Self::default();
-        for (at, ImageNode { name, build }) in images.iter().enumerate() {
-            if let Some(memory) = build {
-                run_graph.add(Task::Build(at), builds(name, *memory));
-            }
+        for image in images {
+            run_graph.add_build(image);
         }
         run_graph
     }
 
-    /// A whole suite, with or without its tests. `named` has, by step, the images that its manifests name.
+    /// A whole suite, with or without its tests. A step needs the images that its manifests name.
     pub(crate) fn of_suite(
         suite: &Suite,
         images: &[ImageNode],
-        named: &[Vec<String>],
-        (carry, tests): (ImageDelivery, bool),
+        rendered: &BTreeMap<String, Rendered>,
+        delivery: ImageDelivery,
+        tests: bool,
     ) -> Self {
         let mut run_graph = Self::default();
         let cluster = run_graph.add(Task::Cluster, waits("cluster", CLUSTER_SECONDS));
-        let loads = match carry {
-            ImageDelivery::Load => run_graph.add_images(cluster, images),
+        let loads = match delivery {
+            ImageDelivery::Load => run_graph.add_loads(cluster, images),
             ImageDelivery::Publish => run_graph.add_published(cluster, images),
         };
-        let steps = run_graph.add_steps(suite, cluster, &loads, named);
+        let steps = run_graph.add_steps(suite, cluster, &loads, rendered);
         if tests {
-            let taken = |load: &NodeId| {
+            let is_taken = |load: &NodeId| {
                 steps.iter().any(|step| run_graph.graph.nodes[*step].needs.contains(load))
             };
-            let theirs: BTreeSet<NodeId> =
-                loads.into_values().filter(|load| !taken(load)).collect();
-            let needs = steps.iter().copied().chain(theirs).chain([cluster]).collect();
+            let others: BTreeSet<NodeId> =
+                loads.into_values().filter(|load| !is_taken(load)).collect();
+            let needs = steps.iter().copied().chain(others).chain([cluster]).collect();
             run_graph.add(Task::Test, Node { needs, ..waits("test", 0.0) });
         }
         run_graph
     }
 
     /// Builds and loads; gives back the load of each image.
-    fn add_images(&mut self, cluster: NodeId, images: &[ImageNode]) -> BTreeMap<String, NodeId> {
+    fn add_loads(&mut self, cluster: NodeId, images: &[ImageNode]) -> BTreeMap<String, NodeId> {
         let mut loads = BTreeMap::new();
-        let mut there = Vec::new();
-        for (at, ImageNode { name, build }) in images.iter().enumerate() {
-            let Some(memory) = build else {
-                there.push(at);
+        let mut up_to_date = Vec::new();
+        for image in images {
+            let Some(build) = self.add_build(image) else {
+                up_to_date.push(image.name.clone());
                 continue;
             };
-            let build = self.add(Task::Build(at), builds(name, *memory));
-            loads.insert(name.clone(), self.add_load(images, vec![at], vec![cluster, build]));
+            let load = waits(&format!("load {}", image.name), LOAD_SECONDS);
+            let load = Node { needs: vec![cluster, build], ..load };
+            let load = self.add(Task::Load(vec![image.name.clone()]), load);
+            loads.insert(image.name.clone(), load);
         }
-        if !there.is_empty() {
-            let load = self.add_load(images, there.clone(), vec![cluster]);
-            loads.extend(there.into_iter().map(|at| (images[at].name.clone(), load)));
+        if !up_to_date.is_empty() {
+            let name = match &up_to_date[..] {
+                [image] => format!("load {image}"),
+                _ => "load".to_owned(),
+            };
+            let load = Node { needs: vec![cluster], ..waits(&name, LOAD_SECONDS) };
+            let load = self.add(Task::Load(up_to_date.clone()), load);
+            loads.extend(up_to_date.into_iter().map(|name| (name, load)));
         }
         loads
     }
@@ -146,22 +159,26 @@ impl RunGraph {
     /// meant.
     fn add_published(&mut self, cluster: NodeId, images: &[ImageNode]) -> BTreeMap<String, NodeId> {
         let mut pushes = BTreeMap::new();
-        for (at, ImageNode { name, build }) in images.iter().enumerate() {
-            let build = build.map(|memory| self.add(Task::Build(at), builds(name, memory)));
-            let node = waits(&format!("push {name}"), PUSH_SECONDS);
-            let node =
-                Node { needs: build.into_iter().chain([cluster]).collect(), is_job: true, ..node };
-            pushes.insert(name.clone(), self.add(Task::Publish(at), node));
+        for image in images {
+            let needs = self.add_build(image).into_iter().chain([cluster]).collect();
+            let node = waits(&format!("push {}", image.name), PUSH_SECONDS);
+            let node = Node { needs, is_job: true, ..node };
+            pushes.insert(image.name.clone(), self.add(Task::Publish(image.name.clone()), node));
         }
         pushes
     }
 
-    fn add_load(&mut self, images: &[ImageNode], sent: Vec<usize>, needs: Vec<NodeId>) -> NodeId {
-        let name = match sent[..] {
-            [at] => format!("load {}", images[at].name),
-            _ => "load".to_owned(),
+    /// The build of an image; none if it is up to date.
+    fn add_build(&mut self, image: &ImageNode) -> Option<NodeId> {
+        let node = Node {
+            name: format!("build {}", image.name),
+            memory: image.build?,
+            is_job: true,
+            seconds: BUILD_SECONDS,
+            is_guess: true,
+            ..Node::default()
         };
-        self.add(Task::Load(sent), Node { needs, ..waits(&name, LOAD_SECONDS) })
+        Some(self.add(Task::Build(image.name.clone()), node))
     }
 
     fn add_steps(
@@ -169,114 +186,91 @@ impl RunGraph {
         suite: &Suite,
         cluster: NodeId,
         loads: &BTreeMap<String, NodeId>,
-        named: &[Vec<String>],
+        rendered: &BTreeMap<String, Rendered>,
     ) -> Vec<NodeId> {
         let mut nodes: BTreeMap<&str, NodeId> = BTreeMap::new();
-        for at in in_order(&suite.steps) {
-            let step = &suite.steps[at];
-            let images = named[at].iter().chain(&step.images).filter_map(|name| loads.get(name));
+        for step in in_order(&suite.steps) {
+            let named = rendered.get(&step.name).map_or(&[][..], |rendered| &rendered.images);
+            let images = named.iter().chain(&step.images).filter_map(|name| loads.get(name));
             let before = step.needs.iter().filter_map(|need| nodes.get(&**need));
             let mut needs: Vec<NodeId> = images.chain(before).copied().chain([cluster]).collect();
             needs.sort_unstable();
             needs.dedup();
-            let node = self.add(Task::Step(at), Node { needs, ..waits(&step.name, STEP_SECONDS) });
-            nodes.insert(&step.name, node);
+            let node = Node { needs, ..waits(&step.name, STEP_SECONDS) };
+            nodes.insert(&step.name, self.add(Task::Step(step.name.clone()), node));
         }
         nodes.into_values().collect()
     }
 
-    fn add(&mut self, work: Task, node: Node) -> NodeId {
-        self.work.push(work);
-        self.expected.push(None);
+    fn add(&mut self, task: Task, node: Node) -> NodeId {
+        self.tasks.push(PlannedTask { task, way: String::new() });
         self.graph.add(node)
     }
 
-    /// The same work in phases, as scripts do it: all builds, then the cluster, then all loads, then one step after
-    /// the other, then the tests. What our edges gain is measured against it.
-    pub(crate) fn in_phases(&self) -> Self {
-        let mut order: Vec<NodeId> = (0..self.work.len()).collect();
-        order.sort_by_key(|id| self.work[*id].kind());
-        let mut phased = Self::default();
-        for (place, id) in order.iter().enumerate() {
-            let kind = self.work[*id].kind();
-            let is_before = |other: &NodeId| match self.work[*other].kind() {
-                Kind::Step if kind == Kind::Step => true,
-                other => other < kind,
-            };
-            let needs = (0..place).filter(|before| is_before(&order[*before])).collect();
-            let node = Node { needs, ..self.graph.nodes[*id].clone() };
-            phased.add(self.work[*id].clone(), node);
-            phased.expected[place] = self.expected[*id];
+    /// Changes the node of each build.
+    fn each_build(&mut self, change: impl Fn(&str, &mut Node)) {
+        for (node, planned) in self.graph.nodes.iter_mut().zip(&self.tasks) {
+            if let Task::Build(image) = &planned.task {
+                change(image, node);
+            }
         }
-        phased
     }
 
     /// Has a build begin with a prelude of so many bytes, where `prelude` says so for its image.
-    pub(crate) fn look_first(&mut self, prelude: impl Fn(usize) -> Option<u64>) {
-        for (node, work) in self.graph.nodes.iter_mut().zip(&self.work) {
-            if let Task::Build(at) = work {
-                node.prelude = prelude(*at);
-            }
-        }
+    pub(crate) fn look_first(&mut self, prelude: impl Fn(&str) -> Option<u64>) {
+        self.each_build(|image, node| node.prelude = prelude(image));
     }
 
-    /// Has builds be done at other places, too; `roams` says of an image where.
-    pub(crate) fn let_roam(&mut self, roams: impl Fn(usize) -> Placement) {
-        for (node, work) in self.graph.nodes.iter_mut().zip(&self.work) {
-            if let Task::Build(at) = work {
-                node.roams = Some(roams(*at));
-            }
-        }
+    /// Lets builds run on remote builders; `placement` returns the allowed ones of an image.
+    pub(crate) fn let_roam(&mut self, placement: impl Fn(&str) -> Placement) {
+        self.each_build(|image, node| node.roams = Some(placement(image)));
     }
 
     /// Has every build followed by a push, if it is not: a job that weighs nothing beside builds, and that nothing
     /// needs.
     pub(crate) fn push_builds(&mut self) {
-        for build in 0..self.work.len() {
-            if let Task::Build(at) = self.work[build]
-                && !self.work.contains(&Task::Publish(at))
+        for build in 0..self.tasks.len() {
+            if let Task::Build(image) = self.tasks[build].task.clone()
+                && !self.tasks.iter().any(|other| other.task == Task::Publish(image.clone()))
             {
-                let name = self.graph.nodes[build].name.replacen("build", "push", 1);
-                let node = waits(&name, PUSH_SECONDS);
-                self.add(Task::Push(at), Node { needs: vec![build], is_job: true, ..node });
+                let node = waits(&format!("push {image}"), PUSH_SECONDS);
+                self.add(Task::Push(image), Node { needs: vec![build], is_job: true, ..node });
             }
         }
     }
 
     /// Images that no builder was left for.
     pub(crate) fn stranded<'s>(
-        &self,
-        states: &[State],
-        evaluation: &'s Evaluation,
-    ) -> Vec<&'s ImageState> {
-        let nodes = states.iter().zip(&self.work);
-        let stranded = nodes.filter_map(|(state, work)| match work {
-            Task::Build(at) if *state == State::Stranded => Some(&evaluation.images[*at]),
+        &'s self,
+        states: &'s [State],
+    ) -> impl Iterator<Item = &'s str> + use<'s> {
+        states.iter().zip(&self.tasks).filter_map(|(state, planned)| match &planned.task {
+            Task::Build(image) if *state == State::Stranded => Some(image.as_str()),
             _ => None,
-        });
-        stranded.collect()
+        })
     }
 
-    /// Notes what each node is expected to take, in seconds.
-    pub(crate) fn expect(&mut self, seconds: impl Fn(NodeId, &Task) -> Option<f64>) {
-        for (id, work) in self.work.iter().enumerate() {
-            self.expected[id] = seconds(id, work);
+    /// Notes how each node is going to be done, and the seconds that is expected to take.
+    pub(crate) fn expect(&mut self, expected: impl Fn(NodeId, &Task) -> (String, Option<f64>)) {
+        for (id, planned) in self.tasks.iter_mut().enumerate() {
+            let (way, seconds) = expected(id, &planned.task);
+            planned.way = way;
             let node = &mut self.graph.nodes[id];
-            node.seconds = self.expected[id].unwrap_or(node.seconds);
-            node.is_guess = self.expected[id].is_none();
+            node.seconds = seconds.unwrap_or(node.seconds);
+            node.is_guess = seconds.is_none();
         }
     }
 
-    /// The nodes as events tell them.
-    pub(crate) fn told(&self) -> Vec<PlannedNode> {
-        let nodes = self.graph.nodes.iter().zip(&self.work).zip(&self.expected);
-        let told = nodes.map(|((node, work), seconds)| PlannedNode {
+    /// The nodes as events and the plan's JSON show them.
+    pub(crate) fn planned_nodes(&self) -> Vec<PlannedNode> {
+        let nodes = self.graph.nodes.iter().zip(&self.tasks);
+        let planned = nodes.map(|(node, planned)| PlannedNode {
             name: node.name.clone(),
-            kind: work.kind(),
+            kind: planned.task.kind(),
             needs: node.needs.iter().map(|need| self.graph.nodes[*need].name.clone()).collect(),
-            seconds: *seconds,
+            seconds: (!node.is_guess).then_some(node.seconds),
         });
-        told.collect()
+        planned.collect()
     }
 }
 
@@ -293,36 +287,21 @@ impl Task {
     }
 }
 
-/// A node that computes.
-fn builds(image: &str, memory: u64) -> Node {
-    let name = format!("build {image}");
-    Node {
-        name,
-        needs: Vec::new(),
-        memory,
-        is_job: true,
-        seconds: BUILD_SECONDS,
-        ..Node::default()
-    }
-}
-
 /// A node that waits rather than computes.
 fn waits(name: &str, seconds: f64) -> Node {
-    Node { name: name.to_owned(), seconds, ..Node::default() }
+    Node { name: name.to_owned(), seconds, is_guess: true, ..Node::default() }
 }
 
 /// The steps so that each stands after what it needs (the configuration has no cycles).
-pub(crate) fn in_order(steps: &[Step]) -> Vec<usize> {
-    let mut order: Vec<usize> = Vec::new();
-    while order.len() < steps.len() {
-        let placed: BTreeSet<&str> = order.iter().map(|at| &*steps[*at].name).collect();
-        let free = |at: &usize| {
-            !order.contains(at) && steps[*at].needs.iter().all(|need| placed.contains(&**need))
+pub(crate) fn in_order(steps: &[Step]) -> Vec<&Step> {
+    let mut order: Vec<&Step> = Vec::new();
+    let mut left: Vec<&Step> = steps.iter().collect();
+    while !left.is_empty() {
+        let is_placed = |need: &String| order.iter().any(|step| step.name == *need);
+        let Some(next) = left.iter().position(|step| step.needs.iter().all(is_placed)) else {
+            break;
         };
-        match (0..steps.len()).find(free) {
-            Some(at) => order.push(at),
-            None => break,
-        }
+        order.push(left.remove(next));
     }
     order
 }

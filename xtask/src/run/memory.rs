@@ -150,8 +150,10 @@ impl Memory {
         if !self.is_joined() {
             return;
         }
-        let roaming = builders::roaming(evaluation);
-        run_graph.let_roam(|at| self.builders.roams(workspace, &self.facts, &roaming[at]));
+        run_graph.let_roam(|name| {
+            let roaming = builders::roaming(evaluation, evaluation.image(name));
+            self.builders.roams(workspace, &self.facts, &roaming)
+        });
     }
 
     /// Refuses a run of which not even the smallest build can fit.
@@ -229,7 +231,7 @@ impl Memory {
     }
 
     /// What the plan event says of it.
-    pub(crate) fn told(&self) -> PlannedRun {
+    pub(crate) fn planned_run(&self) -> PlannedRun {
         PlannedRun {
             budget: Some(self.budget.to_string()),
             budget_bytes: Some(self.budget.bytes),

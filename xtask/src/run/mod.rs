@@ -1,5 +1,5 @@
-//! A run, in the order it happens: [`evaluate`] says what is up to date, [`graph`] what is to be done and after what,
-//! [`estimate`] how long it takes, [`memory`] how much may run at once; [`build`] makes images, [`suite`] deploys and tests.
+//! A run, in the order it happens: [`evaluate`] says what is up to date, [`plan`] makes the [`graph`] with its
+//! [`estimate`], [`execute`] walks it within the [`memory`] there is. [`build`] makes images, [`suite`] deploys and tests.
 
 pub(crate) mod build;
 pub(crate) mod build_lock;
@@ -9,12 +9,13 @@ pub(crate) mod cache;
 pub(crate) mod decision;
 pub(crate) mod estimate;
 pub(crate) mod evaluate;
+pub(crate) mod execute;
 pub(crate) mod failed_step;
 pub(crate) mod graph;
 pub(crate) mod lease;
 pub(crate) mod memory;
 pub(crate) mod missing_input;
-pub(crate) mod outlook;
+pub(crate) mod plan;
 pub(crate) mod project;
 pub(crate) mod required_memory;
 pub(crate) mod since;

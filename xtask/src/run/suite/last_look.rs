@@ -16,7 +16,7 @@ use crate::cluster::{self, Cluster, Image};
 use crate::config::Restarts;
 use crate::deploy::{self, Containers, Target};
 use crate::process::Tool;
-use crate::run::suite::execute::{E2e, Up};
+use crate::run::suite::{SuiteRun, Up};
 use crate::session::lock;
 
 /// The run's images by their references in manifests.
@@ -49,16 +49,16 @@ impl Loaded<'_> {
     }
 }
 
-impl E2e<'_> {
+impl SuiteRun<'_> {
     pub(crate) fn loaded(&self) -> Result<Loaded<'_>> {
         let references = self.references().into_iter();
         let images = references.filter_map(|(name, reference)| {
-            let ready = self.built_images.get(&name).ok()?;
+            let ready = self.context.built_images.get(&name).ok()?;
             Some((reference, Image { tag: ready.tag, id: ready.id }))
         });
         Ok(Loaded {
             cluster: &self.up()?.cluster,
-            engine: self.workspace.engine.tool(),
+            engine: self.context.workspace.engine.tool(),
             images: images.collect(),
             answers: Mutex::default(),
         })
@@ -69,7 +69,7 @@ impl E2e<'_> {
     pub(crate) fn last_look(&self) -> Result<Containers> {
         let since = Instant::now();
         let Up { looks, .. } = self.up()?;
-        let (loaded, workloads) = (self.loaded()?, lock(&self.tally).workloads.clone());
+        let (loaded, workloads) = (self.loaded()?, lock(&self.progress).workloads.clone());
         let is_loaded = |reference: &str, id: &str| loaded.runs(reference, id);
         let addresses = self.addresses();
         let targets: Vec<Target> = self
@@ -90,14 +90,14 @@ impl E2e<'_> {
                 others_coming: &|| false,
             })
             .collect();
-        deploy::wait_for_all(&targets, looks, &self.run.events)?;
+        deploy::wait_for_all(&targets, looks, &self.context.run.events)?;
         deploy::containers(workloads.values().flatten(), None, looks)
     }
 
     /// Names what was started again or lost since `before`; an error if that is to fail the run.
     pub(crate) fn restarts(&self, before: &Containers) -> Result<()> {
         let since = Instant::now();
-        let workloads = lock(&self.tally).workloads.clone();
+        let workloads = lock(&self.progress).workloads.clone();
         let after =
             deploy::containers(workloads.values().flatten(), Some(since), &self.up()?.looks);
         let fails = self.suite.restarts == Restarts::Fail;
@@ -118,7 +118,7 @@ impl E2e<'_> {
             return Err(anyhow!("failed to keep all containers up {text}"));
         }
         let hint = "`restarts = \"fail\"` in the suite makes this a failure".to_owned();
-        self.run.events.warn(text, Some(hint));
+        self.context.run.events.warn(text, Some(hint));
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::exit::{Exit, WithExit as _};
 use crate::kubernetes;
 use crate::repository::kustomize;
 
-/// By step; none for a step that applies nothing. With `own`, under the run's names. `root` is the configuration's
+/// By step; a step that applies nothing has none. With `own`, under the run's names. `root` is the configuration's
 /// folder.
 pub(crate) fn render_all(
     suite: &Suite,
@@ -19,8 +19,8 @@ pub(crate) fn render_all(
     tags: &BTreeMap<String, String>,
     own: Option<&Own>,
     folder: &Path,
-) -> Result<Vec<Option<Rendered>>> {
-    std::thread::scope(|scope| {
+) -> Result<BTreeMap<String, Rendered>> {
+    let rendered = std::thread::scope(|scope| {
         let threads: Vec<_> = suite
             .steps
             .iter()
@@ -29,8 +29,10 @@ pub(crate) fn render_all(
         let joined = threads
             .into_iter()
             .map(|thread| thread.join().map_err(|_| anyhow!("a rendering thread panicked"))?);
-        joined.collect()
-    })
+        joined.collect::<Result<Vec<_>>>()
+    })?;
+    let named = suite.steps.iter().map(|step| step.name.clone()).zip(rendered);
+    Ok(named.filter_map(|(step, rendered)| Some((step, rendered?))).collect())
 }
 
 /// What a step applies, as far as it is known before the run: the files that a Secret or `ConfigMap`
@@ -85,8 +87,9 @@ pub(crate) fn remote_parts(step: &Step, root: &Path) -> Result<Vec<String>> {
 
 /// Of objects that several steps apply: on a cluster each is what the last of them made of it. Equal
 /// namespaces are in nobody's way.
-pub(crate) fn applied_twice(rendered: &[Option<Rendered>]) -> Vec<String> {
-    let twice = deploy::applied_twice(rendered.iter().flatten());
+pub(crate) fn applied_twice(suite: &Suite, rendered: &BTreeMap<String, Rendered>) -> Vec<String> {
+    let in_order = suite.steps.iter().filter_map(|step| rendered.get(&step.name));
+    let twice = deploy::applied_twice(in_order);
     let telling =
         twice.into_iter().filter(|(object, _, alike)| !alike || object.kind != "Namespace");
     telling
@@ -96,12 +99,6 @@ pub(crate) fn applied_twice(rendered: &[Option<Rendered>]) -> Vec<String> {
             format!("steps {} apply the same {object}{how}", steps.join(" and "))
         })
         .collect()
-}
-
-/// By step, the images its manifests name.
-pub(crate) fn named(rendered: &[Option<Rendered>]) -> Vec<Vec<String>> {
-    let named = |one: &Option<Rendered>| one.as_ref().map(|one| one.images.clone());
-    rendered.iter().map(|one| named(one).unwrap_or_default()).collect()
 }
 
 #[cfg(test)]

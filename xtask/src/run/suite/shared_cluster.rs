@@ -44,7 +44,7 @@ impl<'a> SharedRun<'a> {
         common: RunContext<'a>,
         wanted: &Cluster,
         suite: &Suite,
-        rendered: &[Option<Rendered>],
+        rendered: &BTreeMap<String, Rendered>,
     ) -> Result<Option<Self>> {
         let Some(existing) = &wanted.existing else { return Ok(None) };
         let RunContext { workspace, cache, .. } = common;
@@ -61,7 +61,7 @@ impl<'a> SharedRun<'a> {
             ttl: existing.ttl,
             free_ports: existing.address.is_some(),
         };
-        let own = Own::of(&maker, rendered.iter().flatten())?;
+        let own = Own::of(&maker, rendered.values())?;
         let (published, ports, renewal) = Default::default();
         Ok(Some(Self { own, cache, published, ports, renewal, ttl: existing.ttl }))
     }

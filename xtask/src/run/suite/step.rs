@@ -10,41 +10,43 @@ use crate::deploy::{self, ChangedByOthers, How, Notes, ObjectRef, Pods, Rendered
 use crate::run::estimate;
 use crate::run::evaluate::ImageState;
 use crate::run::graph::in_order;
-use crate::run::suite::execute::{E2e, Up};
 use crate::run::suite::render::render;
+use crate::run::suite::{SuiteRun, Up};
 use crate::session::lock;
 use crate::suite::{self, Environment};
 
-impl E2e<'_> {
+impl SuiteRun<'_> {
     /// Gives back how it was done.
-    pub(crate) fn step(&self, at: usize) -> Result<&'static str> {
-        let step = &self.suite.steps[at];
+    pub(crate) fn step(&self, name: &str) -> Result<&'static str> {
+        let step = self.step_called(name)?;
         let how = match &step.action {
             Action::Run(command) => self.hook(step, command),
-            _ => self.apply(at, step),
+            _ => self.apply(step),
         }?;
-        self.count(|tally| {
-            tally.ended.insert(step.name.clone());
-        });
+        lock(&self.progress).ended.insert(step.name.clone());
         Ok(how)
+    }
+
+    fn step_called(&self, name: &str) -> Result<&Step> {
+        let mut steps = self.suite.steps.iter();
+        steps.find(|step| step.name == name).with_context(|| format!("there is no step `{name}`"))
     }
 
     /// Whether a step that does not itself wait for this one has yet to end.
     fn others_coming(&self, step: &Step) -> bool {
-        let tally = lock(&self.tally);
+        let progress = lock(&self.progress);
         let mut after: BTreeSet<&str> = BTreeSet::from([step.name.as_str()]);
-        for at in in_order(&self.suite.steps) {
-            let other = &self.suite.steps[at];
+        for other in in_order(&self.suite.steps) {
             if other.needs.iter().any(|need| after.contains(need.as_str())) {
                 after.insert(&other.name);
             }
         }
         let mut steps = self.suite.steps.iter().map(|step| step.name.as_str());
-        steps.any(|name| !after.contains(name) && !tally.ended.contains(name))
+        steps.any(|name| !after.contains(name) && !progress.ended.contains(name))
     }
 
-    fn apply(&self, at: usize, step: &Step) -> Result<&'static str> {
-        let rendered = self.rendered_now(at, step)?;
+    fn apply(&self, step: &Step) -> Result<&'static str> {
+        let rendered = self.rendered_now(step)?;
         let unchanged = self.is_unchanged(step, &rendered)?;
         if unchanged {
             self.up()?.kept.confirm(&rendered)?;
@@ -79,7 +81,7 @@ impl E2e<'_> {
     /// `again`: what does not roll out by itself is made anew.
     fn apply_now(&self, step: &Step, rendered: &Rendered, again: bool) -> Result<()> {
         let Up { cluster, kept, looks } = self.up()?;
-        let log = self.run.paths.log(&format!("step-{}", step.name));
+        let log = self.context.run.paths.log(&format!("step-{}", step.name));
         let before = self.before(step);
         let ran = if rendered.has_job() { looks.running(&before)? } else { Pods::new() };
         let anew = self.changed_by_others(step, rendered)?;
@@ -88,7 +90,7 @@ impl E2e<'_> {
             again,
             anew: &anew,
             notes: Notes { images: Some(&rendered.image_ids), reads: Some(&reads) },
-            own: self.guest.as_ref().map(|guest| &guest.own),
+            own: self.shared.as_ref().map(|shared| &shared.own),
             limit: step.timeout,
         };
         let applied = deploy::apply(rendered, how, &cluster.kubectl(), &log);
@@ -97,15 +99,13 @@ impl E2e<'_> {
         for object in &applied.made_anew {
             let text =
                 format!("step `{}`: {object} cannot be changed and was made anew", step.name);
-            self.run.events.note(text);
+            self.context.run.events.note(text);
         }
-        if let Some(guest) = &self.guest {
-            guest.note(&applied.objects);
+        if let Some(shared) = &self.shared {
+            shared.note(&applied.objects);
         }
         kept.remember(rendered, &applied.objects, reads, ran)?;
-        self.count(|tally| {
-            tally.changed.insert(step.name.clone());
-        });
+        lock(&self.progress).changed.insert(step.name.clone());
         Ok(())
     }
 
@@ -120,12 +120,12 @@ impl E2e<'_> {
             let by = if by.is_empty() { "somebody".to_owned() } else { by.join(", ") };
             let what = format!("step `{}`: {by} changed {object} since it was applied", step.name);
             if deploy::can_be_made_anew(&object) {
-                self.run.events.note(format!("{what}: it is made anew"));
+                self.context.run.events.note(format!("{what}: it is made anew"));
                 anew.push(object);
             } else {
                 let down = format!("cargo xtask cluster down {}", self.suite.name);
                 let what = format!("{what}, and it may not be what its manifest says");
-                self.run.events.warn(what, Some(down));
+                self.context.run.events.warn(what, Some(down));
             }
         }
         Ok(anew)
@@ -137,15 +137,11 @@ impl E2e<'_> {
         let _alone = lock(&self.following);
         let kept = &self.up()?.kept;
         while let Some(name) = kept.outdated() {
-            let at = self.suite.steps.iter().position(|step| step.name == name);
-            let at = at.with_context(|| format!("there is no step `{name}`"))?;
-            let step = &self.suite.steps[at];
-            let rendered = self.rendered_now(at, step)?;
+            let step = self.step_called(&name)?;
+            let rendered = self.rendered_now(step)?;
             self.apply_now(step, &rendered, true)?;
             let workloads = kept.workloads(&rendered);
-            self.count(|tally| {
-                tally.workloads.insert(step.name.clone(), workloads);
-            });
+            lock(&self.progress).workloads.insert(step.name.clone(), workloads);
         }
         Ok(())
     }
@@ -171,55 +167,51 @@ impl E2e<'_> {
             others_coming: &|| self.others_coming(step),
         };
         if !target.workloads.is_empty() {
-            deploy::wait(&target, looks, &self.run.events)?;
+            deploy::wait(&target, looks, &self.context.run.events)?;
         }
         for Wait { on, timeout } in &step.waits {
             let namespace = namespace(step, rendered, on);
             let target = Target { on: Some(on), timeout: *timeout, namespace, ..target };
-            deploy::wait(&target, looks, &self.run.events)?;
+            deploy::wait(&target, looks, &self.context.run.events)?;
         }
-        self.count(|tally| {
-            tally.workloads.insert(step.name.clone(), workloads.clone());
-        });
+        lock(&self.progress).workloads.insert(step.name.clone(), workloads.clone());
         Ok(())
     }
 
     /// What the step applies, by now: a build whose files changed since the plan has made another
     /// key, and a step before may have made the files.
-    fn rendered_now(&self, at: usize, step: &Step) -> Result<Rendered> {
+    fn rendered_now(&self, step: &Step) -> Result<Rendered> {
         if let Action::FromFiles(made) = &step.action {
             return deploy::from_files(&step.name, made);
         }
         let tags = self.references();
         let moved = |one: &ImageState| tags.get(&one.image.name) != Some(&one.planned.tag);
-        let planned = self.rendered[at].as_ref();
-        let unmoved = planned.filter(|_| !self.evaluation.images.iter().any(moved));
+        let planned = self.rendered.get(&step.name);
+        let unmoved = planned.filter(|_| !self.context.evaluation.images.iter().any(moved));
         let rendered = if let Some(rendered) = unmoved {
             rendered.clone()
         } else {
-            let own = self.guest.as_ref().map(|guest| &guest.own);
-            let root = &self.workspace.config.root;
-            let folder = self.run.paths.folder().join("manifests");
+            let own = self.shared.as_ref().map(|shared| &shared.own);
+            let root = &self.context.workspace.config.root;
+            let folder = self.context.run.paths.folder().join("manifests");
             let rendered = render(step, root, &tags, own, &folder)?;
             rendered.with_context(|| format!("step `{}` applies nothing", step.name))?
         };
-        Ok(rendered.with_ids(&tags, |name| Some(self.built_images.get(name).ok()?.id)))
+        Ok(rendered.with_ids(&tags, |name| Some(self.context.built_images.get(name).ok()?.id)))
     }
 
     /// What the steps that this one needs apply.
     fn before(&self, step: &Step) -> Vec<&Rendered> {
-        let steps = self.suite.steps.iter().zip(&self.rendered);
-        let needed = steps.filter(|(other, _)| step.needs.contains(&other.name));
-        needed.filter_map(|(_, rendered)| rendered.as_ref()).collect()
+        step.needs.iter().filter_map(|need| self.rendered.get(need)).collect()
     }
 
     fn changed_before(&self, step: &Step) -> bool {
-        let tally = lock(&self.tally);
-        step.needs.iter().any(|need| tally.changed.contains(need))
+        let progress = lock(&self.progress);
+        step.needs.iter().any(|need| progress.changed.contains(need))
     }
 
     fn hook(&self, step: &Step, command: &[String]) -> Result<&'static str> {
-        let log = self.run.paths.log(&format!("step-{}", step.name));
+        let log = self.context.run.paths.log(&format!("step-{}", step.name));
         let ran = self.with_environment(|environment| {
             suite::hook(&step.name, command, environment, step.timeout, &log)
         });
@@ -235,12 +227,12 @@ impl E2e<'_> {
         &self,
         work: impl FnOnce(&Environment<'_>) -> Result<T>,
     ) -> Result<T> {
-        let labels = self.guest.as_ref().map(|guest| guest.own.labels());
+        let labels = self.shared.as_ref().map(|shared| shared.own.labels());
         work(&Environment {
             suite: &self.suite.name,
-            root: &self.workspace.config.root,
+            root: &self.context.workspace.config.root,
             kubeconfig: &self.up()?.cluster.kubeconfig,
-            artifacts: &self.run.paths.artifacts(),
+            artifacts: &self.context.run.paths.artifacts(),
             addresses: &self.addresses(),
             images: &self.references(),
             namespaces: &self.namespaces(),
@@ -250,28 +242,28 @@ impl E2e<'_> {
 
     /// Where ports are reached.
     pub(crate) fn addresses(&self) -> BTreeMap<String, Address> {
-        let config = &self.workspace.config;
-        match &self.guest {
-            Some(guest) => guest.addresses(config, &self.suite),
+        let config = &self.context.workspace.config;
+        match &self.shared {
+            Some(shared) => shared.addresses(config, &self.suite),
             None => config.addresses(&self.suite),
         }
     }
 
     /// Images as the manifests name them.
     pub(crate) fn references(&self) -> BTreeMap<String, String> {
-        let tags = self.built_images.tags();
-        match &self.guest {
-            Some(guest) => guest.references(tags),
+        let tags = self.context.built_images.tags();
+        match &self.shared {
+            Some(shared) => shared.references(tags),
             None => tags,
         }
     }
 
     /// What the namespaces that the suite makes are called.
     fn namespaces(&self) -> BTreeMap<String, String> {
-        if let Some(guest) = &self.guest {
-            return guest.own.namespaces();
+        if let Some(shared) = &self.shared {
+            return shared.own.namespaces();
         }
-        let made = self.rendered.iter().flatten().flat_map(Rendered::namespaces);
+        let made = self.rendered.values().flat_map(Rendered::namespaces);
         made.map(|name| (name.to_owned(), name.to_owned())).collect()
     }
 }

@@ -22,11 +22,8 @@ pub(crate) struct WarmProbe {
 }
 
 impl WarmProbe {
-    pub(crate) fn look(
-        workspace: &Workspace,
-        suite: &Suite,
-        wanted: Option<&config::Cluster>,
-    ) -> Self {
+    pub(crate) fn look(workspace: &Workspace, suite: &Suite) -> Self {
+        let wanted = workspace.config.clusters.get(&suite.cluster);
         // One that others run is neither held nor kept.
         let Some(wanted) = wanted.filter(|one| one.existing.is_none()) else {
             return Self::default();
