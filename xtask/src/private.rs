@@ -38,6 +38,8 @@ use crate::process::stop;
 
 /// Says of the folder it lies in that a run has it alone.
 const MARK: &str = ".run";
+/// How files begin that have yet to get their name.
+const FRESH: &str = ".new-";
 /// How long between two looks at a lock that another run holds.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -202,6 +204,11 @@ impl PrivatePath {
         Ok(Claim(file))
     }
 
+    /// Whether nothing but unfinished files of ours is in the folder.
+    pub fn is_bare(&self) -> bool {
+        self.names().iter().all(|name| name.starts_with(FRESH))
+    }
+
     /// Who has the folder.
     pub fn owner(&self) -> Owner {
         self.join(MARK).holder()
@@ -314,7 +321,7 @@ impl PrivatePath {
     fn fresh(&self, folder: &OwnedFd) -> io::Result<(String, File)> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | FILE;
         loop {
-            let name = format!(".new-{}", identity::random()?);
+            let name = format!("{FRESH}{}", identity::random()?);
             match rustix::fs::openat(folder, &name, flags, Mode::RUSR | Mode::WUSR) {
                 Ok(file) => return Ok((name, File::from(file))),
                 Err(Errno::EXIST) => {}

@@ -52,7 +52,7 @@ pub(crate) fn sweep_stages(workspace: &Workspace) {
             Owner::Gone => true,
             Owner::Alive => false,
             // Its run was killed before it could mark the folder.
-            Owner::Nobody => is_dead && stage.names().is_empty(),
+            Owner::Nobody => is_dead && stage.is_bare(),
         };
         if is_gone {
             // What cannot be removed now is found again by the next run.
