@@ -1,6 +1,7 @@
 //! What the process ends with, and how an error says which.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use crate::private::is_refused;
@@ -72,17 +73,22 @@ impl<T, E: Into<anyhow::Error>> WithExit for Result<T, E> {
 /// The exit code an error leads to: the outermost mark, else [`Exit::Failed`]. A full disk is the
 /// environment's fault, whatever was being written, and so is a place of ours that somebody else has taken.
 pub fn code(error: &anyhow::Error) -> Exit {
-    let full = |cause: &(dyn std::error::Error + 'static)| {
-        let io = cause.downcast_ref::<std::io::Error>();
-        io.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
-    };
-    if error.chain().any(|cause| full(cause) || is_refused(cause)) {
+    if is_full(error) || error.chain().any(is_refused) {
         return Exit::Environment;
     }
     error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Coded>())
         .map_or(Exit::Failed, |coded| coded.exit)
+}
+
+/// Whether there was no room for what was being written: none on the disk, or none that this user may take.
+pub fn is_full(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| {
+        let kind = cause.kind();
+        matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+    })
 }
 
 /// The exit code of a run that a signal has stopped.

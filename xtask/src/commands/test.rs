@@ -42,12 +42,13 @@ use crate::ui;
 const BENCH: &str = "cargo bench --package xtask ";
 
 /// Files of tests that are ignored for want of an engine, root, Go or a registry.
-const ENGINE: [&str; 11] = [
+const ENGINE: [&str; 12] = [
     "builders",
     "bundle",
     "content",
     "decisions",
     "engine",
+    "fault_injection",
     "gc",
     "lost_state",
     "memory",

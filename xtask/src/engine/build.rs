@@ -84,7 +84,8 @@ impl fmt::Display for BuildError {
             Self::Stopped => f.write_str("stopped with the run"),
             Self::Missing { tag, tail } => {
                 write!(f, "the engine reports success, but there is no image `{tag}`")?;
-                tail.iter().try_for_each(|line| write!(f, "\n  | {line}"))
+                tail.iter().try_for_each(|line| write!(f, "\n  | {line}"))?;
+                f.write_str("\nhint: see whether it has room: cargo xtask doctor")
             }
             Self::Stale { tag, id, label } => write!(
                 f,
@@ -276,7 +277,7 @@ impl Engine {
 
     pub(super) fn tag(&self, id: &str, tag: &str) -> anyhow::Result<()> {
         let told = self.tool().args(["tag", id, tag]).limit(ANSWER).run();
-        told.with_context(|| format!("failed to tag image {id} as `{tag}`"))?;
+        told.with_context(|| self.unanswered(format!("failed to tag image {id} as `{tag}`")))?;
         Ok(())
     }
 }
@@ -296,6 +297,7 @@ impl Attempt {
                 Ending::TimedOut(_) | Ending::Silent(_) => {
                     BuildError::TimedOut { failure: Box::new(failure) }
                 }
+                Ending::NotStarted(_) => BuildError::Environment(failure.into()),
                 _ => BuildError::Failed { peak, failure: Box::new(failure) },
             }),
         }

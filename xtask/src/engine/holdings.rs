@@ -161,11 +161,12 @@ impl Engine {
             && !(matches!(failure.ending, Ending::Code(_)) && only_missing(&complaints))
         {
             return Err(failure)
-                .context("failed to ask which images are there")
+                .with_context(|| self.unanswered("failed to ask which images are there"))
                 .exit(Exit::Environment);
         }
         let images: Vec<Inspected> = serde_json::from_slice(&stdout).with_context(|| {
-            format!("failed to read the answer of `{} image inspect`", self.name())
+            let what = format!("failed to read the answer of `{} image inspect`", self.name());
+            self.unanswered(what)
         })?;
         if images.len() > names.len() {
             bail!(

@@ -138,6 +138,11 @@ impl Engine {
         self.kind.name()
     }
 
+    /// What has failed because the engine did not answer, or not in a way that is understood.
+    fn unanswered(&self, what: impl std::fmt::Display) -> String {
+        format!("{what}\nhint: see whether it answers at all: {} info", self.name())
+    }
+
     /// The file that is run.
     pub fn program(&self) -> &Path {
         &self.program

@@ -151,7 +151,7 @@ impl Child {
     }
 
     fn spawn(tool: &Tool, stdin: Stdio) -> Result<Self, Failure> {
-        let log = open_log(tool).map_err(|error| not_started(tool, error.to_string()))?;
+        let log = open_log(tool).map_err(|error| not_started(tool, unlogged(&error)))?;
         if stop::requested() && !tool.despite_stop {
             return Err(tool.failure(Ending::Stopped, VecDeque::new()));
         }
@@ -572,6 +572,16 @@ fn open_log(tool: &Tool) -> std::io::Result<Option<File>> {
     let mut log = File::options().create(true).append(true).mode(0o600).open(path)?;
     writeln!(log, "$ {tool}")?;
     Ok(Some(log))
+}
+
+/// Why there is no log.
+fn unlogged(error: &std::io::Error) -> String {
+    let is_full = matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+    );
+    let hint = if is_full { "\nhint: make room where its log lies: df -h" } else { "" };
+    format!("failed to begin its log: {error}{hint}")
 }
 
 fn reason(tool: &Tool, error: &std::io::Error) -> String {

@@ -19,6 +19,7 @@ use std::io::{IsTerminal as _, Write as _};
 use anyhow::Result;
 
 use crate::event::{Place, Sink};
+use crate::exit;
 use crate::process::stop::Urgency;
 use crate::text;
 
@@ -160,6 +161,9 @@ fn sentence(error: &anyhow::Error) -> String {
         hints.extend(hint.into_iter().map(str::to_owned));
         parts.extend((!rest.is_empty()).then(|| rest.join("\n")));
     }
+    if exit::is_full(error) {
+        hints.push("hint: make room where that lies: df -h".to_owned());
+    }
     std::iter::once(parts.join(": ")).chain(hints).collect::<Vec<_>>().join("\n")
 }
 
@@ -172,6 +176,10 @@ mod tests {
         let cause: anyhow::Result<()> = Err(anyhow::anyhow!("exit status 1\n  | last words"));
         let error = cause.context("failed to reach it\nhint: start it").unwrap_err();
         let told = "failed to reach it: exit status 1\n  | last words\nhint: start it";
+        assert_eq!(super::sentence(&error), told);
+        let full = std::io::Error::from(std::io::ErrorKind::QuotaExceeded);
+        let error = anyhow::Error::new(full).context("failed to write `a`");
+        let told = "failed to write `a`: quota exceeded\nhint: make room where that lies: df -h";
         assert_eq!(super::sentence(&error), told);
     }
 }

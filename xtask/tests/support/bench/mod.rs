@@ -11,6 +11,7 @@
 //! The suite's test is `ask` (`../stand_in.rs`): it passes whoever answers. So a run that ends with
 //! 0 says that what the manifests and images say is what was tested, and [`Bench::green`] holds it
 //! to that.
+#![allow(dead_code, reason = "each test uses its part")]
 
 pub(crate) mod cluster;
 pub(crate) mod objects;
@@ -114,6 +115,12 @@ impl Bench {
         let unknown = std::mem::take(&mut self.shared.lock().unknown);
         assert!(unknown.is_empty(), "{unknown:?}\n{}", ran.stderr);
         ran
+    }
+
+    /// A run's command, for who ends it in the middle.
+    pub(crate) fn started(&self, args: &[&str]) -> std::process::Command {
+        self.shared.lock().begin();
+        self.case.command(args)
     }
 
     /// A run that is expected to be green, and to be right about it.
