@@ -59,6 +59,8 @@ for one in 1 2 3 4 5 6 7 8 9 10; do
 done
 kubectl get pods --namespace ready --selector app=web \
     --output 'jsonpath={range .items[*]}ran: {.status.containerStatuses[0].imageID}{"\n"}{end}'
+kubectl get job once --namespace ready --output 'jsonpath=job: {.metadata.uid}{"\n"}' || exit 1
+echo "setting: $(kubectl exec --namespace ready deployment/web -- printenv SETTING)"
 echo 'test result: ok. 10 passed; 0 failed'
 "#;
 
@@ -123,8 +125,12 @@ impl World {
             "{apiVersion: v1, kind: Namespace, metadata: {name: ready}}",
         );
         self.case.write("k8s/beside.yaml", &deployment("beside"));
-        self.case.write("k8s/web.yaml", &(deployment("web") + SERVICE + JOB));
-        self.case.run(&["e2e", "ready", "--keep", "--format", "json"])
+        self.case.write("k8s/web.yaml", &(settings("old") + &deployment("web") + SERVICE + JOB));
+        self.e2e(&[])
+    }
+
+    fn e2e(&self, args: &[&str]) -> Ran {
+        self.case.run(&[&["e2e", "ready", "--keep", "--format", "json"], args].concat())
     }
 
     fn id(&self, tag: &str) -> String {
@@ -156,7 +162,15 @@ fn deployment(name: &str) -> String {
         "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}, namespace: ready}}, \
          spec: {{selector: {{matchLabels: {{app: {name}}}}}, template: {{metadata: {{labels: {{app: \
          {name}}}}}, spec: {{terminationGracePeriodSeconds: 2, containers: [{{name: main, image: web, \
-         readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}}}]}}}}}}}}\n"
+         envFrom: [{{configMapRef: {{name: settings, optional: true}}}}], readinessProbe: {{tcpSocket: \
+         {{port: 8080}}, periodSeconds: 1}}}}]}}}}}}}}\n"
+    )
+}
+
+fn settings(value: &str) -> String {
+    format!(
+        "---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: settings, namespace: ready}}, \
+         data: {{SETTING: {value}}}}}\n"
     )
 }
 
@@ -205,6 +219,44 @@ fn tests_are_answered_by_the_image_that_was_built_for_them() {
     }
     assert!(offences.is_empty(), "\n{}", offences.join("\n"));
     unchanged(&world);
+    the_same_key_built_again(&world);
+    a_changed_config_map(&world);
+    a_hook_that_deletes(&world);
+}
+
+/// `--force` builds another image under the same key: that one is what the pod runs.
+fn the_same_key_built_again(world: &World) {
+    let before = world.id(&world.tag());
+    let ran = world.e2e(&["--force"]);
+    let wanted = world.id(&world.tag());
+    assert_ne!(before, wanted, "it was built again");
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let ids = told(&ran, "ran: ");
+    assert!(ids.iter().all(|id| id.trim_start_matches("sha256:") == wanted), "{ids:?} {wanted}");
+}
+
+/// What reads it is made anew, and the Job of its step is run again.
+fn a_changed_config_map(world: &World) {
+    let before = world.e2e(&[]);
+    assert_eq!(told(&before, "setting: "), ["old"], "{before:#?}");
+    let manifest = settings("new") + &deployment("web") + SERVICE + JOB;
+    world.case.write("k8s/web.yaml", &manifest);
+    let after = world.e2e(&[]);
+    assert_eq!(after.code, Some(0), "{after:#?}");
+    assert_eq!(told(&after, "setting: "), ["new"], "{after:#?}");
+    assert_ne!(told(&before, "job: "), told(&after, "job: "), "the Job is another");
+}
+
+/// What a command deletes while the run goes on is applied again, though its manifest is unchanged.
+fn a_hook_that_deletes(world: &World) {
+    world.configure("", "pause");
+    let config = fs_err::read_to_string(world.case.path("xtask.toml")).unwrap();
+    let delete = "'kubectl', 'delete', '--namespace', 'ready', 'deployment/web'";
+    world.case.write("xtask.toml", &config.replace("'sleep', '0.4'", delete));
+    let ran = world.e2e(&[]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!(told(&ran, "answered by: ").len(), 10, "{ran:#?}");
+    assert_eq!(told(&ran, "setting: "), ["new"], "{ran:#?}");
 }
 
 /// Nothing changed, and no command may have changed anything: nothing is waited for.

@@ -296,10 +296,13 @@ impl Tool {
         });
         let panicked =
             |_| self.failure(Ending::Incomplete("a thread panicked".to_owned()), [].into());
-        match source.map_err(panicked)? {
-            // A sink that gave up breaks the source's pipe: its reason is the one that counts.
-            Err(failure) if end.is_ok() => Err(failure),
-            _ => end,
+        match (source.map_err(panicked)?, end) {
+            (Err(failure), Ok(_)) => Err(failure),
+            // A sink that gives up breaks the source's pipe, and a source that does sends half: both say why.
+            (Err(source), Err(end)) => {
+                Err(Failure { tail: source.tail.into_iter().chain(end.tail).collect(), ..end })
+            }
+            (Ok(_), end) => end,
         }
     }
 

@@ -102,6 +102,8 @@ fn one_child_is_piped_into_another() {
     assert_eq!(output.tail, ["100000"]);
     let failure = sh("yes").pipe_into(&sh("head -1; echo no room >&2; exit 9")).unwrap_err();
     assert_eq!(failure.ending, Ending::Code(9));
+    let failure = sh("echo gone >&2; exit 5").pipe_into(&sh("cat >/dev/null; exit 6")).unwrap_err();
+    assert_eq!(failure.tail, ["gone"], "the reason of the one that failed first");
     let failure = sh("echo half; exit 4").pipe_into(&sh("cat > /dev/null")).unwrap_err();
     assert_eq!(failure.ending, Ending::Code(4));
 }
