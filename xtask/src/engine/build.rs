@@ -31,6 +31,9 @@ use super::{
 /// Last lines of a build's output that are searched for signs of a kill.
 const SIGNS: usize = 400;
 
+/// Builds that are begun again because others removed images from podman's store meanwhile, before it is an error.
+const RACES: usize = 5;
+
 /// An image that was built and has proved itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Built {
@@ -135,7 +138,7 @@ impl Engine {
         let started = Instant::now();
         let facts = self.known_facts().map_err(BuildError::Environment)?;
         let mut peak = None;
-        let (mut without_cache, mut raced) = (false, false);
+        let (mut without_cache, mut races) = (false, 0);
         let mut layers = order.layers.filter(|_| self.kind == Kind::Podman);
         loop {
             let no_cache = order.no_cache || without_cache;
@@ -143,8 +146,8 @@ impl Engine {
             let attempt = self.attempt(&order, facts, events).map_err(BuildError::Environment)?;
             self.take_names_off(&attempt.layers);
             peak = peak.max(attempt.peak);
-            if !raced && attempt.end.as_ref().is_err_and(store_changed) {
-                raced = true;
+            if races < RACES && attempt.end.as_ref().is_err_and(store_changed) {
+                races += 1;
                 let image = order.image;
                 events.note(format!("podman's store changed under the build of `{image}`: again"));
                 continue;
