@@ -49,6 +49,32 @@ fn only_the_image_whose_file_changed_is_built_again() {
 }
 
 #[test]
+fn what_git_tracks_and_exclude_leaves_out_is_said() {
+    let exclude = "exclude = ['**/*.lib']";
+    let case = Case::of_two().config(&format!(
+        "[images.api]\ndockerfile = 'api.Dockerfile'\n{exclude}\n\
+         [images.web]\ndockerfile = 'web.Dockerfile'\n{exclude}\n"
+    ));
+    for file in ["src/one.lib", "src/two.lib", "src/untracked.lib", "elsewhere/three.lib"] {
+        case.write(file, "x");
+    }
+    assert!(case.tool("git", &["init", "--quiet"]));
+    let said = |case: &Case| {
+        let told = [case.ok(&["plan"]).stderr, case.ok(&["context", "api"]).stdout];
+        told.map(|text| text.lines().find(|line| line.contains("`exclude`")).map(str::to_owned))
+    };
+    assert_eq!(said(&case), [None, None], "git tracks nothing");
+    assert!(case.tool("git", &["add", "src/one.lib", "src/two.lib", "elsewhere", "web"]));
+    let what = "`exclude` leaves out 2 files that git tracks, such as `src/one.lib`";
+    let [plan, context] = said(&case).map(Option::unwrap);
+    assert_eq!(plan, format!("note: api: {what}"));
+    assert_eq!(context.trim(), what);
+    // What the ignore file leaves out as well is not the pattern's doing.
+    case.write(".dockerignore", "src/*.lib\n");
+    assert_eq!(said(&case), [None, None]);
+}
+
+#[test]
 fn going_back_to_what_was_built_before_builds_nothing() {
     let case = Case::of_two();
     case.ok(&["images"]);

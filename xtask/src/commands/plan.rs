@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::cli;
 use crate::commands::matrix;
-use crate::context::record;
+use crate::context::{Context, Lost, lost, record};
 use crate::exit::Exit;
 use crate::paths::Paths;
 use crate::plan::{Action, Plan, Planned, Reason};
@@ -94,6 +94,13 @@ fn warn(evaluation: &Evaluation, memory: &Memory) {
             let (name, file) = (&one.image.name, one.image.dockerfile.display());
             ui::say(&format!("warning: {name}: nothing matches `{path}` ({file}:{line})"));
         }
+    }
+    let contexts: Vec<&Context> = evaluation.images.iter().map(|one| &one.context).collect();
+    for Lost { images, files, example } in lost(&contexts) {
+        let (images, files) = (some(&images, REASONS), plural(files, "file"));
+        ui::say(&format!(
+            "note: {images}: `exclude` leaves out {files} that git tracks, such as `{example}`"
+        ));
     }
     for (image, name) in suspicious(evaluation) {
         ui::say(&format!(

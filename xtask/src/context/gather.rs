@@ -150,7 +150,7 @@ impl Opened {
 }
 
 /// The folders that a pattern begins with, up to the first with a wildcard.
-fn literal(pattern: &str) -> String {
+pub(super) fn literal(pattern: &str) -> String {
     let parts = pattern.split('/').take_while(|part| !part.contains(['*', '?', '[', '\\']));
     parts.collect::<Vec<_>>().join("/")
 }

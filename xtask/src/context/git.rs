@@ -57,6 +57,16 @@ impl Repository {
         self.keeps_group
     }
 
+    /// What git tracks below a folder, from there on; none if its index cannot be read.
+    pub(super) fn below(&self, folder: &Path) -> Option<Vec<Vec<u8>>> {
+        let folder = folder.strip_prefix(&self.top).ok()?.as_os_str().as_bytes();
+        let inside = if folder.is_empty() { Vec::new() } else { [folder, b"/"].concat() };
+        let tracked = self.tracked.get_or_init(|| tracked(&self.folder)).as_ref()?;
+        let from = tracked.partition_point(|one| **one < *inside);
+        let below = tracked[from..].iter().map_while(|one| one.strip_prefix(&*inside));
+        Some(below.map(<[u8]>::to_vec).collect())
+    }
+
     /// Whether git tracks a path, or anything below it.
     pub(super) fn tracks(&self, path: &Path) -> bool {
         let Ok(path) = path.strip_prefix(&self.top) else { return false };

@@ -15,6 +15,7 @@ mod golang; //         what a Go package is built from
 mod index; //          digests that need not be taken again
 pub mod junk; //       what is hardly ever wanted
 mod key; //            what a key is made of
+mod lost; //           what git tracks and `exclude` leaves out
 mod mapped; //         files that change without a trace
 mod mode; //           the mode a path is sent with
 mod moved; //          a context that changes meanwhile
@@ -37,6 +38,7 @@ use dockerfile::{LayerCache, Mark, Reading, Role};
 use dockerignore::Rules;
 pub use gather::{Bases, Opened, Spec, gather, open};
 pub use key::{Key, Parts};
+pub use lost::{Lost, lost};
 pub use moved::{is_moved, until_at_rest};
 use record::Record;
 use tree::Tree;

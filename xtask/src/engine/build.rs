@@ -232,6 +232,9 @@ impl Engine {
             let line = said.hear(line);
             events.emit(Event::BuildLine { image: order.image.to_owned(), line });
         });
+        if let (Kind::Podman, true, Err(failure)) = (self.kind, facts.remote, &end) {
+            tell_what_goes_on(order.image, failure, events);
+        }
         leftovers::kill_survivors(&seen);
         let name = cgroup.as_ref().map(|cgroup| cgroup.name().to_owned());
         drop(cgroup);
@@ -282,6 +285,16 @@ impl Engine {
         let told = self.tool().args(["tag", id, tag]).limit(ANSWER).run();
         told.with_context(|| self.unanswered(format!("failed to tag image {id} as `{tag}`")))?;
         Ok(())
+    }
+}
+
+/// podman's service stops no step for a client that is gone.
+fn tell_what_goes_on(image: &str, failure: &Failure, events: &Events) {
+    if let Ending::Stopped | Ending::TimedOut(_) | Ending::Silent(_) = failure.ending {
+        let text = format!(
+            "{image}: the step it was at goes on where podman is until it ends, and no ledger has its memory"
+        );
+        events.warn(text, Some("podman ps --all --external".to_owned()));
     }
 }
 

@@ -123,13 +123,23 @@ impl Engine {
         })
     }
 
-    /// Ends engine programs that outlived the run that started them, by the control group on their command line.
+    /// Ends engine programs that outlived the run that started them, by the control group on their command line. The
+    /// client of an engine elsewhere names none: it has the run's stage there, and would order step after step.
     fn end_orphaned_programs(&self) -> usize {
         process::end_strays(self.name(), Signal::KILL, |words| {
+            if words.iter().any(|word| is_in_dead_stage(word)) {
+                return true;
+            }
             let mut words = words.iter().skip_while(|word| **word != "--cgroup-parent");
             words.nth(1).is_some_and(|group| cgroup::of_dead_build(group))
         })
     }
+}
+
+/// Whether a word leads into what a run has staged that is over.
+fn is_in_dead_stage(word: &str) -> bool {
+    let run = word.split_once("/xtask/stage/").and_then(|(_, path)| path.split('/').next());
+    run.is_some_and(|run| paths::is_alive(run) == Some(false))
 }
 
 fn is_on_a_command_line(word: &str) -> bool {
@@ -183,6 +193,23 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_client_whose_stage_is_a_dead_runs_is_known_by_it() {
+        let [dead, other] = [7, 8].map(|end| format!("20261121-083544-{:032x}", end));
+        paths::dead_run(&dead);
+        for (word, is) in [
+            (format!("/work/target/xtask/stage/{dead}/api"), true),
+            (format!("/work/target/xtask/stage/{dead}/.engine-a1B2c3/ignore"), true),
+            (format!("/work/target/xtask/stage/{other}/api"), false),
+            (format!("/work/target/xtask/runs/{dead}/logs"), false),
+            (format!("--label=xtask/stage/{dead}"), false),
+            ("/work/target/xtask/stage/api".to_owned(), false),
+        ] {
+            assert_eq!(is_in_dead_stage(&word), is, "{word}");
+        }
+        paths::forget_run(&dead);
+    }
 
     #[test]
     fn what_anybody_may_have_put_beside_buildahs_folders_is_not_read() {

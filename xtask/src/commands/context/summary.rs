@@ -1,7 +1,7 @@
 //! A context for people: how much, the largest paths and folders, what to leave out.
 
 use crate::context::junk::junk;
-use crate::context::{Context, Entry};
+use crate::context::{Context, Entry, Lost, lost};
 use crate::text::{DIM, OFF, YELLOW, bytes, plural};
 use crate::ui;
 use crate::ui::tree::Folder;
@@ -21,6 +21,10 @@ pub(crate) fn summary(context: &Context) -> String {
     }
     lines.extend(context.missing.iter().map(|(line, path)| {
         format!("  {YELLOW}nothing matches `{path}`{OFF} (line {line} of the Dockerfile)")
+    }));
+    lines.extend(lost(&[context]).into_iter().map(|Lost { files, example, .. }| {
+        let files = plural(files, "file");
+        format!("  {YELLOW}`exclude` leaves out {files} that git tracks{OFF}, such as `{example}`")
     }));
     lines.extend(context.widened().iter().map(|one| format!("  sent: {}", one.reason)));
     section(&mut lines, "largest paths", &largest(context.entries()));
