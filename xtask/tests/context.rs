@@ -225,6 +225,11 @@ fn a_fault_in_a_file_exits_2_and_names_file_and_line() {
     ]);
     let ran = place.run(&["context", "--dir", "."]);
     assert!(ran.code == 2 && ran.err.contains(".dockerignore:2:"), "{}", ran.err);
+    // Of a pattern that only its use shows to mean nothing.
+    place.write(".dockerignore", "fine\n[z-a]\n");
+    let ran = place.run(&["context", "--dir", "."]);
+    let told = ".dockerignore:2: `[z-a]`: the range `z-a` runs backwards";
+    assert!(ran.code == 2 && ran.err.contains(told), "{}", ran.err);
     place.write(".dockerignore", "");
     let ran = place.run(&["context", "--dir", ".", "--file", "Dockerfile", "--list"]);
     assert!(ran.code == 2 && ran.err.contains("Dockerfile:2:"), "{}", ran.err);

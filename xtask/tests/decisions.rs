@@ -49,6 +49,51 @@ fn only_the_image_whose_file_changed_is_built_again() {
 }
 
 #[test]
+fn what_a_plan_knows_it_says() {
+    let said = |case: &Case, args: &[&str]| case.ok(args).stderr;
+    let case = Case::of_two();
+    assert_eq!(said(&case, &["plan"]), "");
+    case.write("api.Dockerfile", "FROM docker.io/library/nobodys:1\nCOPY src nothere /src/\n");
+    case.write("web.Dockerfile", "FROM scratch\nCOPY . /web\n");
+    assert!(case.tool("git", &["init", "--quiet"]));
+    let told = said(&case, &["plan"]);
+    for wanted in [
+        "warning: api: nothing matches `nothere`",
+        "warning: web: `.git` is sent, so that every commit and every fetch makes another key",
+        "note: not here, and fetched before a build: docker.io/library/nobodys:1",
+    ] {
+        assert!(told.contains(wanted), "{told}");
+    }
+    assert!(case.ok(&["why", "web"]).stdout.contains("`.git`, so that every commit"));
+    case.write(".dockerignore", ".git\n");
+    assert!(!said(&case, &["plan"]).contains(".git"));
+    // More than there is beside others, and not more than there is.
+    let large = "[images.web]\ndockerfile = 'web.Dockerfile'\nmemory = '14 GiB'\n";
+    case.write("xtask.toml", large);
+    let told = said(&case, &["plan"]);
+    assert!(told.contains("`web` needs 14.0 GiB and builds alone"), "{told}");
+}
+
+#[test]
+fn a_plan_says_what_of_a_suite_its_manifests_do_not_use() {
+    let case = Case::of_two().config(
+        "[images.api]\ndockerfile = 'api.Dockerfile'\n\
+         [images.web]\ndockerfile = 'web.Dockerfile'\n[clusters.c]\n\
+         [ports]\napi = { host = 30080, node = 30080 }\nweb = { host = 30081, node = 30081 }\n\
+         [suites.s]\ncluster = 'c'\nimages = ['api', 'web']\ntest = { run = ['true'] }\n\
+         [[suites.s.steps]]\nname = 'api'\napply = 'api.yaml'\n",
+    );
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: api}, spec: {ports: [{port: 80, nodePort: 30080}]}}";
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: api}, spec: {containers: [{name: a, image: api}]}}";
+    case.write("api.yaml", &format!("{service}\n---\n{pod}\n"));
+    assert_eq!(
+        case.ok(&["plan", "--suite", "s"]).stderr,
+        "note: no step names `web`: it is loaded for the tests alone\n\
+         warning: no Service opens node port 30081 of [ports] `web`\n"
+    );
+}
+
+#[test]
 fn what_git_tracks_and_exclude_leaves_out_is_said() {
     let exclude = "exclude = ['**/*.lib']";
     let case = Case::of_two().config(&format!(

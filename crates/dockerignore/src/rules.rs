@@ -86,6 +86,12 @@ impl Rules {
         self.patterns.is_empty()
     }
 
+    /// Whether an error of [`Rules::test`] is of one of these patterns.
+    pub fn is_of(&self, error: &RuleError) -> bool {
+        let mut patterns = self.patterns.iter();
+        patterns.any(|one| (one.line, &one.text) == (error.line, &error.pattern))
+    }
+
     /// The state above the entries of the context's root.
     pub fn root(&self) -> State {
         State::default()

@@ -1,21 +1,22 @@
 //! `cargo xtask plan`: what would be done and why, changing nothing but the stat index.
 
+mod notes;
+
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::cli;
 use crate::commands::matrix;
-use crate::context::{Context, Lost, lost, record};
+use crate::context::record;
 use crate::exit::Exit;
 use crate::paths::Paths;
 use crate::plan::{Action, Plan, Planned, Reason};
 use crate::report::{KEPT, Past};
 use crate::run::estimate::Estimates;
-use crate::run::evaluate::{self, Evaluation};
+use crate::run::evaluate;
 use crate::run::memory::Memory;
 use crate::run::plan::{self, SuitePlan, Timetable};
 use crate::run::since::{self, Touched};
-use crate::secret_name;
 use crate::session::{Format, Session};
 use crate::text::{BOLD, DIM, GREEN, OFF, YELLOW, bytes, plural, seconds, some};
 use crate::ui::{self, Verbosity, gantt, mermaid};
@@ -38,9 +39,12 @@ pub(crate) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
     let cluster = suite.and_then(|suite| workspace.config.clusters.get(&suite.cluster));
     let mut memory = Memory::look(&workspace, None, cluster)?;
     memory.call(&workspace, None, &evaluation);
-    warn(&evaluation, &memory);
+    notes::of_images(&evaluation, &memory);
     let estimates = Estimates::read(&workspace, &memory.machine());
     let rendered = suite.map(|suite| plan::rendered(&workspace, suite, &evaluation)).transpose()?;
+    if let Some((suite, rendered)) = suite.zip(rendered.as_ref()) {
+        notes::of_suite(&workspace.config, suite, rendered);
+    }
     let suite_plan = suite.zip(rendered.as_ref()).map(|(suite, rendered)| {
         let tests = suite.test.is_some();
         SuitePlan { suite, rendered, tests, shard: None, args: &[] }
@@ -86,36 +90,6 @@ pub(crate) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
         }
     }
     Ok(Exit::Done)
-}
-
-fn warn(evaluation: &Evaluation, memory: &Memory) {
-    for one in &evaluation.images {
-        for (line, path) in &one.context.missing {
-            let (name, file) = (&one.image.name, one.image.dockerfile.display());
-            ui::say(&format!("warning: {name}: nothing matches `{path}` ({file}:{line})"));
-        }
-    }
-    let contexts: Vec<&Context> = evaluation.images.iter().map(|one| &one.context).collect();
-    for Lost { images, files, example } in lost(&contexts) {
-        let (images, files) = (some(&images, REASONS), plural(files, "file"));
-        ui::say(&format!(
-            "note: {images}: `exclude` leaves out {files} that git tracks, such as `{example}`"
-        ));
-    }
-    for (image, name) in suspicious(evaluation) {
-        ui::say(&format!(
-            "warning: {image}: build argument `{name}` looks like a secret, and stays in the image\n\
-             hint: give it as one of `secrets`"
-        ));
-    }
-    memory.silent().iter().for_each(|silent| ui::say(&format!("warning: {silent}")));
-}
-
-/// Build arguments that stay in their image's history although they look like secrets: image and name.
-fn suspicious(evaluation: &Evaluation) -> impl Iterator<Item = (&str, &str)> {
-    let images = evaluation.images.iter().map(|one| &one.image);
-    let args = images.flat_map(|image| image.args.keys().map(move |name| (&*image.name, &**name)));
-    args.filter(|(_, name)| secret_name::is_secret(name))
 }
 
 fn print_json(value: &impl Serialize) -> Result<()> {

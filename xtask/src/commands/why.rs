@@ -40,6 +40,11 @@ fn human(one: &evaluate::ImageState) -> String {
     for (line, path) in &one.context.missing {
         lines.push(format!("      nothing matches `{path}` (line {line} of the Dockerfile)"));
     }
+    if one.context.sends_git() {
+        lines.push(
+            "      `.git`, so that every commit and every fetch makes another key".to_owned(),
+        );
+    }
     if let Some((reason, line)) = one.context.without_cache() {
         let text =
             format!("cache podman builds it without: {reason} (line {line} of the Dockerfile)");

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow};
-use dockerignore::Rules;
+use dockerignore::{RuleError, Rules};
 
 use super::contents::{self, Contents, Narrowing, Widening};
 use super::digest::Digest;
@@ -93,6 +93,8 @@ pub struct Opened {
     rules: ViewRules,
     /// What tells this view from others.
     rules_text: RulesText,
+    /// Where the ignore file is, if there is one.
+    ignore_file: PathBuf,
 }
 
 /// The texts that a view's rules are made of.
@@ -189,7 +191,8 @@ fn open_one(spec: &Spec) -> Result<Opened> {
     let rules = [ignored, excluded, by_default].into_iter().filter(|rules| !rules.is_empty());
     let rules = ViewRules { rules: rules.collect(), last_spares_tracked: !defaults.is_empty() };
     let rules_text = RulesText { ignore_file: text, exclude, defaults };
-    Ok(Opened { spec: spec.clone(), root, dockerfile, reading, rules, rules_text })
+    let ignore_file = file;
+    Ok(Opened { spec: spec.clone(), root, dockerfile, reading, rules, rules_text, ignore_file })
 }
 
 /// The patterns that apply where nobody says otherwise, less what the Dockerfile names itself.
@@ -362,7 +365,7 @@ fn look(
         || walk(root, &rules, own),
         || index_file.as_ref().map(|file| index::read(file, root)).unwrap_or_default(),
     );
-    let mut tree = tree?;
+    let mut tree = tree.map_err(|error| placed(error, group))?;
     let workspace = read_workspace(root, group.iter().map(|one| &one.spec))?;
     let mut sources = golang::Sources::of(&tree);
     let mut chosen = Vec::new();
@@ -381,6 +384,22 @@ fn look(
         None => Vec::new(),
     };
     Ok(Looked { tree, digests, chosen })
+}
+
+/// The error of a walk; that of a pattern that means nothing says in which file it is.
+fn placed(error: anyhow::Error, group: &[&Opened]) -> anyhow::Error {
+    let Some(rule) = error.downcast_ref::<RuleError>() else { return error };
+    let is_of = |rules: Result<Rules, _>| rules.is_ok_and(|rules: Rules| rules.is_of(rule));
+    let place = group.iter().find_map(|one| {
+        let RulesText { ignore_file, exclude, .. } = &one.rules_text;
+        if is_of(Rules::parse(ignore_file)) {
+            return Some(format!("{}:{}", one.ignore_file.display(), rule.line));
+        }
+        let exclude = Rules::from_patterns(exclude.iter().map(String::as_str));
+        is_of(exclude).then(|| format!("exclude of `{}`", one.spec.name))
+    });
+    let place = place.unwrap_or_else(|| "an ignore rule".to_owned());
+    anyhow!("{place}: `{}`: {}", rule.pattern, rule.message).exit(Exit::Usage)
 }
 
 fn select(reading: Option<&Reading>, viewed: &Viewed) -> Option<Selection> {

@@ -119,6 +119,11 @@ impl Context {
         &self.widened
     }
 
+    /// Whether git's own folder is sent, or any file of it.
+    pub fn sends_git(&self) -> bool {
+        self.entries().any(|entry| entry.path().starts_with(b".git/"))
+    }
+
     /// Whether nothing narrows what is sent, be it for the Dockerfile or for `inputs` not understood.
     pub fn is_whole(&self) -> bool {
         self.whole().is_some() || self.widened.iter().any(|widening| widening.whole)

@@ -145,6 +145,9 @@ impl Engine {
             let order = BuildRequest { no_cache, layers, ..order.clone() };
             let attempt = self.attempt(&order, facts, events).map_err(BuildError::Environment)?;
             self.take_names_off(&attempt.layers);
+            if let (Kind::Podman, true, Err(failure)) = (self.kind, facts.remote, &attempt.end) {
+                tell_what_goes_on(order.image, failure, events);
+            }
             peak = peak.max(attempt.peak);
             if races < RACES && attempt.end.as_ref().is_err_and(store_changed) {
                 races += 1;
@@ -232,9 +235,6 @@ impl Engine {
             let line = said.hear(line);
             events.emit(Event::BuildLine { image: order.image.to_owned(), line });
         });
-        if let (Kind::Podman, true, Err(failure)) = (self.kind, facts.remote, &end) {
-            tell_what_goes_on(order.image, failure, events);
-        }
         leftovers::kill_survivors(&seen);
         let name = cgroup.as_ref().map(|cgroup| cgroup.name().to_owned());
         drop(cgroup);

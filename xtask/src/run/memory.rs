@@ -180,20 +180,28 @@ impl Memory {
         Err(anyhow!("{what}{}", self.hints(memory))).exit(Exit::Environment)
     }
 
-    /// Begins the part of a run that builds: warns of builds that are too large, opens a page of the ledger.
-    pub(crate) fn begin(&self, workspace: &Workspace, run: &Run, evaluation: &Evaluation) {
-        if to_build(evaluation).next().is_none() {
-            return;
-        }
+    /// Builds that are too large to go on beside any other: what to say, and what would mend it.
+    pub(crate) fn alone(&self, evaluation: &Evaluation) -> Vec<(String, Option<String>)> {
         let fits_beside = |need: u64| self.builders.places().any(|at| need <= at.limits.memory);
         let alone = |one: &&ImageState| {
             let need = one.planned.memory;
             self.budget.fit(need) == Fit::Alone && !fits_beside(need)
         };
-        for one in to_build(evaluation).filter(alone) {
+        let said = |one: &ImageState| {
             let (name, need) = (&one.image.name, bytes(one.planned.memory));
             let text = format!("`{name}` needs {need} and builds alone: {}", self.budget);
-            run.events.warn(text, self.mend(one.planned.memory));
+            (text, self.mend(one.planned.memory))
+        };
+        to_build(evaluation).filter(alone).map(said).collect()
+    }
+
+    /// Begins the part of a run that builds: warns of builds that are too large, opens a page of the ledger.
+    pub(crate) fn begin(&self, workspace: &Workspace, run: &Run, evaluation: &Evaluation) {
+        if to_build(evaluation).next().is_none() {
+            return;
+        }
+        for (text, hint) in self.alone(evaluation) {
+            run.events.warn(text, hint);
         }
         let who = format!("process {} in {}", std::process::id(), workspace.config.root.display());
         let bounds = Bounds { total: self.read.total, budget: self.budget.bytes, free: self.free };
