@@ -15,10 +15,10 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use dockerfile::{Platform, Reading, Request, Sources};
 use dockerignore::Rules;
 use fastrand::Rng;
 use xtask::config::{Exclude, Inputs};
-use xtask::context::dockerfile::{self, Platform, Reading, Request, Sources};
 use xtask::context::{self, Bases, Key, Spec};
 use xtask::private::PrivatePath;
 

@@ -10,8 +10,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use dockerfile::BaseConfig;
 use xtask::config::{Exclude, Inputs};
-use xtask::context::dockerfile::BaseConfig;
 use xtask::context::{self, Bases, Context, Key, Spec};
 use xtask::private::PrivatePath;
 

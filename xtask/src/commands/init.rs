@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::cli;
 use crate::config::{self, Config};
-use crate::context::dockerfile::{Source, SourceKind, Sources};
 use crate::context::{self, Opened, Spec};
 use crate::exit::{Exit, WithExit as _};
 use crate::init::{self, Dockerfile, Facts, Kind, Kustomization, ManifestFile};
@@ -18,6 +17,7 @@ use crate::repository::{self, kind, manifest, relative};
 use crate::session::Session;
 use crate::text::plural;
 use crate::ui;
+use dockerfile::{Source, SourceKind, Sources};
 
 /// Where it is written, unless `--config` says otherwise.
 const NAME: &str = "xtask.toml";

@@ -7,7 +7,6 @@ use anyhow::Result;
 
 use crate::cli;
 use crate::config::{Action, Config, Suite};
-use crate::context::dockerfile::{Reading, Sources};
 use crate::context::{self, Context, Spec, junk};
 use crate::exit::Exit;
 use crate::lint::facts::{
@@ -18,6 +17,7 @@ use crate::plain_file;
 use crate::repository::{self, kind, kustomize, manifest, relative};
 use crate::session::Session;
 use crate::ui;
+use dockerfile::{Reading, Sources};
 
 pub(crate) fn run(session: &Session, format: cli::Format) -> Result<Exit> {
     let config = session.config()?;
@@ -94,7 +94,7 @@ fn image(config: &Config, context: &Context) -> Result<Image> {
     let ignore_file = dockerignore::find(&spec.root, spec.dockerfile.as_deref())?
         .map_or_else(|| spec.root.join(".dockerignore"), |found| found.path);
     let bases = context.reading.iter().flat_map(|reading| &reading.bases);
-    let base = |base: &context::dockerfile::Base| Base {
+    let base = |base: &dockerfile::Base| Base {
         reference: base.name.clone(),
         line: base.line,
         role: base.role,

@@ -15,8 +15,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use toml::{Table, Value};
 
-use super::dockerfile::glob::Glob;
 use crate::plain_file;
+use dockerfile::glob::Glob;
 
 /// A Cargo workspace, read once for all images of its context.
 #[derive(Debug)]

@@ -11,11 +11,11 @@ use rayon::prelude::*;
 
 use super::cargo::{self, Closure};
 use super::digest::{Digest, Records};
-use super::dockerfile::Selection;
 use super::golang;
 use super::mode;
 use super::tree::{Kind, Node, Tree, View};
 use crate::exit::{Exit, WithExit as _};
+use dockerfile::Selection;
 
 /// How many entries make a group of the digest. Part of the key's form.
 const GROUP: usize = 1_024;

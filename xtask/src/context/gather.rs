@@ -16,7 +16,7 @@ use dockerignore::{RuleError, Rules};
 
 use super::contents::{self, Contents, Narrowing, Widening};
 use super::digest::Digest;
-use super::dockerfile::{self, BaseConfig, Platform, Reading, Selection, Sources};
+use dockerfile::{BaseConfig, Platform, Reading, Selection, Sources};
 
 use super::moved::until_at_rest;
 use super::tree::{MAX_VIEWS, Tree, Viewed};

@@ -28,9 +28,9 @@ use anyhow::{Result, anyhow};
 use rayon::prelude::*;
 
 use super::contents::Widening;
-use super::dockerfile::glob::Glob;
 use super::tree::{Kind, Tree, as_path};
 use crate::plain_file;
+use dockerfile::glob::Glob;
 use modules::{Found, Modules};
 
 /// What a Go package is built from.

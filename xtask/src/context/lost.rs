@@ -10,10 +10,10 @@ use std::path::Path;
 use dockerignore::Rules;
 
 use super::Context;
-use super::dockerfile::Sources;
 use super::gather::literal;
 use super::git::Repository;
 use crate::config;
+use dockerfile::Sources;
 
 /// What some images are not sent although git tracks it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,6 @@ mod capability; //     what a program may do
 mod cargo; //          what a Cargo package is built from
 mod contents; //       what one image is sent
 mod digest; //         SHA-256 of files and records
-pub mod dockerfile; // which of them the target can read
 mod gather; //         rules + Dockerfiles + walk + index → contexts
 mod git; //            what git tracks, and its umask
 mod golang; //         what a Go package is built from
@@ -159,7 +158,9 @@ impl Context {
 
     fn mark(&self, mark: &Mark, parts: &Parts) -> String {
         let mut records = Records::new("mark");
-        records.add(&[b"text", mark.digest.as_bytes()]);
+        for record in &mark.records {
+            records.add(&record.iter().map(String::as_bytes).collect::<Vec<_>>());
+        }
         records.add(&[b"platform", self.spec.platform.as_deref().unwrap_or_default().as_bytes()]);
         if let Some(id) = mark.base.as_ref().and_then(|base| parts.bases.get(base)) {
             records.add(&[b"base", id.as_deref().unwrap_or_default().as_bytes()]);

@@ -7,8 +7,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::dockerfile;
-
 /// The most views one walk can answer for (the bits of a [`Views`]).
 pub(super) const MAX_VIEWS: usize = 64;
 
@@ -181,8 +179,8 @@ fn as_dockerfile(kind: &Kind) -> dockerfile::Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::dockerfile::Tree as _;
     use super::*;
+    use dockerfile::Tree as _;
 
     fn node(path: &str, kind: Kind) -> Node {
         Node {

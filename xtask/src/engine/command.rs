@@ -15,14 +15,12 @@
 //! The host's CA certificates are mounted into every RUN: by podman's `--volume`; docker has no such option, so there
 //! each RUN of the copied Dockerfile gets a mount of its own.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use parse_dockerfile::{Instruction, RunInstruction};
 
 use crate::config::Cache;
 use crate::process::Tool;
@@ -302,55 +300,27 @@ fn dockerfile(order: &BuildRequest, aside: &Path, text: &[u8]) -> anyhow::Result
     let bundle = Path::new(HOST_BUNDLE);
     let trusted = order.trust_host_ca
         && bundle.metadata().is_ok_and(|file| file.is_file() && file.len() <= LARGEST_SECRET);
-    let text = if trusted { trusting(text) } else { Cow::Borrowed(text) };
-    fs_err::write(&copy, text)?;
+    let trusting = if trusted { trusting(text) } else { None };
+    let trusted = trusting.is_some();
+    fs_err::write(&copy, trusting.as_deref().unwrap_or(text))?;
     fs_err::write(aside.join("Dockerfile.dockerignore"), NOTHING)?;
     Ok((copy, trusted))
 }
 
-/// The Dockerfile with the host's CA certificates for each RUN; unchanged if it has none, or if it cannot be read
-/// (then the engine will say why).
-fn trusting(text: &[u8]) -> Cow<'_, [u8]> {
-    if let Ok(text) = str::from_utf8(text) {
-        return match at_runs(text, host_bundle) {
-            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-        };
-    }
-    // Byte for byte as characters, and back: what is put in is ASCII.
-    let decoded: String = text.iter().map(|byte| char::from(*byte)).collect();
-    match at_runs(&decoded, host_bundle) {
-        Cow::Borrowed(_) => Cow::Borrowed(text),
-        Cow::Owned(text) => text.chars().filter_map(|ch| u8::try_from(ch).ok()).collect(),
-    }
-}
-
-/// A text with what `insert` puts at a place of each RUN.
-fn at_runs(text: &str, insert: impl Fn(&RunInstruction) -> (usize, String)) -> Cow<'_, str> {
-    let Ok(dockerfile) = parse_dockerfile::parse(text) else { return Cow::Borrowed(text) };
-    let insertions = dockerfile.instructions.iter().filter_map(|instruction| match instruction {
-        Instruction::Run(run) => Some(insert(run)),
-        _ => None,
-    });
-    let mut changed = String::new();
+/// The Dockerfile with the host's CA certificates for each RUN, as the secret they need not be: no layer and no cache
+/// key has them. None if the text is another frontend's, or a RUN's keyword is broken over lines.
+fn trusting(text: &[u8]) -> Option<Vec<u8>> {
+    let mount = format!(" --mount=type=secret,id={BUNDLE_SECRET},target={HOST_BUNDLE},mode=0444");
+    let mut changed = Vec::new();
     let mut done = 0;
-    for (at, what) in insertions {
-        let Some(part) = text.get(done..at) else { return Cow::Borrowed(text) };
-        changed.push_str(part);
-        changed.push_str(&what);
+    for run in dockerfile::instructions(text).ok()?.iter().filter(|span| span.keyword() == "RUN") {
+        let at = run.keyword_end?;
+        changed.extend_from_slice(&text[done..at]);
+        changed.extend_from_slice(mount.as_bytes());
         done = at;
     }
-    if changed.is_empty() {
-        return Cow::Borrowed(text);
-    }
-    changed.push_str(&text[done..]);
-    Cow::Owned(changed)
-}
-
-/// The host's CA certificates for a RUN, as the secret they need not be: no layer and no cache key has them.
-fn host_bundle(run: &RunInstruction) -> (usize, String) {
-    let mount = format!(" --mount=type=secret,id={BUNDLE_SECRET},target={HOST_BUNDLE},mode=0444");
-    (run.run.span.end, mount)
+    changed.extend_from_slice(&text[done..]);
+    Some(changed)
 }
 
 /// `count` of the CPUs we may use, others each time, so that builds side by side do not share one.
@@ -468,11 +438,11 @@ mod tests {
         let expected = text
             .replace("RUN x", &format!("RUN {mount} x"))
             .replace("run -", &format!("run {mount} -"));
-        assert_eq!(*trusting(text.as_bytes()), *expected.as_bytes());
-        assert_eq!(*trusting(b"FROM scratch\n"), *b"FROM scratch\n");
+        assert_eq!(trusting(text.as_bytes()).unwrap(), expected.as_bytes());
+        assert_eq!(trusting(b"FROM scratch\n").unwrap(), b"FROM scratch\n");
         let odd = b"FROM a\n# \xfc\nRUN x\n";
         let expected = [b"FROM a\n# \xfc\nRUN ", mount.as_bytes(), b" x\n"].concat();
-        assert_eq!(*trusting(odd), *expected);
+        assert_eq!(trusting(odd).unwrap(), expected);
     }
 
     #[test]

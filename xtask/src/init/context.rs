@@ -5,7 +5,7 @@
 //! it is the one that lacks least.
 
 use super::{Dockerfile, Facts, folder, is_dockerfile, last, upwards};
-use crate::context::dockerfile::{Kind, Source, Tree, select};
+use ::dockerfile::{Kind, Source, Tree, select};
 
 /// A context and how well it fits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Tree for FileTree<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::dockerfile::SourceKind;
+    use ::dockerfile::SourceKind;
 
     fn chosen(files: &[&str], dockerfile: &str, sources: &[&str]) -> (String, Vec<String>) {
         let mut files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();

@@ -22,9 +22,9 @@ pub use context::FileTree;
 pub use dockerfile::{is_dockerfile, unset};
 pub use draft::draft;
 
-use crate::context::dockerfile::Source;
 use crate::repository::kind::Mapping;
 use crate::repository::manifest::Manifest;
+use ::dockerfile::Source;
 
 /// A repository as `init` sees it. Paths are relative to its folder.
 #[derive(Debug)]

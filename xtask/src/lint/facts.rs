@@ -2,11 +2,11 @@
 //! configuration's folder.
 
 use crate::config::{Config, Suite};
-use crate::context::dockerfile::Role;
 use crate::context::junk::Junk;
 use crate::repository::kind::Mapping;
 use crate::repository::kustomize::Applied;
 use crate::repository::manifest::Manifest;
+use dockerfile::Role;
 
 /// A repository as `lint` sees it.
 #[derive(Debug)]

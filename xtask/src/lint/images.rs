@@ -15,9 +15,9 @@
 use super::facts::{AppliedManifest, Base, Deployed, Facts};
 use super::{Finding, quoted};
 use crate::config::{Config, Rule};
-use crate::context::dockerfile::Role;
 use crate::reference::Reference;
 use crate::repository::manifest::Image;
+use dockerfile::Role;
 
 /// `base-registry` and `unpinned-base` of Dockerfiles.
 pub(super) fn bases(facts: &Facts) -> Vec<Finding> {

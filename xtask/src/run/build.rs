@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
-use crate::context::dockerfile::Role;
 use crate::context::record::{self, Record};
 use crate::context::{self, Context, Key, Staged};
 use crate::engine::learn::{self, PeakSample};
@@ -27,6 +26,7 @@ use crate::run::{build_lock, failed_step, missing_input, project};
 use crate::schedule::Permit;
 use crate::session::{Run, Workspace, lock};
 use crate::text::bytes;
+use dockerfile::Role;
 
 /// How long a registry may take over one base image.
 const FETCH: Duration = Duration::from_mins(10);

@@ -10,7 +10,6 @@ use std::thread;
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::config::{Config, Image};
-use crate::context::dockerfile::BaseConfig;
 use crate::context::record::{self, Record};
 use crate::context::{self, Context, Opened, Parts, Spec};
 use crate::engine::{self, ImageInfo, Inherited, LocalImages, learn};
@@ -18,6 +17,7 @@ use crate::exit::{Exit, WithExit as _};
 use crate::paths::Paths;
 use crate::plan::{self, KEY_LABEL, Known, Now, Planned};
 use crate::session::{Session, Workspace};
+use dockerfile::BaseConfig;
 
 /// What is known of some images, and what would be done about them.
 pub(crate) struct Evaluation {

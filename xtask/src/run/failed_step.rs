@@ -16,37 +16,16 @@ fn podman(dockerfile: &str, said: &str) -> Option<usize> {
     let (_, rest) = said.split_once("building at STEP \"")?;
     let (step, _) = rest.rsplit_once("\": ").unwrap_or((rest, ""));
     let wanted = plain(step);
-    let mut found = instructions(dockerfile).into_iter().filter(|(_, text)| plain(text) == wanted);
+    let spans = dockerfile::instructions(dockerfile.as_bytes()).ok()?;
+    let mut found = spans.iter().filter(|span| plain(&span.text) == wanted);
     let first = found.next()?;
     // The same step twice: which one it was is not said.
-    found.next().is_none().then_some(first.0)
+    found.next().is_none().then_some(first.line)
 }
 
 fn buildkit(file_name: &str, said: &str) -> Option<usize> {
     let (_, line) = said.trim().rsplit_once(&format!("{file_name}:"))?;
     line.parse().ok()
-}
-
-/// Instructions with the line they begin at, their continuations joined.
-fn instructions(dockerfile: &str) -> Vec<(usize, String)> {
-    let mut found: Vec<(usize, String)> = Vec::new();
-    let mut goes_on = false;
-    for (at, line) in dockerfile.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let text = line.strip_suffix('\\').unwrap_or(line);
-        match found.last_mut().filter(|_| goes_on) {
-            Some((_, before)) => {
-                before.push(' ');
-                before.push_str(text);
-            }
-            None => found.push((at + 1, text.to_owned())),
-        }
-        goes_on = line.ends_with('\\');
-    }
-    found
 }
 
 /// Words with one blank between them, the keyword in capitals.

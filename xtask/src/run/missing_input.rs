@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::config::Inputs;
-use crate::context::{Context, LeftOut, dockerfile};
+use crate::context::{Context, LeftOut};
 
 /// What a line says, in any case, when a file or package is missing.
 const SIGNS: [&str; 11] = [

@@ -8,7 +8,7 @@ use super::wildcard::{self, Token};
 
 /// A parsed component.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::context) struct Glob(Vec<Token>);
+pub struct Glob(Vec<Token>);
 
 /// Between components; in none of them.
 const SEPARATOR: char = '/';
@@ -29,7 +29,7 @@ pub(super) fn has_wildcard(component: &str) -> bool {
 impl Glob {
     /// `None` for what Go refuses (`[`, `[]`, a trailing `\`), and for a set in the middle of a component
     /// that would match the `/` between two of them: `a[^b]c` matches the path `a/c`.
-    pub(in crate::context) fn parse(component: &str) -> Option<Glob> {
+    pub fn parse(component: &str) -> Option<Glob> {
         let mut tokens = Vec::new();
         let mut chars = component.chars().peekable();
         while let Some(ch) = chars.next() {
@@ -53,7 +53,7 @@ impl Glob {
     }
 
     /// Whether `name` matches; a byte that is not UTF-8 counts as one character.
-    pub(in crate::context) fn matches(&self, name: &[u8]) -> bool {
+    pub fn matches(&self, name: &[u8]) -> bool {
         wildcard::matches(&self.0, &characters(name), SEPARATOR)
     }
 }

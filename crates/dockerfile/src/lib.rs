@@ -31,6 +31,7 @@
 //! | `globals` | ARGs before the first FROM |
 //! | `stages` | instructions → stages reached |
 //! | `sources`, `mount`, `environment` | stages reached → what they read |
+//! | `instructions` | text → where each instruction stands |
 //! | `text` | stages reached → bytes for the key |
 //! | `marks` | stages reached → lines that keep podman's cache honest |
 //! | `select`, `glob` | sources and a tree → chosen entries |
@@ -39,9 +40,10 @@
 mod environment;
 mod budget;
 mod expand;
-pub(super) mod glob;
+pub mod glob;
 mod globals;
 mod instruction;
+mod instructions;
 mod marks;
 mod mount;
 mod parse;
@@ -56,6 +58,11 @@ mod wildcard;
 
 use std::collections::BTreeMap;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+pub use instructions::{Span, instructions};
 pub use marks::{LayerCache, Mark};
 pub use select::{Kind, Root, Selection, Tree, select};
 pub use sources::clean;

@@ -56,10 +56,10 @@ fn a_text_that_podman_may_split_otherwise_gets_none() {
     }
 }
 
-/// The digest of the one mark.
-fn digest(case: &Case, text: &str) -> String {
+/// The records of the one mark.
+fn records(case: &Case, text: &str) -> Vec<Vec<String>> {
     match case.read(text).layer_cache {
-        LayerCache::Marked(marks) if marks.len() == 1 => marks[0].digest.clone(),
+        LayerCache::Marked(marks) if marks.len() == 1 => marks[0].records.clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -67,20 +67,20 @@ fn digest(case: &Case, text: &str) -> String {
 #[test]
 fn a_mark_is_of_all_that_decides_a_value() {
     let text = "ARG G=$H\nARG H=0\nARG N=1\nFROM scratch\nARG V=$D\nARG G\nARG N\nENV X=$V";
-    let none = digest(&case(), text);
+    let none = records(&case(), text);
     let mut all = vec![none.clone()];
     for (from, to) in [("V=$D", "V=2"), ("G=$H", "G=1"), ("N=1", "N=2"), ("ARG V=$D", "ARG V")] {
-        all.push(digest(&case(), &text.replace(from, to)));
+        all.push(records(&case(), &text.replace(from, to)));
     }
     for name in ["V", "G", "N"] {
-        all.push(digest(&case().arg(name, "given"), text));
-        all.push(digest(&case().arg(name, ""), text));
+        all.push(records(&case().arg(name, "given"), text));
+        all.push(records(&case().arg(name, ""), text));
     }
     let count = all.len();
     all.sort();
     all.dedup();
     assert_eq!(all.len(), count);
-    assert_eq!(digest(&case().arg("other", "1"), text), none);
+    assert_eq!(records(&case().arg("other", "1"), text), none);
     let more = text.replace("ENV X=$V", "ENV X=$V\nENV Y=$X");
-    assert_eq!(digest(&case(), &more), none);
+    assert_eq!(records(&case(), &more), none);
 }

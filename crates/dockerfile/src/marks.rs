@@ -31,7 +31,6 @@ use super::globals::Globals;
 use super::instruction::{Assignment, Body, Instruction};
 use super::stages::{Graph, Stage, Target};
 use super::{Request, Role, mount};
-use crate::context::digest::Records;
 
 /// What podman's cache needs to be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +46,8 @@ pub enum LayerCache {
 pub struct Mark {
     /// The line it goes in front of; one more than there are for the end of the text.
     pub line: usize,
-    /// A digest of what the text says and the entries leave out.
-    pub digest: String,
+    /// What the text says and the entries leave out, to be digested: records of fields.
+    pub records: Vec<Vec<String>>,
     /// The base whose id counts here.
     pub base: Option<String>,
     /// The image's whole key counts here.
@@ -112,12 +111,12 @@ fn of_stage(
         Target::Image(name) => Some(name.clone()),
         Target::Stage(_) | Target::Scratch => None,
     };
-    let mut pending = Records::new("mark");
+    let mut pending = Vec::new();
     let mut is_open = base.is_some();
     let mut marks = Vec::new();
-    let mut flush = |line, pending: &mut Records, keyed| {
-        let records = std::mem::replace(pending, Records::new("mark"));
-        marks.push(Mark { line, digest: records.finish().to_string(), base: base.take(), keyed });
+    let mut flush = |line, pending: &mut Vec<Vec<String>>, keyed| {
+        let records = std::mem::take(pending);
+        marks.push(Mark { line, records, base: base.take(), keyed });
     };
     for step in &stage.instructions {
         if let Body::Arg(words) = &step.body {
@@ -130,7 +129,7 @@ fn of_stage(
         let keyed = shows_content(step);
         let own = own_text(step);
         if let Some(text) = &own {
-            pending.add(&[b"step", text.as_bytes()]);
+            pending.push(record(["step", text]));
         }
         if is_open || keyed || own.is_some() {
             flush(step.line, &mut pending, keyed);
@@ -143,25 +142,29 @@ fn of_stage(
     marks
 }
 
+fn record<const FIELDS: usize>(fields: [&str; FIELDS]) -> Vec<String> {
+    fields.map(str::to_owned).to_vec()
+}
+
 /// All that decides what value an ARG has.
 fn arg(
-    records: &mut Records,
+    records: &mut Vec<Vec<String>>,
     word: &Assignment,
     globals: &Globals,
     given: &BTreeMap<String, String>,
 ) {
-    records.add(&[b"arg", word.name.as_bytes()]);
+    records.push(record(["arg", &word.name]));
     if let Some(default) = &word.default {
-        records.add(&[b"default", default.as_bytes()]);
+        records.push(record(["default", default]));
     }
     let all = globals.closure(&BTreeSet::from([word.name.clone()]));
     for global in globals.words(&all) {
         let default = global.default.as_deref().unwrap_or_default();
-        records.add(&[b"global", global.name.as_bytes(), default.as_bytes()]);
+        records.push(record(["global", &global.name, default]));
     }
     for name in &all {
         if let Some(value) = given.get(name) {
-            records.add(&[b"given", name.as_bytes(), value.as_bytes()]);
+            records.push(record(["given", name, value]));
         }
     }
 }
