@@ -26,6 +26,7 @@ pub mod context; //      what goes into an image: ignore rules, Dockerfile, walk
 pub mod plan; //         (Config, keys, local images) → `Plan` with reasons; pure
 pub mod schedule; //     graph + budget → running order; knows nothing of containers
 pub mod engine; //       podman, docker: facts, images, builds
+pub mod memory; //       facts → budget → reservation → learned peaks
 pub mod cluster; //      kind: nodes, images on them
 pub mod deploy; //       apply in order, wait, fail fast
 pub mod suite; //        run the tests, collect what they leave

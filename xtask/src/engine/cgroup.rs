@@ -310,7 +310,7 @@ fn kills(folder: &Path) -> u64 {
 }
 
 /// The figure of a line `NAME FIGURE`.
-pub(super) fn counter(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn counter(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 

@@ -68,7 +68,7 @@ const LARGEST: u64 = 1 << 20;
 const REMOTE_LIFE: Duration = Duration::from_mins(1);
 
 /// The environment that decides which engine answers.
-pub(super) const POINTERS: [&str; 8] = [
+pub(crate) const POINTERS: [&str; 8] = [
     "CONTAINER_HOST",
     "CONTAINER_CONNECTION",
     "CONTAINERS_CONF",
@@ -345,12 +345,12 @@ fn count(value: &Value) -> anyhow::Result<usize> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::json;
 
     /// Facts of a podman whose store lies in `root`.
-    pub(in super::super) fn local(root: &Path) -> Facts {
+    pub(crate) fn local(root: &Path) -> Facts {
         podman(&podman_info(root), "6.1").unwrap()
     }
 

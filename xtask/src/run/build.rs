@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::context::record::{self, Record};
 use crate::context::{self, Context, Key, Staged};
-use crate::engine::learn::{self, PeakSample};
 use crate::engine::registry::Wanted;
 use crate::engine::{BuildError, BuildRequest, Built};
 use crate::event::{Event, Place, PlannedImage, first_line, seconds};
 use crate::exit::{Exit, WithExit as _};
+use crate::memory::learned::{self, PeakSample};
+use crate::memory::required::enough;
 use crate::plan::{Action, IMAGE_LABEL, KEY_LABEL, PROJECT_LABEL, Planned};
 use crate::private::PrivatePath;
 use crate::process::Ending;
@@ -21,7 +22,6 @@ use crate::run::builders::Builder;
 use crate::run::cache::Cache;
 use crate::run::evaluate::{self, Evaluation, ImageState};
 use crate::run::memory::Memory;
-use crate::run::required_memory::enough;
 use crate::run::{build_lock, failed_step, missing_input, project};
 use crate::schedule::Permit;
 use crate::session::{Run, Workspace, lock};
@@ -211,8 +211,8 @@ fn killed(
     let need = seen.saturating_add(seen / 4).min(most).max(seen).max(one.planned.memory);
     let subject = evaluate::subject(common.workspace, &one.image, &one.parts);
     let figures = common.workspace.paths.memory();
-    let well = learn::learned(&figures, &subject).and_then(|learned| learned.well);
-    learn::record(&figures, &subject, need, PeakSample::Killed)?;
+    let well = learned::learned(&figures, &subject).and_then(|learned| learned.well);
+    learned::record(&figures, &subject, need, PeakSample::Killed)?;
     if !permit.again {
         let text = format!("{name} was killed for memory: {evidence}");
         let then = format!("it is built once more, alone, with one CPU and {}", bytes(need));
@@ -307,7 +307,7 @@ fn staged_build(
         } else {
             PeakSample::Well
         };
-        learn::record(&workspace.paths.memory(), &subject, peak, of)?;
+        learned::record(&workspace.paths.memory(), &subject, peak, of)?;
     }
     let record = context.record(staged, built.seconds);
     let record = Record { builder: memory.name_of(permit.place), ..record };

@@ -9,24 +9,24 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{self, AtomicBool};
-use std::sync::{Mutex, OnceLock};
 use std::thread;
 
 use anyhow::{Result, anyhow, ensure};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{self, Image};
-use crate::engine::ledger::{Bounds, Ledger};
 use crate::engine::registry::Wanted;
 use crate::engine::{Abilities, Away, BuildError, BuildRequest, Built, Engine, Facts};
 use crate::event::Events;
+use crate::memory::budget::{Budget, Claims, Machine};
+use crate::memory::{Bounds, MemoryPool, Wait};
 use crate::paths;
 use crate::private::PrivatePath;
 use crate::process::stop;
 use crate::run::evaluate::{Evaluation, ImageState};
 use crate::run::memory::JOBS_PER_CPU;
-use crate::schedule::budget::{Budget, Claims, Machine};
 use crate::schedule::{HOME, Limits, Place, PlaceId, Placement, Share};
 use crate::secret_name;
 use crate::session::{Run, Workspace, lock};
@@ -49,7 +49,7 @@ pub(crate) struct Builder {
     away: Away,
     abilities: Abilities,
     place: Place,
-    ledger: OnceLock<Ledger>,
+    memory: MemoryPool,
     /// Ids of bases it was seen to hold under their names. Locked while one goes there.
     supplied: Mutex<BTreeSet<String>>,
     /// Ids of images that are to come home.
@@ -113,13 +113,8 @@ impl Builders {
             run.events.warn(silent.clone(), None);
         }
         for builder in &self.all {
-            let total = builder.abilities.memory.unwrap_or(builder.place.capacity);
-            let bounds = Bounds { total, budget: builder.place.limits.memory, free: None };
-            match builder.page().and_then(|page| Ledger::open(&page, who, bounds)) {
-                Ok(ledger) => drop(builder.ledger.set(ledger)),
-                Err(error) => {
-                    run.events.warn(format!("{error:#}; other runs are not counted"), None);
-                }
+            if let Err(error) = builder.page().and_then(|page| builder.memory.open(&page, who)) {
+                run.events.warn(format!("{error:#}; other runs are not counted"), None);
             }
         }
     }
@@ -183,12 +178,14 @@ impl Builder {
         let jobs =
             one.jobs.or(jobs).unwrap_or(abilities.cpus.unwrap_or(1).saturating_mul(JOBS_PER_CPU));
         let place = Place::new(Limits { memory: budget, jobs }, capacity);
+        let total = abilities.memory.unwrap_or(capacity);
+        let memory = MemoryPool::new(Bounds { total, budget, free: None });
         Ok(Self {
             name: one.name.clone(),
             away,
             abilities,
             place,
-            ledger: OnceLock::new(),
+            memory,
             supplied: Mutex::default(),
             ready: Mutex::default(),
             stream: Mutex::default(),
@@ -214,10 +211,8 @@ impl Builder {
 
     /// Takes bytes of it for a node, or says which other run has them.
     pub(crate) fn take(&self, name: &str, bytes: u64) -> Result<Share, String> {
-        match self.ledger.get() {
-            Some(ledger) => Ok(Box::new(ledger.take(name, bytes)?)),
-            None => Ok(Box::new(())),
-        }
+        let reserved = self.memory.reserve(bytes, name).map_err(|Wait(who)| who)?;
+        Ok(Box::new(reserved))
     }
 
     /// Builds there, on what `home` holds, and has `home` hold what came of it, proved.

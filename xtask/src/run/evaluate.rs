@@ -12,8 +12,9 @@ use anyhow::{Context as _, Result, anyhow};
 use crate::config::{Config, Image};
 use crate::context::record::{self, Record};
 use crate::context::{self, Context, Opened, Parts, Spec};
-use crate::engine::{self, ImageInfo, Inherited, LocalImages, learn};
+use crate::engine::{self, ImageInfo, Inherited, LocalImages};
 use crate::exit::{Exit, WithExit as _};
+use crate::memory::learned;
 use crate::paths::Paths;
 use crate::plan::{self, KEY_LABEL, Known, Now, Planned};
 use crate::session::{Session, Workspace};
@@ -231,7 +232,7 @@ fn base_names<'a>(opened: impl IntoIterator<Item = &'a Opened>) -> Vec<String> {
 
 /// Bytes that builds of an image were seen to take.
 fn learned(workspace: &Workspace, image: &Image, parts: &Parts) -> Option<u64> {
-    let learned = learn::learned(&workspace.paths.memory(), &subject(workspace, image, parts));
+    let learned = learned::learned(&workspace.paths.memory(), &subject(workspace, image, parts));
     learned.map(|learned| learned.bytes)
 }
 
@@ -240,8 +241,8 @@ pub(crate) fn subject<'a>(
     workspace: &Workspace,
     image: &'a Image,
     parts: &'a Parts,
-) -> learn::ProfileKey<'a> {
-    learn::ProfileKey {
+) -> learned::ProfileKey<'a> {
+    learned::ProfileKey {
         image: &image.name,
         engine: workspace.engine.kind.name(),
         platform: image.platform.as_deref().unwrap_or_default(),

@@ -1,25 +1,27 @@
 //! The memory of a run: its budget, its page of the machine's ledger, what cannot fit, and the lone retry.
 
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::cluster;
 use crate::config;
-use crate::engine::ledger::{self, Bounds, Ledger};
-use crate::engine::{Engine, Facts, machine, mend, pace};
+use crate::engine::{Engine, Facts, pace};
 use crate::event::{self, PlannedRun};
 use crate::exit::{Exit, WithExit as _};
 use crate::figure;
+use crate::memory::budget::{Budget, Claims, Fit, Machine};
+use crate::memory::ledger::{self, Bounds};
+use crate::memory::{MemoryPool, Wait, machine, raise};
 use crate::paths;
 use crate::plan::Action;
 use crate::run::builders::{self, Builder, Builders};
 use crate::run::evaluate::{Evaluation, ImageState};
 use crate::run::graph::RunGraph;
-use crate::schedule::budget::{Budget, Claims, Fit, Machine};
-use crate::schedule::{Graph, HOME, Limits, NodeId, Permit, Place, PlaceId, Share, Timeline};
+use crate::schedule::{
+    Graph, HOME, Limits, NodeId, Permit, Place, PlaceId, Scarce, Share, Timeline,
+};
 use crate::schedule::{simulate, simulate_over};
 use crate::session::{Run, Workspace};
 use crate::text::bytes;
@@ -32,15 +34,12 @@ pub(crate) struct Memory {
     pub(crate) budget: Budget,
     pub(crate) limits: Limits,
     read: Machine,
-    /// Bytes that were available before any run held something.
-    free: Option<u64>,
+    pool: MemoryPool,
     engine: Engine,
     facts: Facts,
     builders: Builders,
     /// Other runs held what a build of ours wants when we last looked.
     waited: AtomicBool,
-    /// Opened once something is to be built.
-    ledger: OnceLock<Ledger>,
 }
 
 impl Memory {
@@ -59,7 +58,11 @@ impl Memory {
         let limits = Limits { memory: budget.bytes, jobs };
         let before = claims.others.and_then(|others| others.free);
         Ok(Self {
-            free: before.max(machine.available),
+            pool: MemoryPool::new(Bounds {
+                total: machine.total,
+                budget: budget.bytes,
+                free: before.max(machine.available),
+            }),
             budget,
             limits,
             read: machine,
@@ -67,7 +70,6 @@ impl Memory {
             facts,
             builders: Builders::default(),
             waited: AtomicBool::new(false),
-            ledger: OnceLock::new(),
         })
     }
 
@@ -204,14 +206,10 @@ impl Memory {
             run.events.warn(text, hint);
         }
         let who = format!("process {} in {}", std::process::id(), workspace.config.root.display());
-        let bounds = Bounds { total: self.read.total, budget: self.budget.bytes, free: self.free };
         let folder = paths::ledger();
         let folder = folder.map(|all| ledger::of_machine(&all, &self.engine, &self.facts));
-        match folder.and_then(|folder| Ledger::open(&folder, &who, bounds)) {
-            Ok(ledger) => {
-                ledger.doubts().into_iter().for_each(|doubt| run.events.warn(doubt, None));
-                drop(self.ledger.set(ledger));
-            }
+        match folder.and_then(|folder| self.pool.open(&folder, &who)) {
+            Ok(doubts) => doubts.into_iter().for_each(|doubt| run.events.warn(doubt, None)),
             Err(error) => run.events.warn(format!("{error:#}; other runs are not counted"), None),
         }
         self.builders.begin(run, &who);
@@ -222,8 +220,7 @@ impl Memory {
         if let Some(builder) = self.builder(place) {
             return builder.take(name, bytes);
         }
-        let Some(ledger) = self.ledger.get() else { return Ok(Box::new(())) };
-        let share = ledger.take(name, bytes);
+        let share = self.pool.reserve(bytes, name).map_err(|Wait(who)| who);
         if self.waited.swap(share.is_err(), Ordering::Relaxed) && share.is_ok() {
             // Who held it may have been killed, and what it was building goes on without it.
             self.engine.sweep(&self.facts);
@@ -260,7 +257,7 @@ impl Memory {
     /// The command that would make room for `need`.
     fn mend(&self, need: u64) -> Option<String> {
         let (wanted, term) = self.budget.wanted(need)?;
-        Some(mend::raise(&self.read, term, wanted))
+        Some(raise::raise(&self.read, term, wanted))
     }
 
     /// Ways out, a line each, where `need` does not fit.
@@ -281,11 +278,11 @@ pub(crate) fn stranded(one: &ImageState) -> anyhow::Error {
 }
 
 /// Says what a node waits for; for other runs so that everybody sees it.
-pub(crate) fn tell_waiting(run: &Run, graph: &Graph) -> impl FnMut(NodeId, &str) {
+pub(crate) fn tell_waiting(run: &Run, graph: &Graph) -> impl FnMut(NodeId, &Scarce) {
     move |node, what| {
         let name = &graph.nodes[node].name;
-        run.events.waiting(name, what);
-        if what.contains("held by") {
+        run.events.waiting(name, what.to_string());
+        if matches!(what, Scarce::Held(_)) {
             run.events.note(format!("{name} waits for {what}"));
         }
     }

@@ -17,7 +17,6 @@ pub(crate) mod memory;
 pub(crate) mod missing_input;
 pub(crate) mod plan;
 pub(crate) mod project;
-pub(crate) mod required_memory;
 pub(crate) mod since;
 pub(crate) mod startup_cleanup;
 pub(crate) mod suite;

@@ -1,6 +1,5 @@
 //! Stage 4: graph + limits → running order. Knows nothing of containers, does no I/O.
 
-pub mod budget; // how many bytes there are, and why so many
 mod graph; //      what needs what, what it weighs, how long it takes
 mod order; //      what may start, given what has ended: the pure core
 mod place; //      where it is done, if there is more than one place
@@ -9,7 +8,7 @@ mod run; //        one coordinator, many workers
 mod simulate; //   the order played through on paper
 
 pub use graph::{Graph, Node, NodeId};
-pub use order::{Limits, Scheduler, State};
+pub use order::{Limits, Scarce, Scheduler, State};
 pub use place::{HOME, Place, PlaceId, Placement, lower_bound_over};
 pub use rank::lower_bound;
 pub use run::{Ended, ExecOptions, Outcome, Permit, Share, run};

@@ -17,6 +17,8 @@
 //!
 //! Pure: time is whatever the caller says it is, and of no account where there is one place.
 
+use std::fmt;
+
 use super::graph::{Graph, NodeId};
 use super::place::{HOME, Paper, Piece, Place, PlaceId, Room, believe, fair_share};
 use super::rank::Ranking;
@@ -27,8 +29,30 @@ const PATIENCE: usize = 8;
 /// How many nodes are laid out on paper at most: the rest is far from its turn.
 const AHEAD: usize = 100;
 
-/// What a node waits for where there are several places.
-pub(super) const ON_A_BUILDER: &str = "room on a builder";
+/// What keeps a node waiting that has all it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scarce {
+    /// Room on a builder.
+    Builder,
+    Memory,
+    Slot,
+    /// Nothing but its turn.
+    Turn,
+    /// Memory that another run holds: who does.
+    Held(String),
+}
+
+impl fmt::Display for Scarce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Scarce::Builder => "room on a builder",
+            Scarce::Memory => "memory",
+            Scarce::Slot => "a free job slot",
+            Scarce::Turn => "its turn",
+            Scarce::Held(holder) => holder,
+        })
+    }
+}
 
 /// What runs, what waits, what is over.
 #[derive(Debug)]
@@ -310,14 +334,14 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// What keeps a node waiting that has all it needs; none if it does not wait, or for others to end.
-    pub fn scarce(&self, node: NodeId) -> Option<&'static str> {
+    /// None if the node does not wait, or for others to end.
+    pub fn scarce(&self, node: NodeId) -> Option<Scarce> {
         match () {
             () if !self.is_ready(node) => None,
-            () if self.is_spread => Some(ON_A_BUILDER),
-            () if !self.has_memory(node) => Some("memory"),
-            () if !self.has_slot(node) => Some("a free job slot"),
-            () => Some("its turn"),
+            () if self.is_spread => Some(Scarce::Builder),
+            () if !self.has_memory(node) => Some(Scarce::Memory),
+            () if !self.has_slot(node) => Some(Scarce::Slot),
+            () => Some(Scarce::Turn),
         }
     }
 

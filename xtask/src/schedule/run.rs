@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::graph::{Graph, NodeId};
-use super::order::{ON_A_BUILDER, Scheduler, State};
+use super::order::{Scarce, Scheduler, State};
 use super::place::{Place, PlaceId};
 
 /// Most workers at once; they wait far more than they compute.
@@ -84,7 +84,7 @@ pub fn run<E: Send>(
     places: &[Place],
     habit: &ExecOptions,
     work: impl Fn(NodeId, &Permit) -> Outcome<E> + Sync,
-    waiting: impl FnMut(NodeId, &str),
+    waiting: impl FnMut(NodeId, &Scarce),
 ) -> Result<Ended<E>> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(graph.nodes.len().clamp(1, WORKERS))
@@ -95,7 +95,7 @@ pub fn run<E: Send>(
     let started = Instant::now();
     let now = || started.elapsed().as_secs_f64();
     let mut errors = Vec::new();
-    let mut told = Told { graph, waiting, last: vec![String::new(); graph.nodes.len()] };
+    let mut told = Told { graph, waiting, last: vec![None; graph.nodes.len()] };
     pool.in_place_scope(|scope| {
         let (send, words) = channel();
         loop {
@@ -221,20 +221,22 @@ impl<E> Drop for LastWord<E> {
 struct Told<'a, W> {
     graph: &'a Graph,
     waiting: W,
-    last: Vec<String>,
+    last: Vec<Option<Scarce>>,
 }
 
-impl<W: FnMut(NodeId, &str)> Told<'_, W> {
+impl<W: FnMut(NodeId, &Scarce)> Told<'_, W> {
     fn tell(&mut self, order: &Scheduler, refused: Option<&str>) {
         for node in 0..self.graph.nodes.len() {
             let scarce = match (order.scarce(node), refused) {
-                (Some("its turn" | ON_A_BUILDER), Some(holder)) if order.weight(node) > 0 => holder,
+                (Some(Scarce::Turn | Scarce::Builder), Some(holder)) if order.weight(node) > 0 => {
+                    Scarce::Held(holder.to_owned())
+                }
                 (Some(scarce), _) => scarce,
                 (None, _) => continue,
             };
-            if self.last[node] != scarce {
-                scarce.clone_into(&mut self.last[node]);
-                (self.waiting)(node, scarce);
+            if self.last[node].as_ref() != Some(&scarce) {
+                (self.waiting)(node, &scarce);
+                self.last[node] = Some(scarce);
             }
         }
     }
@@ -408,7 +410,7 @@ mod tests {
         graph.add(Node { name: "light".into(), ..Node::default() });
         let habit = ExecOptions { take: &take, ..habit(false) };
         let work = |_, _: &Permit| Outcome::<()>::Done;
-        let waiting = |node, what: &str| told.push((node, what.to_owned()));
+        let waiting = |node, what: &Scarce| told.push((node, what.to_string()));
         let ended = run(&graph, &WIDE, &habit, work, waiting).unwrap();
         assert_eq!(ended.states, [State::Done; 3]);
         assert_eq!(told[..2], [(0, "run 7".to_owned()), (1, "run 7".to_owned())]);

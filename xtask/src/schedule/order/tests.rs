@@ -178,7 +178,7 @@ fn a_node_that_is_run_again_waits_until_nothing_holds_memory_and_keeps_others_ou
     order.again(0, 6);
     assert_eq!(order.start(), Some(2), "it does not fit beside others, the last one does");
     order.end(1, true, 0.0);
-    assert_eq!((order.start(), order.scarce(0)), (None, Some("memory")));
+    assert_eq!((order.start(), order.scarce(0)), (None, Some(Scarce::Memory)));
     order.end(2, true, 0.0);
     assert_eq!((order.start(), order.held(HOME)), (Some(0), 6));
 }

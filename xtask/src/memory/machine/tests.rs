@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::facts::tests::local;
+use crate::engine::local_facts as local;
 use crate::fixture;
 
 const NONE: &str = "9223372036854771712\n";

@@ -29,14 +29,12 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::engine::{Engine, Facts, POINTERS};
 use crate::figure::{self, Bytes};
 use crate::identity;
+use crate::memory::budget::Others;
 use crate::private::{Owner, PrivatePath};
 use crate::process::stop;
-use crate::schedule::budget::Others;
-
-use super::facts::POINTERS;
-use super::{Engine, Facts};
 
 /// The largest page that is read, in bytes.
 const LARGEST: u64 = 64 << 10;
@@ -81,9 +79,13 @@ struct Entry {
     held: BTreeMap<String, Bytes>,
 }
 
+/// What a reservation waits for, in words: who holds the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait(pub String);
+
 /// Bytes of the machine that are ours until this is dropped.
 #[derive(Debug)]
-pub struct Share {
+pub struct Reservation {
     page: Arc<Mutex<Page>>,
     what: String,
 }
@@ -119,21 +121,21 @@ impl Ledger {
     }
 
     /// Takes `bytes` for the build `what`, or says who holds what it needs.
-    pub fn take(&self, what: &str, bytes: u64) -> Result<Share, String> {
+    pub fn take(&self, what: &str, bytes: u64) -> Result<Reservation, Wait> {
         let mut page = lock(&self.0);
-        let _gate = gate(&page.folder).map_err(|error| format!("{error:#}"))?;
+        let _gate = gate(&page.folder).map_err(|error| Wait(format!("{error:#}")))?;
         let (others, _) = others(&page.folder, Some(&page.path), page.bounds.total);
         let held = figure::sum(others.iter().map(Entry::total));
         let all = figure::sum([held, page.entry.total(), bytes]);
         if held > 0 && all > page.bounds.budget {
             let holders: Vec<String> =
                 others.iter().filter(|one| one.total() > 0).map(Entry::tell).collect();
-            return Err(holders.join(" and "));
+            return Err(Wait(holders.join(" and ")));
         }
         page.entry.held.insert(what.to_owned(), Bytes(bytes));
         // If that fails, others take us to hold what they read last.
         page.write().ok();
-        Ok(Share { page: Arc::clone(&self.0), what: what.to_owned() })
+        Ok(Reservation { page: Arc::clone(&self.0), what: what.to_owned() })
     }
 
     /// Pages of live runs that are not believed, a sentence each.
@@ -157,7 +159,7 @@ pub fn held(folder: &PrivatePath, total: u64) -> Option<Others> {
     (others.held > 0).then_some(others)
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let mut page = lock(&self.page);
         page.entry.held.remove(&self.what);
@@ -281,7 +283,7 @@ mod tests {
         let (one, two) = pair(&folder);
         let first = one.take("build api", 60 << 20).unwrap();
         let second = two.take("build db", 40 << 20).unwrap();
-        let told = two.take("build web", 1 << 20).unwrap_err();
+        let Wait(told) = two.take("build web", 1 << 20).unwrap_err();
         assert_eq!(told, "60 MiB held by process 1 (build api)");
         drop(first);
         drop(two.take("build web", 60 << 20).unwrap());
@@ -364,7 +366,7 @@ mod tests {
         let gate = folder.join("lock").lock_file().unwrap();
         gate.lock().unwrap();
         assert_eq!(held(&folder, 1 << 30), None, "a plan does not wait");
-        let told = one.take("build api", 1).unwrap_err();
+        let Wait(told) = one.take("build api", 1).unwrap_err();
         assert!(told.contains("another run keeps locked"), "{told}");
         drop(gate);
         assert!(one.take("build api", 1).is_ok());

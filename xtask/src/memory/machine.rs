@@ -11,10 +11,9 @@
 
 use std::path::Path;
 
-use super::cgroup::counter;
-use super::{Facts, Kind};
+use crate::engine::{Facts, Kind, counter};
 use crate::kernel;
-use crate::schedule::budget::{Group, Machine};
+use crate::memory::budget::{Group, Machine};
 
 /// Above this a limit is none: no machine has an EiB.
 const NO_LIMIT: u64 = 1 << 60;

@@ -19,8 +19,8 @@ const PLAUSIBLE: u64 = 4;
 
 /// What should be enough, and how that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Enough {
-    pub(crate) bytes: u64,
+pub struct Enough {
+    pub bytes: u64,
     basis: Basis,
 }
 
@@ -33,7 +33,7 @@ enum Basis {
 
 /// What should be enough for a build that had `seen` bytes when it was killed and had `asked` for more, and that took
 /// `well` when it last ended well.
-pub(crate) fn enough(seen: u64, asked: Option<u64>, well: Option<u64>) -> Enough {
+pub fn enough(seen: u64, asked: Option<u64>, well: Option<u64>) -> Enough {
     let more = |bytes: &u64| *bytes > seen;
     let plausible = |bytes: &u64| *bytes / PLAUSIBLE <= seen;
     let basis = match (well.filter(more), asked.filter(more).filter(plausible)) {

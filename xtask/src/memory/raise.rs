@@ -10,7 +10,7 @@
 //! | any other | a file that root may write |
 //! | what is available | whatever else runs here |
 
-use crate::schedule::budget::{Machine, Term};
+use crate::memory::budget::{Machine, Term};
 
 const MIB: u64 = 1 << 20;
 
