@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_client_whose_stage_is_a_dead_runs_is_known_by_it() {
-        let [dead, other] = [7, 8].map(|end| format!("20261121-083544-{:032x}", end));
+        let [dead, other] = [7, 8].map(|end| format!("20261121-083544-{end:032x}"));
         paths::dead_run(&dead);
         for (word, is) in [
             (format!("/work/target/xtask/stage/{dead}/api"), true),

@@ -27,6 +27,9 @@ struct Entry {
     digest: String,
     #[serde(default)]
     names: Option<Vec<String>>,
+    /// The names taken apart, once for all that is looked up.
+    #[serde(skip)]
+    called: Vec<Reference>,
     #[serde(default)]
     created: String,
     #[serde(default)]
@@ -146,7 +149,12 @@ pub(super) fn half_written(facts: &Facts) -> Vec<HalfWritten> {
 }
 
 fn entries(images: &Path) -> Option<Vec<Entry>> {
-    serde_json::from_slice(&fs_err::read(images.join("images.json")).ok()?).ok()
+    let text = fs_err::read(images.join("images.json")).ok()?;
+    let mut entries: Vec<Entry> = serde_json::from_slice(&text).ok()?;
+    for entry in &mut entries {
+        entry.called = entry.names.iter().flatten().map(|name| Reference::parse(name)).collect();
+    }
+    Some(entries)
 }
 
 /// Which image a name stands for, in so far as the names in the store settle it.
@@ -165,7 +173,7 @@ fn answer<'a>(entries: &'a [Entry], name: &str) -> Answer<'a> {
     let (tag, suffix) = (wanted.tag(), format!("/{}", wanted.name));
     let mut hits = Vec::new();
     for entry in entries {
-        for held in entry.names.iter().flatten().map(|name| Reference::parse(name)) {
+        for held in &entry.called {
             let same = candidates.contains(&held.name);
             // Under another host it may be meant too: podman's search list and aliases decide.
             let perhaps = !wanted.has_host && held.name.ends_with(&suffix);
@@ -192,8 +200,9 @@ fn by_digest<'a>(entries: &'a [Entry], wanted: &Reference) -> Answer<'a> {
     }
     let (candidates, suffix) = (wanted.candidates(), format!("/{}", wanted.name));
     let is_called = |entry: &&Entry| {
-        let mut names = entry.names.iter().flatten().map(|name| Reference::parse(name).name);
-        names.any(|name| candidates.contains(&name) || !wanted.has_host && name.ends_with(&suffix))
+        entry.called.iter().any(|Reference { name, .. }| {
+            candidates.contains(name) || !wanted.has_host && name.ends_with(&suffix)
+        })
     };
     // An index stands for an image of each platform.
     match held.collect::<Vec<_>>().as_slice() {

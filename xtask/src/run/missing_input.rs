@@ -29,7 +29,8 @@ pub(crate) fn hint(context: &Context, stage: &Path, tail: &[String]) -> Option<S
     let tail: Vec<String> = tail.iter().map(|line| line.replace(&stage, "")).collect();
     let left_out = |path: &str| context.left_out(path);
     let Some((path, why)) = first_left_out(&tail, &left_out) else {
-        return unmatched(context, &tail).or_else(|| heredoc(context, &tail));
+        let other = unmatched(context, &tail).or_else(|| heredoc(context, &tail));
+        return other.or_else(|| go_package(&tail));
     };
     let mend = match (why, &context.spec.inputs) {
         (LeftOut::Exclude, _) => format!("narrow `exclude` of image `{image}`"),
@@ -48,6 +49,23 @@ fn unmatched(context: &Context, tail: &[String]) -> Option<String> {
     Some(format!(
         "hint: nothing that is sent matches `{path}` (line {line} of the Dockerfile): {rules}"
     ))
+}
+
+/// A Go package that somebody imports and that is nowhere.
+fn go_package(tail: &[String]) -> Option<String> {
+    let named = |line: &String| {
+        let (before, _) = line.split_once(" is not in std")?;
+        let package = before.rsplit(' ').next().filter(|package| package.contains('/'))?;
+        Some(format!(
+            "hint: no folder of the context is the Go package `{package}`: grep -rn {package} --include=*.go ."
+        ))
+    };
+    tail.iter().find_map(named).or_else(|| {
+        let (_, rest) =
+            tail.iter().find_map(|line| line.split_once("no required module provides package "))?;
+        let package = rest.split([' ', ';', ':']).next()?;
+        Some(format!("hint: no module has the Go package `{package}`: go get {package}"))
+    })
 }
 
 /// Heredocs where podman takes their lines for instructions.
@@ -143,6 +161,26 @@ mod tests {
             let tail = ["compiling".to_owned(), line.to_owned()];
             let found = first_left_out(&tail, &left_out).map(|(path, _)| path);
             assert_eq!(found.as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_go_package_that_is_nowhere_is_named() {
+        for (line, told) in [
+            (
+                "cmd/a/main.go:2:8: package example.com/m/nothere is not in std (/usr/lib/go/src/example.com/m/nothere)",
+                Some("no folder of the context is the Go package `example.com/m/nothere`"),
+            ),
+            (
+                "main.go:4:2: no required module provides package example.com/x; to add it:",
+                Some("no module has the Go package `example.com/x`: go get example.com/x"),
+            ),
+            ("main.go:4:2: package nothere is not in std", None),
+            ("main.go:4:2: undefined: x", None),
+        ] {
+            let hint = go_package(&[line.to_owned()]);
+            let is_told = told.is_none_or(|told| hint.as_ref().is_some_and(|it| it.contains(told)));
+            assert_eq!((hint.is_some(), is_told), (told.is_some(), true), "{line}: {hint:?}");
         }
     }
 
