@@ -23,7 +23,7 @@ use crate::private::PrivatePath;
 use crate::process::Ending;
 
 use super::away::SIGN_OF_LIFE;
-use super::{Engine, FACTS, Kind};
+use super::{ANSWER, Engine, Kind};
 
 /// What an engine says of itself and of the machine it builds on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,7 +163,7 @@ impl Engine {
         let answer = self
             .tool()
             .args(["info", "--format", format])
-            .limit(if self.is_away() { SIGN_OF_LIFE } else { FACTS })
+            .limit(if self.is_away() { SIGN_OF_LIFE } else { ANSWER })
             .run()
             .map_err(|failure| {
                 let hint = match failure.ending {

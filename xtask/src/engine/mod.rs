@@ -58,11 +58,9 @@ pub use holdings::{ImageInfo, Inherited, LocalImages};
 pub use leftovers::Swept;
 pub use publish::Published;
 
-/// The longest an engine may take over a question.
-const ANSWER: Duration = Duration::from_mins(1);
-
-/// The longest an engine may take to say what it is: one in a virtual machine that is just starting takes minutes.
-const FACTS: Duration = Duration::from_mins(5);
+/// The longest an engine may take over a question: one in a virtual machine that is just starting, or on a machine that
+/// has too much to do, takes minutes.
+const ANSWER: Duration = Duration::from_mins(5);
 
 /// Which of the two engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
