@@ -2,7 +2,7 @@
 //! no such surety; on the repository this rule comes from it was 15 minutes of 28.
 //!
 //! `--no-cache` counts where the command it belongs to is a build (`apk add --no-cache` is none), on
-//! a line of its own after a `\` too; in pipelines and compose files also `no-cache: true` and its
+//! a line of its own after a `\` too, and in the words that Go or Python code calls a program with; in pipelines and compose files also `no-cache: true` and its
 //! other spellings. Comments do not count.
 
 use super::Finding;
@@ -27,6 +27,7 @@ pub fn may_hold_commands(path: &str) -> bool {
     let (stem, ending) = name.rsplit_once('.').unwrap_or((&name, ""));
     match ending {
         "" | "sh" | "bash" | "mk" | "just" => true,
+        _ if is_code(path) => true,
         "yml" | "yaml" => {
             path.starts_with(".github/")
                 || ["action", "skaffold", "taskfile", ".gitlab-ci", ".pre-commit-config"]
@@ -37,8 +38,16 @@ pub fn may_hold_commands(path: &str) -> bool {
     }
 }
 
-/// Whether a text whose name has no ending is a script.
+/// Whether a file, by its path, is in a language that harnesses are written in.
+fn is_code(path: &str) -> bool {
+    path.ends_with(".go") || path.ends_with(".py")
+}
+
+/// Whether a text whose name has no ending is a script. Code is one where it has the flag at all.
 pub fn is_script(path: &str, text: &str) -> bool {
+    if is_code(path) {
+        return text.contains(FLAG);
+    }
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
     let recipes = ["makefile", "gnumakefile", "justfile", ".justfile", "jenkinsfile"];
     name.contains('.') || recipes.contains(&name.as_str()) || text.starts_with("#!")
@@ -46,10 +55,10 @@ pub fn is_script(path: &str, text: &str) -> bool {
 
 /// The rule.
 pub(super) fn no_cache(facts: &Facts) -> Vec<Finding> {
-    let lines = facts
-        .scripts
-        .iter()
-        .flat_map(|script| uncached(&script.text).into_iter().map(move |line| (script, line)));
+    let lines = facts.scripts.iter().flat_map(|script| {
+        let lines = uncached(&script.text, is_code(&script.file));
+        lines.into_iter().map(move |line| (script, line))
+    });
     let findings = lines.map(|(script, line)| Finding {
         rule: Rule::NoCache,
         file: script.file.clone(),
@@ -60,13 +69,13 @@ pub(super) fn no_cache(facts: &Facts) -> Vec<Finding> {
     findings.collect()
 }
 
-/// Lines, counted from 1.
-fn uncached(text: &str) -> Vec<usize> {
+/// Lines, counted from 1. In code a call, or a list of words, goes on over lines that end in a comma.
+fn uncached(text: &str, is_code: bool) -> Vec<usize> {
     let mut found = Vec::new();
     // What the command on this line began with, on lines before it.
     let mut before = String::new();
     for (number, line) in (1..).zip(text.lines()) {
-        let line = without_comment(line);
+        let line = without_comment(line, is_code);
         let at = before.len();
         before.push_str(line);
         let flag = flag(&before, at);
@@ -76,15 +85,16 @@ fn uncached(text: &str) -> Vec<usize> {
         if let Some(start) = before.strip_suffix('\\') {
             before.truncate(start.len());
             before.push(' ');
-        } else {
+        } else if !is_code || !(before.ends_with([',', '(', '[']) || before.ends_with("string{")) {
             before.clear();
         }
     }
     found
 }
 
-fn without_comment(line: &str) -> &str {
-    if line.trim_start().starts_with('#') {
+fn without_comment(line: &str, is_code: bool) -> &str {
+    let text = line.trim_start();
+    if text.starts_with('#') || is_code && text.starts_with("//") {
         return "";
     }
     line.find(" #").map_or(line, |at| &line[..at]).trim_end()
@@ -150,7 +160,22 @@ mod tests {
             ("no-cache: false", &[]),
             ("curl -H 'Cache-Control: no-cache'", &[]),
         ] {
-            assert_eq!(uncached(text), lines, "{text:?}");
+            assert_eq!(uncached(text, false), lines, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn builds_that_code_calls_for_without_the_cache_are_found() {
+        for (text, lines) in [
+            ("cmd := exec.Command(\"podman\", \"build\", \"--no-cache\", \".\")", &[1][..]),
+            ("exec.Command(\"podman\",\n\t\"build\",\n\t\"--no-cache\",\n)", &[3]),
+            ("args := []string{\n\t\"build\",\n\t\"--no-cache\",\n}", &[3]),
+            ("subprocess.run(['docker', 'build', '--no-cache', '.'])", &[1]),
+            ("// podman build --no-cache", &[]),
+            ("podman(\"build\")\nassert(\"--no-cache\")", &[]),
+            ("exec.Command(\"apk\", \"add\", \"--no-cache\")", &[]),
+        ] {
+            assert_eq!(uncached(text, true), lines, "{text:?}");
         }
     }
 
@@ -166,6 +191,8 @@ mod tests {
             ("k8s/deployment.yaml", "", false),
             ("docker-compose.dev.yml", "", true),
             ("main.rs", "", false),
+            ("e2e/setup.go", "\"--no-cache\"", true),
+            ("e2e/setup.go", "package main", false),
         ] {
             assert_eq!(may_hold_commands(path) && is_script(path, text), expected, "{path}");
         }
