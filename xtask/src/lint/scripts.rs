@@ -40,7 +40,7 @@ pub fn may_hold_commands(path: &str) -> bool {
 
 /// Whether a file, by its path, is in a language that harnesses are written in.
 fn is_code(path: &str) -> bool {
-    path.ends_with(".go") || path.ends_with(".py")
+    matches!(path.rsplit_once('.'), Some((_, "go" | "py")))
 }
 
 /// Whether a text whose name has no ending is a script. Code is one where it has the flag at all.
