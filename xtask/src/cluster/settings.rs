@@ -47,6 +47,8 @@ pub(super) fn text(
     let mappings = list(first.entry("extraPortMappings").or_insert_with(|| json!([])))?;
     let mut ports = ports.to_vec();
     ports.sort_by_key(|port| port.host);
+    // One that the user's file has just gets its name: kind refuses the same twice.
+    ports.retain(|port| !mappings.iter().any(|there| is_same(there, port)));
     mappings.extend(ports.iter().map(|port| {
         json!({
             "containerPort": port.node,
@@ -56,6 +58,14 @@ pub(super) fn text(
         })
     }));
     Ok(serde_json::to_string_pretty(&config)?)
+}
+
+/// Whether a mapping leads from the port's host port to its node port.
+fn is_same(mapping: &Value, port: &Port) -> bool {
+    let protocol = mapping.get("protocol").and_then(Value::as_str);
+    mapping["hostPort"] == port.host
+        && mapping["containerPort"] == port.node
+        && protocol.is_none_or(|protocol| protocol.eq_ignore_ascii_case("tcp"))
 }
 
 /// Where a node has a mount whose name is the cluster's id.
@@ -176,6 +186,16 @@ mod tests {
         assert_eq!(config["nodes"][1]["extraPortMappings"][0]["hostPort"], 2);
         assert_eq!(config["nodes"][1]["extraPortMappings"][1]["hostPort"], 30080);
         assert_eq!(config["kubeadmConfigPatches"][1], "kind: KubeletConfiguration");
+        // The same port there and in `[ports]` is mapped once; another way from it is kind's to refuse.
+        for (containers, mapped) in [(30080, 1), (30081, 2)] {
+            let users = format!(
+                "kind: Cluster\nnodes:\n- role: control-plane\n  extraPortMappings:\n  \
+                 - {{containerPort: {containers}, hostPort: 30080}}\n"
+            );
+            let config = read(&text(Some(&users), &[&port], &wanted("node:v1.34.4")).unwrap());
+            let mappings = config["nodes"][0]["extraPortMappings"].as_array().unwrap();
+            assert_eq!(mappings.len(), mapped, "{mappings:?}");
+        }
     }
 
     #[test]

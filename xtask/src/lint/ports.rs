@@ -65,7 +65,12 @@ fn host_ports(facts: &Facts) -> BTreeMap<u16, BTreeSet<Opened>> {
             ports.entry(port.host).or_default().insert(opened);
         }
         for kind in facts.kinds.iter().filter(|kind| kind.cluster == cluster) {
-            for mapping in &kind.mappings {
+            // An equal one is the port itself.
+            let is_port = |host, node| {
+                let mut ports = config.suite_ports(suite).into_iter();
+                ports.any(|port| (port.host, port.node) == (host, node))
+            };
+            for mapping in kind.mappings.iter().filter(|one| !is_port(one.host, one.node)) {
                 let (file, line) = (kind.file.clone(), mapping.line);
                 let opened = Opened { file, line, cluster: cluster.clone() };
                 ports.entry(mapping.host).or_default().insert(opened);
