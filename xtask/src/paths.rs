@@ -194,8 +194,11 @@ impl RunPaths {
         &self.stage
     }
 
+    /// One image's staged context. Its name is of this run alone: BuildKit keeps a context under the last part of its
+    /// path, and of a folder that it has there it does not notice another mode (moby/buildkit#7176).
     pub fn stage(&self, image: &str) -> PrivatePath {
-        self.stage.join(image)
+        let random = self.id.rsplit('-').next().unwrap_or_default();
+        self.stage.join(format!("{image}-{}", random.get(..16).unwrap_or(random)))
     }
 }
 
@@ -393,6 +396,18 @@ mod tests {
         ] {
             assert_eq!(is_run(name), is, "{name}");
         }
+    }
+
+    #[test]
+    fn two_runs_stage_an_image_under_two_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::of(folder.path());
+        let name = |random: &str| {
+            let run = RunPaths::new(&paths, format!("20261121-083544-{random}"));
+            run.stage("api").file_name().unwrap().to_owned()
+        };
+        assert_eq!(name("5f0c9a41d2e87b36aaaa"), "api-5f0c9a41d2e87b36");
+        assert_ne!(name("5f0c9a41d2e87b36aaaa"), name("6f0c9a41d2e87b36aaaa"));
     }
 
     #[test]

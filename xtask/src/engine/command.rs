@@ -222,6 +222,8 @@ pub(super) fn buildkit(
     let text = fs_err::read(order.dockerfile).context("failed to read the Dockerfile")?;
     let (_, trusted) = dockerfile(order, aside, &text)?;
     let mut tool = buildctl.args(["build", "--progress=plain", "--frontend=dockerfile.v0"]);
+    // BuildKit keeps a context under the name of the folder its client runs in: that has to be of this run alone.
+    tool = tool.folder(order.stage);
     let local = |name: &str, folder: &Path| format!("{name}={}", folder.display());
     tool = tool.arg("--local").arg(local("context", order.stage));
     tool = tool.arg("--local").arg(local("dockerfile", aside));
