@@ -247,6 +247,27 @@ fn a_workflow_runs_recipes_and_nothing_else() {
 }
 
 #[test]
+fn actions_are_pinned_by_commit() {
+    let (mut offences, mut actions) = (Vec::new(), 0);
+    for entry in fs_err::read_dir(root().join(".github/workflows")).unwrap() {
+        let file = entry.unwrap().path();
+        let text = fs_err::read_to_string(&file).unwrap();
+        for (at, line) in text.lines().enumerate() {
+            let Some((_, action)) = line.split_once("uses: ") else { continue };
+            actions += 1;
+            let commit = action.split([' ', '@']).nth(1).unwrap_or_default();
+            let is_commit =
+                commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if !is_commit || !action.contains(" # v") {
+                offences.push(format!("{}:{}: {action}", file.display(), at + 1));
+            }
+        }
+    }
+    assert!(actions > 3, "the workflows' actions were not found");
+    hold(&offences);
+}
+
+#[test]
 fn the_map_names_every_folder_and_no_other() {
     let map = fs_err::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let named: BTreeSet<&str> = map
