@@ -16,32 +16,32 @@ pub struct Cli {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
-    pub verb: Verb,
+    pub command: Command,
 }
 
-/// Under which `--help` lists what every verb takes, after the verb's own.
-const EVERY_VERB: &str = "Options of every verb";
+/// The heading in `--help` for the options that every command has.
+const EVERY_COMMAND: &str = "Options of every command";
 
-/// Flags of every verb; they stand before or after it.
+/// Flags of every command; they stand before or after it.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
     /// Configuration file [default: xtask.toml here or in a folder above]
-    #[arg(long, global = true, value_name = "FILE", help_heading = EVERY_VERB)]
+    #[arg(long, global = true, value_name = "FILE", help_heading = EVERY_COMMAND)]
     pub config: Option<PathBuf>,
     /// Engine that builds [default: the configuration's]
-    #[arg(long, global = true, value_enum, help_heading = EVERY_VERB)]
+    #[arg(long, global = true, value_enum, help_heading = EVERY_COMMAND)]
     pub engine: Option<EngineName>,
     /// Form of what is printed
-    #[arg(long, global = true, value_enum, default_value = "human", help_heading = EVERY_VERB)]
+    #[arg(long, global = true, value_enum, default_value = "human", help_heading = EVERY_COMMAND)]
     pub format: Format,
     /// Print only failures and the summary
-    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = EVERY_VERB)]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = EVERY_COMMAND)]
     pub quiet: bool,
     /// Print more; twice: every line of every build
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = EVERY_VERB)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = EVERY_COMMAND)]
     pub verbose: u8,
     /// When to use colour (`NO_COLOR` is honoured)
-    #[arg(long, global = true, value_enum, default_value = "auto", help_heading = EVERY_VERB)]
+    #[arg(long, global = true, value_enum, default_value = "auto", help_heading = EVERY_COMMAND)]
     pub color: Color,
 }
 
@@ -72,7 +72,7 @@ pub enum Color {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum Command {
     E2e(E2e),
     Images(Images),
     Plan(Plan),
@@ -382,7 +382,7 @@ pub struct Init {
     pub print: bool,
 }
 
-/// Write man pages, one a verb
+/// Write man pages, one a command
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   cargo xtask man ~/.local/share/man/man1 && man xtask-e2e")]

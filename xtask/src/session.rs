@@ -39,7 +39,7 @@ pub(crate) struct Session {
     pub(crate) runs: RefCell<Vec<RunPaths>>,
 }
 
-/// What verbs about images and suites work on.
+/// What commands about images and suites work on.
 pub(crate) struct Workspace {
     pub(crate) config: Config,
     pub(crate) paths: Paths,

@@ -166,7 +166,7 @@ fn xtasks_folder_is_no_link() {
     }
 }
 
-/// What is written below the folder by other verbs than runs.
+/// What is written below the folder by other commands than runs.
 #[test]
 fn a_link_in_the_place_of_a_file_is_replaced_and_not_followed() {
     let case = Case::of_two();

@@ -1,4 +1,4 @@
-//! The traces of a verb's runs, sent to the collector of `[telemetry]` when all else is over. A collector that
+//! The traces of a command's runs, sent to the collector of `[telemetry]` when all else is over. A collector that
 //! fails costs a line, never the run.
 
 use crate::config::Otlp;
@@ -12,7 +12,7 @@ const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// Sends the traces of the runs that were begun.
 pub(crate) fn send(session: &Session, runs: &[RunPaths]) {
-    // Most verbs begin none, and need no configuration.
+    // Most commands begin none, and need no configuration.
     let Some(endpoint) = (!runs.is_empty()).then(|| endpoint(session)).flatten() else { return };
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     for run in runs {

@@ -200,7 +200,7 @@ fn ask(workspace: &Workspace, tags: &[String], bases: &[String]) -> Result<Local
     workspace.engine.look_up(Some(&facts), tags, bases)
 }
 
-/// What the bases of `opened` hand down, for a verb that does without an engine where there is none: to it they are
+/// What the bases of `opened` hand down, for a command that does without an engine where there is none: to it they are
 /// then unknown, as they are to a key taken before they are fetched.
 pub(crate) fn handed_down<'a>(
     session: &Session,
