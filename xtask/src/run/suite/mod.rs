@@ -12,6 +12,7 @@ pub(crate) mod warm_probe;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
+use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 
@@ -249,11 +250,16 @@ impl<'a> SuiteRun<'a> {
 
     fn test(&self) -> Result<()> {
         let Some(test) = &self.suite.test else { return Ok(()) };
-        self.settle()?;
         let log = self.context.run.paths.log("test");
         let args = &self.args.args;
         let shard = self.args.shard;
-        let before = self.last_look()?;
+        let (settled, before) = thread::scope(|threads| {
+            let settled = threads.spawn(|| self.settle());
+            let before = self.last_look();
+            (settled.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked"))), before)
+        });
+        settled?;
+        let before = before?;
         let outcome = self.with_environment(|&environment| {
             let given = suite::Given { test, environment, shard, args, log: &log };
             suite::run(&given, &self.context.run.events)
