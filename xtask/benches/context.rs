@@ -1,9 +1,9 @@
 //! What it costs to find out that nothing has to be done, as ratios: `cargo bench --bench context`.
 //!
-//! The trees are made once, in `target/tmp`. Each figure is the best of several rounds in which the two sides take
-//! turns, so that a machine busy with other things disturbs both alike. Times do not carry over from one
-//! machine to another, ratios do. `--profile dev` measures what `cargo xtask` runs; `-- plan` (index, images, profile,
-//! cold, ignored, build) is one of the measures alone.
+//! The trees are made once, in `target/tmp`. Each figure is the best of several rounds in which the
+//! two sides take turns, so that a machine busy with other things disturbs both alike. Times do not
+//! carry over from one machine to another, ratios do. `--profile dev` measures what `cargo xtask`
+//! runs; `-- plan` (index, images, profile, cold, ignored, build) is one of the measures alone.
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 #![expect(clippy::print_stdout, reason = "its result")]
 #![expect(clippy::disallowed_methods, reason = "its own children, not the tool's")]
@@ -161,8 +161,8 @@ fn tell(what: &str, tree: &Tree, (ours, theirs): (Duration, Duration), bound: &s
     println!("{what}, {} files: {ratio:.2} ({bound})", tree.files);
 }
 
-/// A workspace whose image of `tree` is up to date, as the machine's own podman has it: an empty image with
-/// the right tag and label, since only the asking is measured. None without a podman.
+/// A workspace whose image of `tree` is up to date, as the machine's own podman has it: an empty
+/// image with the right tag and label, since only the asking is measured. None without a podman.
 fn up_to_date(tree: &Tree) -> Option<UpToDate> {
     let case = Case::with_real_engine().config(&format!(
         "[images.xtask-proof-bench]\ncontext = '{}'\ndockerfile = '{}'\n",

@@ -1,7 +1,8 @@
 //! The gateway suite for real, as a graph and in phases: the same tool on one machine in one run.
 //!
-//! `cargo bench --bench e2e`, or `just bench-e2e`; a quarter of an hour, with nothing else on the machine. Phases are what a
-//! script does: `images`, then `cluster up`, then `e2e` on what is there.
+//! `cargo bench --bench e2e`, or `just bench-e2e`; a quarter of an hour, with nothing else on the
+//! machine. Phases are what a script does: `images`, then `cluster up`, then `e2e` on what is
+//! there.
 //!
 //! | case | before it |
 //! | --- | --- |
@@ -9,7 +10,8 @@
 //! | kept | the cluster of the case before, nothing changed |
 //! | changed | likewise; one line of gateway's source is new |
 //!
-//! It works on a copy of the last commit in `target/bench-e2e`, whose tests are compiled before anything is measured.
+//! It works on a copy of the last commit in `target/bench-e2e`, whose tests are compiled before
+//! anything is measured.
 
 #![allow(
     clippy::unwrap_used,

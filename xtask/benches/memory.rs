@@ -1,8 +1,10 @@
-//! Makespans under a limit, on the machine's own engine: three images whose RUN takes 700 MB each, in a control group of
-//! 1.5 GiB; one at a time, all at once as a plain `&` does it, ours, and what no schedule can beat.
+//! Makespans under a limit, on the machine's own engine: three images whose RUN takes 700 MB each,
+//! in a control group of 1.5 GiB; one at a time, all at once as a plain `&` does it, ours, and what
+//! no schedule can beat.
 //!
-//! `cargo bench --bench memory`. Needs root, podman and `docker.io/library/debian:bookworm-slim`. Kills are those of the
-//! kernel's own counter (`oom_kill` of `/proc/vmstat`), so nothing else on the machine should be short of memory.
+//! `cargo bench --bench memory`. Needs root, podman and `docker.io/library/debian:bookworm-slim`.
+//! Kills are those of the kernel's own counter (`oom_kill` of `/proc/vmstat`), so nothing else on
+//! the machine should be short of memory.
 
 #![allow(
     clippy::unwrap_used,

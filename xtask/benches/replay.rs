@@ -1,9 +1,11 @@
-//! What keys save over a repository's history: the images that each commit would rebuild, by three ways to key them.
+//! What keys save over a repository's history: the images that each commit would rebuild, by three
+//! ways to key them.
 //!
-//! `cargo bench --bench replay -- CLONE [CONFIG [COMMITS]]`: an `xtask.toml` that fits the clone's HEAD (else `replay.toml` beside this
-//! file, for <https://github.com/jordigilh/kubernaut>), and how many commits (200). Nothing is built: a commit of the first-parent
-//! line rebuilds an image if its key differs from the commit's before. The clone's work tree, which must be clean,
-//! is checked out commit by commit.
+//! `cargo bench --bench replay -- CLONE [CONFIG [COMMITS]]`: an `xtask.toml` that fits the clone's
+//! HEAD (else `replay.toml` beside this file, for <https://github.com/jordigilh/kubernaut>), and
+//! how many commits (200). Nothing is built: a commit of the first-parent line rebuilds an image if
+//! its key differs from the commit's before. The clone's work tree, which must be clean, is checked
+//! out commit by commit.
 //!
 //! | column | the key is made of |
 //! | --- | --- |

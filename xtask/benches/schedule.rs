@@ -1,8 +1,9 @@
 //! Makespans on paper: one build at a time, all at once, ours, and what no schedule can beat.
 //!
-//! `cargo bench --bench schedule`. Figures are seconds; builds and their memory are those of `facts.md`
-//! (services inside `podman build`) and of the calibration repository. "All at once" is what a plain
-//! `&` gives: where its memory is above the budget it does not end at all, since builds are killed.
+//! `cargo bench --bench schedule`. Figures are seconds; builds and their memory are those of
+//! `facts.md` (services inside `podman build`) and of the calibration repository. "All at once" is
+//! what a plain `&` gives: where its memory is above the budget it does not end at all, since
+//! builds are killed.
 
 #![allow(
     clippy::unwrap_used,
@@ -61,7 +62,8 @@ fn main() {
     fleet();
 }
 
-/// A model run: 1,000 images on 12 bases; 50 builders of 4 to 64 GiB, half to twice as fast as they are thought to be.
+/// A model run: 1,000 images on 12 bases; 50 builders of 4 to 64 GiB, half to twice as fast as they
+/// are thought to be.
 fn fleet() {
     let mut graph = Graph::default();
     for at in 0..1000_u32 {

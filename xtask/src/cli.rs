@@ -184,8 +184,8 @@ pub struct Images {
     /// Write the images to one file, each layer once
     #[arg(long, value_name = "FILE", conflicts_with = "check")]
     pub bundle: Option<PathBuf>,
-    /// Build nothing; load from such a file what is missing and belongs to this checkout. Whoever wrote it is trusted
-    /// as whoever builds here is: of a stranger's job, take none
+    /// Build nothing; load from such a file what is missing and belongs to this checkout. Whoever
+    /// wrote it is trusted as whoever builds here is: of a stranger's job, take none
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "force", "pull"])]
     pub from_bundle: Option<PathBuf>,
     /// Use the file only if it is that one, as `--bundle` printed it where it was written
@@ -327,8 +327,8 @@ pub struct Timings {
     /// Write the last run as one self-contained page
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub html: Option<Option<PathBuf>>,
-    /// Exit 1 if a step became slower, and name it; say so where there are too few runs to judge, which with
-    /// `strict` is exit 3
+    /// Exit 1 if a step became slower, and name it; say so where there are too few runs to judge,
+    /// which with `strict` is exit 3
     #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "known")]
     pub gate: Option<Gate>,
 }

@@ -1,8 +1,8 @@
 //! The vocabulary the stages speak: what happens in a run, as values.
 //!
 //! Stages emit events and never print. The terminal, the JSON lines, the record of the run and the
-//! HTML page are readers of the same stream. The JSON form (`event` in kebab case, `at` in RFC 3339)
-//! is a contract with scripts outside the project; fields may be added, never renamed.
+//! HTML page are readers of the same stream. The JSON form (`event` in kebab case, `at` in RFC
+//! 3339) is a contract with scripts outside the project; fields may be added, never renamed.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -66,8 +66,8 @@ pub enum Event {
     /// A step has ended.
     StepFinished {
         step: String,
-        /// How it was done, where there is more than one way: `make` or `reuse` (a cluster), `apply`
-        /// or `unchanged`, `run`.
+        /// How it was done, where there is more than one way: `make` or `reuse` (a cluster),
+        /// `apply` or `unchanged`, `run`.
         #[serde(skip_serializing_if = "Option::is_none")]
         action: Option<&'static str>,
         ok: bool,

@@ -31,7 +31,8 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Marks an error with the exit code it leads to: `.context(Exit::Environment)` would print, this does not.
+/// Marks an error with the exit code it leads to: `.context(Exit::Environment)` would print, this
+/// does not.
 #[derive(Debug)]
 pub struct Coded {
     pub exit: Exit,
@@ -71,7 +72,8 @@ impl<T, E: Into<anyhow::Error>> WithExit for Result<T, E> {
 }
 
 /// The exit code an error leads to: the outermost mark, else [`Exit::Failed`]. A full disk is the
-/// environment's fault, whatever was being written, and so is a place of ours that somebody else has taken.
+/// environment's fault, whatever was being written, and so is a place of ours that somebody else
+/// has taken.
 pub fn code(error: &anyhow::Error) -> Exit {
     if is_full(error) || error.chain().any(is_refused) {
         return Exit::Environment;
@@ -82,7 +84,8 @@ pub fn code(error: &anyhow::Error) -> Exit {
         .map_or(Exit::Failed, |coded| coded.exit)
 }
 
-/// Whether there was no room for what was being written: none on the disk, or none that this user may take.
+/// Whether there was no room for what was being written: none on the disk, or none that this user
+/// may take.
 pub fn is_full(error: &anyhow::Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|cause| {

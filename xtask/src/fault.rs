@@ -1,4 +1,5 @@
-//! A panic is a fault of xtask's own: it is told as one, with what may have led to it, and exits with 4.
+//! A panic is a fault of xtask's own: it is told as one, with what may have led to it, and exits
+//! with 4.
 
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::path::Path;

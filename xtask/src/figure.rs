@@ -1,4 +1,5 @@
-//! Numbers that are read from files: each has a bound, so that no sum of them and no time made of them overflows.
+//! Numbers that are read from files: each has a bound, so that no sum of them and no time made of
+//! them overflows.
 //!
 //! A figure beyond its bound is nothing we have written: what it stands in counts as damaged.
 

@@ -1,7 +1,8 @@
 //! What tells one thing from another of the same name: a random id, and which folder a folder is.
 //!
-//! A name, a path and a process number are given twice: two containers both have `/workspace`, two checkouts both
-//! want the cluster `gateway`. What is ours carries an id that nobody has by accident.
+//! A name, a path and a process number are given twice: two containers both have `/workspace`, two
+//! checkouts both want the cluster `gateway`. What is ours carries an id that nobody has by
+//! accident.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -22,8 +23,8 @@ pub fn is_random(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The identity of a folder: the same under every path that leads to it, another for a copy of it. The number of
-/// a folder that was removed is given again, the time of its making is not.
+/// The identity of a folder: the same under every path that leads to it, another for a copy of it.
+/// The number of a folder that was removed is given again, the time of its making is not.
 pub fn of_folder(folder: &Path) -> io::Result<String> {
     let metadata = fs_err::metadata(folder)?;
     let made = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());

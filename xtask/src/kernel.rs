@@ -46,7 +46,8 @@ pub(crate) fn groups(root: &Path, process: &str, controller: &str) -> Vec<Group>
     text.lines().filter_map(|line| groups_of(line, controller)).flatten().collect()
 }
 
-/// Those of one line: `4:memory:/a/b`, or `0::/a/b` in version 2, which has one hierarchy for all controllers.
+/// Those of one line: `4:memory:/a/b`, or `0::/a/b` in version 2, which has one hierarchy for all
+/// controllers.
 fn groups_of(line: &str, controller: &str) -> Option<Vec<Group>> {
     let mut parts = line.splitn(3, ':');
     let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,8 +1,9 @@
 //! kubectl and helm, held to the clusters of runs: the only module that starts them.
 //!
-//! Left to themselves they read the user's kubeconfig, run the login command in it, follow variables, and in a pod fall
-//! back to the pod's own cluster where a kubeconfig is empty. So each call is given a kubeconfig of ours, an empty one
-//! where no cluster is asked, and everything that leads elsewhere is taken out of its environment.
+//! Left to themselves they read the user's kubeconfig, run the login command in it, follow
+//! variables, and in a pod fall back to the pod's own cluster where a kubeconfig is empty. So each
+//! call is given a kubeconfig of ours, an empty one where no cluster is asked, and everything that
+//! leads elsewhere is taken out of its environment.
 
 use std::ffi::OsString;
 use std::path::Path;

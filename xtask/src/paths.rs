@@ -144,8 +144,8 @@ impl Paths {
         self.cluster(cluster).join("applied.json")
     }
 
-    /// Held by the runs of this checkout that use a cluster others run; beside its folder, which goes with the
-    /// cluster.
+    /// Held by the runs of this checkout that use a cluster others run; beside its folder, which
+    /// goes with the cluster.
     pub fn cluster_lock(&self, cluster: &str) -> PrivatePath {
         self.home.join("clusters").join(format!("{cluster}.lock"))
     }
@@ -194,16 +194,17 @@ impl RunPaths {
         &self.stage
     }
 
-    /// One image's staged context. Its name is of this run alone: BuildKit keeps a context under the last part of its
-    /// path, and of a folder that it has there it does not notice another mode (moby/buildkit#7176).
+    /// One image's staged context. Its name is of this run alone: BuildKit keeps a context under
+    /// the last part of its path, and of a folder that it has there it does not notice another mode
+    /// (moby/buildkit#7176).
     pub fn stage(&self, image: &str) -> PrivatePath {
         let random = self.id.rsplit('-').next().unwrap_or_default();
         self.stage.join(format!("{image}-{}", random.get(..16).unwrap_or(random)))
     }
 }
 
-/// Whether a name is that of a run: `20261121-083544-5f0c9a41d2e87b36`, or, in records of before, with a process id
-/// in the last place.
+/// Whether a name is that of a run: `20261121-083544-5f0c9a41d2e87b36`, or, in records of before,
+/// with a process id in the last place.
 pub fn is_run(name: &str) -> bool {
     let parts: Vec<&str> = name.split('-').collect();
     let [day, time, last] = parts[..] else { return false };
@@ -221,8 +222,8 @@ pub struct Machine {
     pub warning: Option<String>,
 }
 
-/// The folder of this machine: in `XDG_RUNTIME_DIR` or the temporary folder, and where what is there is not ours
-/// (anybody can make a folder of that name in `/tmp`), in this user's own state.
+/// The folder of this machine: in `XDG_RUNTIME_DIR` or the temporary folder, and where what is
+/// there is not ours (anybody can make a folder of that name in `/tmp`), in this user's own state.
 pub fn machine() -> Result<&'static Machine> {
     static MACHINE: OnceLock<Result<Machine, String>> = OnceLock::new();
     let found = MACHINE.get_or_init(|| {
@@ -307,7 +308,8 @@ fn run_lock(id: &str) -> Result<PrivatePath> {
     Ok(machine()?.folder.join("runs").join(id))
 }
 
-/// What a run has alone: its lock on this machine, its folder, its staged contexts, which go with it.
+/// What a run has alone: its lock on this machine, its folder, its staged contexts, which go with
+/// it.
 #[derive(Debug)]
 #[must_use = "the run is over when this is dropped"]
 pub struct RunLock {
@@ -336,8 +338,8 @@ impl Drop for RunLock {
     }
 }
 
-/// Whether a run of this user on this machine goes on. None: this machine has nothing of it, so nothing can be said;
-/// it may have ended well, or be another machine's.
+/// Whether a run of this user on this machine goes on. None: this machine has nothing of it, so
+/// nothing can be said; it may have ended well, or be another machine's.
 pub fn is_alive(run: &str) -> Option<bool> {
     match run_lock(run).ok().filter(|_| is_run(run))?.holder() {
         Owner::Alive => Some(true),
@@ -358,8 +360,8 @@ pub fn killed_runs() -> impl Iterator<Item = String> {
     runs.into_iter().filter(|run| is_alive(run) == Some(false))
 }
 
-/// Forgets runs that were killed before this moment, as the beginning of a run's id says it. What they left has
-/// been removed by then.
+/// Forgets runs that were killed before this moment, as the beginning of a run's id says it. What
+/// they left has been removed by then.
 pub fn forget_runs_before(moment: &str) {
     killed_runs().filter(|run| run.as_str() < moment).for_each(|run| forget_run(&run));
 }

@@ -1,7 +1,7 @@
 //! Reading a file of a repository: a regular one, of bounded size, and not beyond the first signal.
 //!
-//! A link is followed. What it leads to may be a pipe nobody writes to or a device without an end: neither is waited
-//! for or read.
+//! A link is followed. What it leads to may be a pipe nobody writes to or a device without an end:
+//! neither is waited for or read.
 
 use std::io::{self, Read as _};
 use std::path::Path;

@@ -1,8 +1,9 @@
 //! Files and folders of xtask's own, which nobody else can turn against its user.
 //!
-//! A [`PrivatePath`] has an anchor, which the user has chosen (the workspace, `CARGO_TARGET_DIR`, `XDG_RUNTIME_DIR`), and
-//! parts below it. What a stranger may have put there (a repository that commits a link, another user of `/tmp`) is
-//! never followed: each part is opened from the one before it, and no part may be a link.
+//! A [`PrivatePath`] has an anchor, which the user has chosen (the workspace, `CARGO_TARGET_DIR`,
+//! `XDG_RUNTIME_DIR`), and parts below it. What a stranger may have put there (a repository that
+//! commits a link, another user of `/tmp`) is never followed: each part is opened from the one
+//! before it, and no part may be a link.
 //!
 //! ```text
 //! /work/shop / target / xtask / state / memory.json
@@ -17,9 +18,10 @@
 //! | lock | opened or made, never changed |
 //! | removal | by name from an open folder; a link goes, what it leads to stays |
 //!
-//! What a run has alone ([`Claim`]) holds a file that says so, and which the run keeps locked. The kernel frees that lock
-//! whatever way the run ends. So a folder without that file is not a run's, and one whose file is free is a dead run's;
-//! no process number is compared, which another namespace does not know and a later process has again.
+//! What a run has alone ([`Claim`]) holds a file that says so, and which the run keeps locked. The
+//! kernel frees that lock whatever way the run ends. So a folder without that file is not a run's,
+//! and one whose file is free is a dead run's; no process number is compared, which another
+//! namespace does not know and a later process has again.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
@@ -150,8 +152,8 @@ impl PrivatePath {
         written.map_err(|error| self.failed("write", error))
     }
 
-    /// As [`PrivatePath::write`], if nothing is there; whether these bytes are there now. Of several that do this at
-    /// once, all go by the first.
+    /// As [`PrivatePath::write`], if nothing is there; whether these bytes are there now. Of
+    /// several that do this at once, all go by the first.
     pub fn write_new(&self, bytes: &[u8]) -> io::Result<bool> {
         let (folder, name) = self.open_parent(true)?;
         let (fresh, mut file) = self.fresh(&folder)?;
@@ -266,7 +268,8 @@ impl PrivatePath {
         })
     }
 
-    /// A folder that others own or may write to is none of ours; with `mend`, one of this user's is narrowed.
+    /// A folder that others own or may write to is none of ours; with `mend`, one of this user's is
+    /// narrowed.
     fn check_folder(&self, folder: &OwnedFd, mend: bool) -> io::Result<()> {
         let stat = rustix::fs::fstat(folder)?;
         let user = rustix::process::geteuid().as_raw();
@@ -396,7 +399,8 @@ pub fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<Refused>() || io.is_some_and(<dyn std::error::Error + Send + Sync>::is::<Refused>)
 }
 
-/// Waits until the lock is ours or the run is stopped. `waits` is called at each look that finds it held.
+/// Waits until the lock is ours or the run is stopped. `waits` is called at each look that finds it
+/// held.
 pub fn wait_for(lock: &File, mut waits: impl FnMut()) -> anyhow::Result<()> {
     loop {
         match lock.try_lock() {
@@ -410,8 +414,8 @@ pub fn wait_for(lock: &File, mut waits: impl FnMut()) -> anyhow::Result<()> {
     }
 }
 
-/// Who holds the lock of a file, for the user who waits: ` (process 4711 in `/home/me/repository`)`, or nothing
-/// where that cannot be known.
+/// Who holds the lock of a file, for the user who waits: ` (process 4711 in
+/// `/home/me/repository`)`, or nothing where that cannot be known.
 pub fn holder_in_words(lock: &File) -> String {
     use std::os::unix::fs::MetadataExt as _;
     let inode = lock.metadata().ok().map(|file| file.ino());

@@ -1,8 +1,9 @@
 //! Image references as engines read them.
 //!
-//! `debian` is `docker.io/library/debian:latest`: a first part without `.`, `:` or the name `localhost` is no
-//! host, one bare word is a `library/` image, no tag is `latest`. podman takes an unqualified name for one of
-//! `localhost/` first, then for an alias or a registry of its search list, then for `docker.io`.
+//! `debian` is `docker.io/library/debian:latest`: a first part without `.`, `:` or the name
+//! `localhost` is no host, one bare word is a `library/` image, no tag is `latest`. podman takes an
+//! unqualified name for one of `localhost/` first, then for an alias or a registry of its search
+//! list, then for `docker.io`.
 
 /// A reference taken apart: `host/path`, tag, digest.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! What every command begins with: the global flags, the configuration, the engine, and a run with its events.
+//! What every command begins with: the global flags, the configuration, the engine, and a run with
+//! its events.
 
 use std::cell::{OnceCell, RefCell};
 use std::path::PathBuf;
@@ -164,8 +165,8 @@ pub(crate) fn mark_faults(error: &anyhow::Error) {
     }
 }
 
-/// Has xtask's folder be there and ours alone: what git tracks there a repository has brought, and it is neither
-/// believed nor deleted.
+/// Has xtask's folder be there and ours alone: what git tracks there a repository has brought, and
+/// it is neither believed nor deleted.
 pub(crate) fn own(paths: &Paths) -> Result<()> {
     paths.prepare()?;
     let home = paths.home();

@@ -1,8 +1,9 @@
-//! Several builders with real parts: two more podman services and docker's `BuildKit`, each with a store and a memory group
-//! of its own.
+//! Several builders with real parts: two more podman services and docker's `BuildKit`, each with a
+//! store and a memory group of its own.
 //!
-//! Needs root, podman and `docker.io/library/debian:bookworm-slim`. docker comes out of Debian's packages ([`Docker`]);
-//! where they cannot be had it is left out, and the test says so: `cargo test -p xtask --test builders -- --ignored`.
+//! Needs root, podman and `docker.io/library/debian:bookworm-slim`. docker comes out of Debian's
+//! packages ([`Docker`]); where they cannot be had it is left out, and the test says so: `cargo
+//! test -p xtask --test builders -- --ignored`.
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod support;
@@ -58,7 +59,8 @@ impl Service {
         Self { name, group, folder, at, memory, _runs: Runs::Podman(child) }
     }
 
-    /// docker with its `BuildKit`, as a context that `case` knows; an error says why it cannot be had here.
+    /// docker with its `BuildKit`, as a context that `case` knows; an error says why it cannot be
+    /// had here.
     fn docker(case: &Case) -> anyhow::Result<Self> {
         let (name, memory) = ("docker", 1536 * MIB);
         let group = Group::named(name, 2048 * MIB);
@@ -181,7 +183,8 @@ impl Bench {
         Self { case: case.config(&config), services, without, names, _one_at_a_time: turn }
     }
 
-    /// Runs `images` to its end; `hear` gets every event as it comes. Gives back the events and the exit code.
+    /// Runs `images` to its end; `hear` gets every event as it comes. Gives back the events and the
+    /// exit code.
     fn build(&self, mut hear: impl FnMut(&Value)) -> (Vec<Value>, Option<i32>) {
         let mut command = self.case.command(&["images", "--format", "json"]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();

@@ -1,5 +1,5 @@
-//! Bundles against a real podman: carried to another checkout and another store, damaged in every way, and
-//! refused with nothing changed: `cargo test -p xtask --test bundle -- --ignored`.
+//! Bundles against a real podman: carried to another checkout and another store, damaged in every
+//! way, and refused with nothing changed: `cargo test -p xtask --test bundle -- --ignored`.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,8 @@ use xtask::engine::Bundle;
 
 const BASE: &str = "docker.io/library/debian:bookworm-slim";
 
-/// A checkout with two images of its own names, and the podman of the machine; its images go with it.
+/// A checkout with two images of its own names, and the podman of the machine; its images go with
+/// it.
 struct Checkout {
     case: Case,
     names: [String; 2],
@@ -97,8 +98,8 @@ impl Checkout {
         listed.lines().filter(mine).map(str::to_owned).collect()
     }
 
-    /// What podman says; asked again while it fails, since an image that another test removes just now
-    /// makes it give up.
+    /// What podman says; asked again while it fails, since an image that another test removes just
+    /// now makes it give up.
     fn podman(&self, args: &[&str]) -> String {
         let ask = || {
             let mut podman = self.case.other_command("podman", args);

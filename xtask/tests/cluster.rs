@@ -1,8 +1,8 @@
 //! Loading, applying, waiting and failing on a real kind cluster.
 //!
 //! A cluster costs half a minute, so all cases share one, made here and taken down here. They need
-//! podman, kind, kubectl, `docker-registry`, a node image and `debian:bookworm-slim`, and are run by name: `cargo test
-//! -p xtask --test cluster -- --ignored`.
+//! podman, kind, kubectl, `docker-registry`, a node image and `debian:bookworm-slim`, and are run
+//! by name: `cargo test -p xtask --test cluster -- --ignored`.
 
 #![allow(clippy::print_stderr, reason = "how long a fault took to show is for who reads the log")]
 #![allow(

@@ -1,10 +1,11 @@
-//! The content is the key's: after each of many random edits the image that xtask leaves is compared with the one the
-//! engine makes of the same inputs without any cache: every path with its type, mode, owner and content, and the
-//! configuration.
+//! The content is the key's: after each of many random edits the image that xtask leaves is
+//! compared with the one the engine makes of the same inputs without any cache: every path with its
+//! type, mode, owner and content, and the configuration.
 //!
-//! Needs an engine (podman; `XTASK_ENGINE=docker` for docker), `docker.io/library/debian:bookworm-slim`, and root to
-//! read images. A seed is a Dockerfile with its files and a series of edits, some of which go back to an earlier
-//! state. `XTASK_TRIALS` says how many seeds, or which (`7..8`); a difference is printed with its seed and edit.
+//! Needs an engine (podman; `XTASK_ENGINE=docker` for docker),
+//! `docker.io/library/debian:bookworm-slim`, and root to read images. A seed is a Dockerfile with
+//! its files and a series of edits, some of which go back to an earlier state. `XTASK_TRIALS` says
+//! how many seeds, or which (`7..8`); a difference is printed with its seed and edit.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "all of this is a test")]
 
 mod support;
@@ -265,8 +266,8 @@ impl Bench {
             build = build.arg("--build-arg").arg(format!("{name}={value}"));
         }
         let secret = format!("id=token,src={}", self.case.path("token").display());
-        // Behind a link of its own: BuildKit keeps a context under the last part of its path, and does not notice
-        // another mode of a folder that it has there (moby/buildkit#7176).
+        // Behind a link of its own: BuildKit keeps a context under the last part of its path, and
+        // does not notice another mode of a folder that it has there (moby/buildkit#7176).
         let folder = tempfile::tempdir().unwrap();
         let context = folder.path().join(folder.path().file_name().unwrap());
         symlink(self.case.path(""), &context).unwrap();

@@ -1,5 +1,5 @@
-//! What is built, what is skipped and what is said about it, through the command line and a fake engine that also
-//! misbehaves as engines do.
+//! What is built, what is skipped and what is said about it, through the command line and a fake
+//! engine that also misbehaves as engines do.
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod support;
@@ -233,7 +233,8 @@ fn the_sibling_of_a_failed_image_is_built_and_counts_unless_told_to_fail_fast() 
     }
 }
 
-/// A suite needs all its images, so nothing of it starts, no cluster either; without one the others are built.
+/// A suite needs all its images, so nothing of it starts, no cluster either; without one the others
+/// are built.
 #[test]
 fn what_cannot_fit_is_refused_and_its_siblings_are_built_where_they_are_of_use() {
     let case = of_a_suite();

@@ -1,6 +1,6 @@
 //! The engine stage against a real engine: podman, with `XTASK_ENGINE=docker` docker. Needs it and
-//! `docker.io/library/debian:bookworm-slim`; fails without them, so that a CI that lost them is noticed.
-//! They need podman: `cargo test -p xtask --test engine -- --ignored`.
+//! `docker.io/library/debian:bookworm-slim`; fails without them, so that a CI that lost them is
+//! noticed. They need podman: `cargo test -p xtask --test engine -- --ignored`.
 
 #![allow(
     clippy::unwrap_used,
@@ -127,7 +127,8 @@ impl Bench {
         self.remains_of(&self.image)
     }
 
-    /// What builds of `image` could have left: working containers, temporary folders, control groups.
+    /// What builds of `image` could have left: working containers, temporary folders, control
+    /// groups.
     fn remains_of(&self, image: &str) -> Vec<String> {
         let containers = format!("{}-containers", self.facts.store_driver);
         let containers =
@@ -155,8 +156,8 @@ impl Drop for Bench {
     }
 }
 
-/// Processes with `word` in their command line that are still there after a while: docker's daemon ends those of a
-/// client that has gone in its own time.
+/// Processes with `word` in their command line that are still there after a while: docker's daemon
+/// ends those of a client that has gone in its own time.
 fn survivors(word: &str) -> Vec<String> {
     let until = Instant::now() + Duration::from_secs(5);
     while !running(word).is_empty() && Instant::now() < until {
@@ -165,7 +166,8 @@ fn survivors(word: &str) -> Vec<String> {
     running(word)
 }
 
-/// Calls a function at the first line that is a word, after what `BuildKit` puts before it (`#5 0.249 `).
+/// Calls a function at the first line that is a word, after what `BuildKit` puts before it (`#5
+/// 0.249 `).
 struct At<F: Fn() + Send + Sync>(&'static str, F);
 
 impl<F: Fn() + Send + Sync> Sink for At<F> {
@@ -303,7 +305,8 @@ fn the_peak_is_what_the_programs_took_without_page_cache() {
 
 const KILLED: &str = "a_build_killed_for_memory_names_the_victim_even_if_podman_reports_success";
 
-/// Run again in a control group that allows 300 MB: builds are made below it, so that it holds for them.
+/// Run again in a control group that allows 300 MB: builds are made below it, so that it holds for
+/// them.
 #[test]
 #[ignore = "needs podman"]
 fn a_build_killed_for_memory_names_the_victim_even_if_podman_reports_success() {
@@ -362,7 +365,8 @@ fn what_a_killed_run_left_is_swept_away() {
 
 const STOPPED: &str = "a_signal_at_any_moment_leaves_nothing";
 
-/// Run again in processes of their own, which get a signal at a random moment. `XTASK_TRIALS` says how many.
+/// Run again in processes of their own, which get a signal at a random moment. `XTASK_TRIALS` says
+/// how many.
 #[test]
 #[ignore = "needs podman"]
 fn a_signal_at_any_moment_leaves_nothing() {

@@ -98,7 +98,8 @@ fn an_unchanged_run_asks_no_more_than_it_must() {
                 let calls = bench.calls();
                 let is_get = |call: &String| call.starts_with("get ");
                 assert!(calls.len() <= 3 && calls.iter().all(is_get), "{steps}: {calls:#?}");
-                // For each step and wait, before the tests, and after them; a slow machine cannot share.
+                // For each step and wait, before the tests, and after them; a slow machine cannot
+                // share.
                 let most = 3 + steps.matches("apply = ").count() + steps.matches("= '").count();
                 assert!(bench.looks() <= most, "{steps}: {} looks", bench.looks());
             });

@@ -1,9 +1,11 @@
-//! What cannot be provoked by waiting for it: xtask killed at each call of the engine, at each event and in the middle
-//! of a write, an engine that is late, dies or answers by half, a disk that is full, a clock that jumps.
+//! What cannot be provoked by waiting for it: xtask killed at each call of the engine, at each
+//! event and in the middle of a write, an engine that is late, dies or answers by half, a disk that
+//! is full, a clock that jumps.
 //!
-//! After each fault the same is held. A plan skips no image that is not what its files say. The next run ends well, and
-//! both images are then what their files say. What a failed run says ends with a hint, and none of them panics.
-//! Seeds are fixed. Children that are read slowly are in `process/tests.rs`.
+//! After each fault the same is held. A plan skips no image that is not what its files say. The
+//! next run ends well, and both images are then what their files say. What a failed run says ends
+//! with a hint, and none of them panics. Seeds are fixed. Children that are read slowly are in
+//! `process/tests.rs`.
 
 #![allow(
     clippy::unwrap_used,
@@ -93,7 +95,8 @@ impl Faulty {
     }
 }
 
-/// It ended as a run ends: by no signal, and not by a fault of its own; what failed is said, with a hint.
+/// It ended as a run ends: by no signal, and not by a fault of its own; what failed is said, with a
+/// hint.
 fn ended_in_words(ran: &Ran, why: &str) {
     assert!(matches!(ran.code, Some(0 | 1 | 3)), "{why}: {ran:#?}");
     assert!(!ran.stderr.contains("panicked"), "{why}: {ran:#?}");
@@ -122,7 +125,8 @@ fn killed_at_any_call_of_the_engine_the_next_run_is_right() {
     }
 }
 
-/// Starts it with its events on standard output, and kills it when so many have come; whether that many came.
+/// Starts it with its events on standard output, and kills it when so many have come; whether that
+/// many came.
 fn killed_at_event(mut command: Command, event: usize) -> bool {
     command.args(["--format", "json"]).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
@@ -151,7 +155,8 @@ fn a_suites_run_that_is_killed_at_an_event_is_followed_by_a_right_one() {
     let wait = "wait = { rollout = 'deployment/web' }";
     let bench =
         Bench::new(&format!("[[suites.s.steps]]\nname = 'web'\napply = 'k8s/web.yaml'\n{wait}\n"));
-    // From the first event to the last; a cluster that the killed run has made is there for the next.
+    // From the first event to the last; a cluster that the killed run has made is there for the
+    // next.
     let mut event = 1;
     loop {
         bench.serve(&format!("killed at {event}"));
@@ -236,7 +241,8 @@ fn a_build_that_never_answers_is_ended_by_its_limit_which_is_named() {
 
 // ---- the disk
 
-/// The command, run where no file grows beyond so many bytes: a write at that place fails, or kills.
+/// The command, run where no file grows beyond so many bytes: a write at that place fails, or
+/// kills.
 fn bounded(command: &Command, bytes: usize, kills: bool) -> Command {
     let ignored = if kills { "" } else { "trap '' XFSZ; " };
     let script = format!("{ignored}exec prlimit --fsize={bytes}: \"$0\" \"$@\"");

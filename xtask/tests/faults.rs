@@ -1,10 +1,11 @@
-//! Twelve faults of real runs, seeded one by one: each is found through the verb as people use it, and
-//! its cause is in the error.
+//! Twelve faults of real runs, seeded one by one: each is found through the verb as people use it,
+//! and its cause is in the error.
 //!
 //! All share one kind cluster. They need podman, kind, kubectl, a node image and
-//! `debian:bookworm-slim`, and root (one mounts a small disk): `cargo test -p xtask --test faults --
-//! --ignored --nocapture` prints how long each took to be found. Nothing depends on these times; a
-//! wait that runs to its end says so and fails the case, whose waits are all longer than it takes.
+//! `debian:bookworm-slim`, and root (one mounts a small disk): `cargo test -p xtask --test faults
+//! -- --ignored --nocapture` prints how long each took to be found. Nothing depends on these times;
+//! a wait that runs to its end says so and fails the case, whose waits are all longer than it
+//! takes.
 
 #![allow(clippy::print_stderr, reason = "the table of times is for who reads the log")]
 #![allow(

@@ -1,4 +1,5 @@
-//! `gc` against a real podman, over images of its own names: `cargo test -p xtask --test gc -- --ignored`.
+//! `gc` against a real podman, over images of its own names: `cargo test -p xtask --test gc --
+//! --ignored`.
 
 #![allow(
     clippy::unwrap_used,

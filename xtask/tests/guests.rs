@@ -1,8 +1,9 @@
-//! Runs on a cluster that others run: images through a registry, names of each run's own, nothing of others touched.
+//! Runs on a cluster that others run: images through a registry, names of each run's own, nothing
+//! of others touched.
 //!
-//! The cluster is made here, by kind and not by xtask, so that to xtask it is somebody else's; its node pulls from a
-//! registry on this host. They need podman, kind, kubectl, `docker-registry`, a node image and `debian:bookworm-slim`:
-//! `cargo test -p xtask --test guests -- --ignored`.
+//! The cluster is made here, by kind and not by xtask, so that to xtask it is somebody else's; its
+//! node pulls from a registry on this host. They need podman, kind, kubectl, `docker-registry`, a
+//! node image and `debian:bookworm-slim`: `cargo test -p xtask --test guests -- --ignored`.
 
 #![allow(clippy::print_stderr, reason = "what each run said is for who reads the log")]
 #![allow(
@@ -146,7 +147,8 @@ const SERVER: &str = "\
  selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 30052}]}}
 ";
 
-/// Looks at what the run has, tells it, and stays until as many runs as `others` says have come so far.
+/// Looks at what the run has, tells it, and stays until as many runs as `others` says have come so
+/// far.
 const TEST: &str = r#"
 set -e
 test "$XTASK_SUITE" = web
@@ -221,7 +223,8 @@ impl Lab {
         let (name, folder) = (lab.registry_name(), lab.file("certs.d").join(lab.registry_name()));
         fs_err::create_dir(&folder).unwrap();
         fs_err::write(folder.join("hosts.toml"), format!("[host.\"http://{name}\"]\n")).unwrap();
-        // What is theirs: among it, by chance, a namespace of the name that the suite gives one of its own.
+        // What is theirs: among it, by chance, a namespace of the name that the suite gives one of
+        // its own.
         lab.kubectl(&["create", "namespace", "web"]);
         lab.kubectl(&["--namespace", "web", "create", "configmap", "theirs"]);
         lab.kubectl(&["create", "clusterrole", "guests-reader", "--verb=get", "--resource=pods"]);
@@ -278,7 +281,8 @@ impl Lab {
         there.map(|one| one["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// What is theirs, by name and version, and every name of a kind that has no namespace but the runs'.
+    /// What is theirs, by name and version, and every name of a kind that has no namespace but the
+    /// runs'.
     fn foreign(&self) -> Vec<String> {
         let columns = "custom-columns=K:.kind,N:.metadata.name,V:.metadata.resourceVersion";
         let get = |args: &[&str]| self.kubectl(&[&["get", "--no-headers", "-o"], args].concat());

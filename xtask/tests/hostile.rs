@@ -1,4 +1,5 @@
-//! A repository that means harm, and a user who wants to stop: through the command line and a fake engine.
+//! A repository that means harm, and a user who wants to stop: through the command line and a fake
+//! engine.
 
 #![allow(
     clippy::unwrap_used,
@@ -136,7 +137,8 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A configuration and a kustomization that would run, fetch and read what they can, in commands that run nothing.
+/// A configuration and a kustomization that would run, fetch and read what they can, in commands
+/// that run nothing.
 #[test]
 fn a_plan_of_a_suite_runs_fetches_and_reads_nothing_of_others() {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();

@@ -1,5 +1,5 @@
-//! The house holds itself: what ARCHITECTURE.md and CONTRIBUTING.md promise is read off the sources.
-//! All offences are reported at once, as `file:line: what`.
+//! The house holds itself: what ARCHITECTURE.md and CONTRIBUTING.md promise is read off the
+//! sources. All offences are reported at once, as `file:line: what`.
 
 #![allow(
     clippy::unwrap_used,

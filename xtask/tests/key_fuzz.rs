@@ -1,13 +1,13 @@
-//! Random edits of random contexts: after each one the key, taken the incremental way with a stat index kept from
-//! edit to edit, is compared with a slow reference.
+//! Random edits of random contexts: after each one the key, taken the incremental way with a stat
+//! index kept from edit to edit, is compared with a slow reference.
 //!
-//! The reference shares no code with the walk, the index, the choice or the digest: it lists every path, asks the
-//! rules about each by itself, reads every file, and keeps the bytes. Two states have one key if and only if the
-//! reference says they are the same, whichever folder they lie in.
+//! The reference shares no code with the walk, the index, the choice or the digest: it lists every
+//! path, asks the rules about each by itself, reads every file, and keeps the bytes. Two states
+//! have one key if and only if the reference says they are the same, whichever folder they lie in.
 //!
-//! The edits aim at what indices get wrong: files written several times within one tick of the clock, with the
-//! same length, with their mtime put back, swapped by renaming. Files come to be trusted only when they have
-//! been left alone for two seconds, so the contexts take turns.
+//! The edits aim at what indices get wrong: files written several times within one tick of the
+//! clock, with the same length, with their mtime put back, swapped by renaming. Files come to be
+//! trusted only when they have been left alone for two seconds, so the contexts take turns.
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 
 use std::collections::{BTreeMap, HashMap};
@@ -100,7 +100,8 @@ impl Fuzzed {
         there.unwrap_or(&tries[0]).clone()
     }
 
-    /// One change. What cannot be done (a file in the way of a folder) is left undone: that is an edit too.
+    /// One change. What cannot be done (a file in the way of a folder) is left undone: that is an
+    /// edit too.
     fn edit(&mut self, rng: &mut Rng) {
         let path = self.present(rng);
         match rng.u8(..24) {
@@ -233,7 +234,8 @@ impl Fuzzed {
         let mut sent = there.clone();
         sent.retain(|path, _| chosen(path));
         let paths: Vec<Vec<u8>> = sent.keys().cloned().collect();
-        // A folder that something sent lies in is there because of that; its mode is, if it is an unusual one.
+        // A folder that something sent lies in is there because of that; its mode is, if it is an
+        // unusual one.
         sent.retain(|path, (kind, mode)| {
             *kind != 'd'
                 || *mode != FOLDER.to_be_bytes()

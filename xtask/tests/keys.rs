@@ -1,5 +1,5 @@
-//! What changes a key and what does not, by name: each line of the two tables is one change to a real
-//! folder, and the key is taken before and after it the way every command takes it.
+//! What changes a key and what does not, by name: each line of the two tables is one change to a
+//! real folder, and the key is taken before and after it the way every command takes it.
 //!
 //! The key afterwards is taken twice, with the stat index of before and without any: an index that
 //! answers wrongly shows here too.

@@ -1,5 +1,6 @@
-//! Whose kubeconfig is opened: a run's own and the one that the configuration names, never the user's; and what a
-//! kubeconfig of the repository may run. A program stands in the place of kubectl.
+//! Whose kubeconfig is opened: a run's own and the one that the configuration names, never the
+//! user's; and what a kubeconfig of the repository may run. A program stands in the place of
+//! kubectl.
 
 #![allow(
     clippy::unwrap_used,

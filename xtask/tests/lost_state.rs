@@ -1,5 +1,5 @@
-//! What xtask keeps between runs may be cut off, damaged, swapped, taken from another checkout, or half written by
-//! a run that was killed: the answer stays right, and only time is lost.
+//! What xtask keeps between runs may be cut off, damaged, swapped, taken from another checkout, or
+//! half written by a run that was killed: the answer stays right, and only time is lost.
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 #![expect(clippy::disallowed_methods, reason = "a child of the test's own")]
 

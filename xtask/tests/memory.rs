@@ -1,8 +1,10 @@
-//! Memory against a real engine: the built program, inside a control group whose limit it has to honour.
+//! Memory against a real engine: the built program, inside a control group whose limit it has to
+//! honour.
 //!
-//! Needs root, podman (with `XTASK_ENGINE=docker` docker) and `docker.io/library/debian:bookworm-slim`:
-//! `cargo test -p xtask --test memory -- --ignored`. `XTASK_TRIALS=150` makes the full number of trials with signals. They run one after the other: each
-//! counts on having the machine's memory for itself.
+//! Needs root, podman (with `XTASK_ENGINE=docker` docker) and
+//! `docker.io/library/debian:bookworm-slim`: `cargo test -p xtask --test memory -- --ignored`.
+//! `XTASK_TRIALS=150` makes the full number of trials with signals. They run one after the other:
+//! each counts on having the machine's memory for itself.
 
 #![allow(
     clippy::unwrap_used,
@@ -59,7 +61,8 @@ impl Run {
 #[test]
 #[ignore = "needs podman"]
 fn three_builds_of_700_mb_share_a_gigabyte_and_a_half() {
-    // Long enough that plain builds have all started before the first has ended, on a busy machine too.
+    // Long enough that plain builds have all started before the first has ended, on a busy machine
+    // too.
     let run = take(667, 6);
     let images = [("a", 700, &*run), ("b", 700, &*run), ("c", 700, &*run)];
     let bench = Hungry::new(1536 * MIB, &images);
@@ -270,7 +273,8 @@ fn a_hundred_thousand_files_take_less_than_64_mib() {
     }
 }
 
-/// A load is `engine save` piped into a node's import: three GiB of it, here between two plain programs.
+/// A load is `engine save` piped into a node's import: three GiB of it, here between two plain
+/// programs.
 #[test]
 fn three_gib_go_from_one_program_to_another_past_us() {
     let before = high_water_mark(std::process::id()).unwrap();

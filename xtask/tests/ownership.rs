@@ -1,5 +1,5 @@
-//! Whose a cluster is: of what carries the cluster's name, only containers with our random id are ever taken down.
-//! Programs stand in the place of podman and kind.
+//! Whose a cluster is: of what carries the cluster's name, only containers with our random id are
+//! ever taken down. Programs stand in the place of podman and kind.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! `--require-prebuilt`: a suite that may build nothing, over a fake engine and a `kind` that notes being asked.
+//! `--require-prebuilt`: a suite that may build nothing, over a fake engine and a `kind` that notes
+//! being asked.
 
 #![allow(
     clippy::unwrap_used,

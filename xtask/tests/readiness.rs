@@ -1,12 +1,14 @@
-//! Tests of a changed image are answered by that image, on a kept cluster, whatever a step waits for.
+//! Tests of a changed image are answered by that image, on a kept cluster, whatever a step waits
+//! for.
 //!
-//! The server takes three seconds to come up, and the pod of before answers until then and, since it
-//! does not heed TERM, for its grace time after. Each run has another image; the test command prints who
-//! answered, and the pod's own status is held to the engine's id.
+//! The server takes three seconds to come up, and the pod of before answers until then and, since
+//! it does not heed TERM, for its grace time after. Each run has another image; the test command
+//! prints who answered, and the pod's own status is held to the engine's id.
 //!
-//! It makes one kind cluster, of a name and ports of its own, and needs podman, kind, kubectl, a node
-//! image and `debian:bookworm-slim`: `cargo test -p xtask --test readiness -- --ignored --nocapture`
-//! prints how long each run took. `XTASK_READINESS_ROUNDS` says how often each kind of wait is tried.
+//! It makes one kind cluster, of a name and ports of its own, and needs podman, kind, kubectl, a
+//! node image and `debian:bookworm-slim`: `cargo test -p xtask --test readiness -- --ignored
+//! --nocapture` prints how long each run took. `XTASK_READINESS_ROUNDS` says how often each kind of
+//! wait is tried.
 
 #![allow(clippy::print_stderr, reason = "the table of runs is for who reads the log")]
 #![allow(
@@ -229,7 +231,8 @@ fn tests_are_answered_by_the_image_that_was_built_for_them() {
     a_hook_that_deletes(&world);
 }
 
-/// An image that was lost with its layers is built again under the same key: that one is what the pod runs.
+/// An image that was lost with its layers is built again under the same key: that one is what the
+/// pod runs.
 fn the_same_key_built_again(world: &World) {
     let before = world.id(&world.tag());
     world.remove_images();

@@ -1,5 +1,6 @@
-//! The shared cache with real parts: Debian's `docker-registry` on a free port of the loopback, and podman. Fails
-//! where either is missing, so that a CI that lost them is noticed: `cargo test -p xtask --test registry -- --ignored`.
+//! The shared cache with real parts: Debian's `docker-registry` on a free port of the loopback, and
+//! podman. Fails where either is missing, so that a CI that lost them is noticed: `cargo test -p
+//! xtask --test registry -- --ignored`.
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 #![expect(clippy::disallowed_methods, reason = "a test's own children, not ones of the tool's")]
 
@@ -20,7 +21,8 @@ use support::registry::{PATIENCE, Registry, free_port};
 /// `someone`, `open-sesame`, as a login writes them.
 const LOGIN: &str = "c29tZW9uZTpvcGVuLXNlc2FtZQ==";
 
-/// Images of names of their own, and checkouts that build them; the images are removed when dropped.
+/// Images of names of their own, and checkouts that build them; the images are removed when
+/// dropped.
 struct Team {
     images: Vec<String>,
     /// As the engine calls them.
@@ -70,7 +72,8 @@ impl Team {
         format!("127.0.0.1:{}/team/{tag}", self.port)
     }
 
-    /// Takes the images out of the engine. (Not by listing them: that fails while others remove theirs.)
+    /// Takes the images out of the engine. (Not by listing them: that fails while others remove
+    /// theirs.)
     fn forget(&self) {
         for tag in &self.tags {
             let podman = |args: &[&str]| {

@@ -1,4 +1,5 @@
-//! What strangers may put in xtask's way: other users of the machine, and whoever commits to the repository.
+//! What strangers may put in xtask's way: other users of the machine, and whoever commits to the
+//! repository.
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod support;
@@ -127,7 +128,8 @@ fn without_a_private_folder_for_the_machine_nothing_runs() {
     assert!(ran.stderr.contains("hint: set XDG_RUNTIME_DIR"), "{ran:#?}");
 }
 
-/// A repository that commits a link below `target/xtask`, to a folder with what looks like stages, runs and clusters.
+/// A repository that commits a link below `target/xtask`, to a folder with what looks like stages,
+/// runs and clusters.
 fn with_a_link(link: &str) -> (Case, tempfile::TempDir) {
     let precious = tempfile::tempdir().unwrap();
     for folder in ["holiday-2019", "20190704-101500-99999999", "kind"] {

@@ -1,8 +1,8 @@
-//! What steps can be, for real: hooks, files, charts, a webhook with a certificate of its own; several
-//! nodes; a database that was emptied.
+//! What steps can be, for real: hooks, files, charts, a webhook with a certificate of its own;
+//! several nodes; a database that was emptied.
 //!
-//! All share one kind cluster of two nodes. They need podman, kind, kubectl, openssl, helm, a node image
-//! and `debian:bookworm-slim`: `cargo test -p xtask --test steps -- --ignored`.
+//! All share one kind cluster of two nodes. They need podman, kind, kubectl, openssl, helm, a node
+//! image and `debian:bookworm-slim`: `cargo test -p xtask --test steps -- --ignored`.
 
 #![allow(clippy::print_stderr, reason = "what each run said is for who reads the log")]
 #![allow(
@@ -153,8 +153,8 @@ kubectl -n hook create configmap fine && kubectl -n hook delete configmap fine |
 echo '<testsuite tests="2" failures="0"/>' > report.xml
 "#;
 
-/// A pod on each node, and each node asks its own: a stand-in for the node image has no network between
-/// nodes.
+/// A pod on each node, and each node asks its own: a stand-in for the node image has no network
+/// between nodes.
 const SERVER_YAML: &str = "\
 {apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: hook}, spec: {replicas: 2,
  selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {

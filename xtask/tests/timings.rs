@@ -1,4 +1,5 @@
-//! What past runs tell, through the command line: records are files, so a test writes the runs it wants.
+//! What past runs tell, through the command line: records are files, so a test writes the runs it
+//! wants.
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod support;

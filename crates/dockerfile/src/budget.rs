@@ -1,5 +1,5 @@
-//! How much text expansion may make of a Dockerfile: a few lines that each double a value must not take a machine's
-//! memory. What comes to more counts as not known, and the caller widens.
+//! How much text expansion may make of a Dockerfile: a few lines that each double a value must not
+//! take a machine's memory. What comes to more counts as not known, and the caller widens.
 
 use std::cell::Cell;
 use std::rc::Rc;

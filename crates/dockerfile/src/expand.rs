@@ -10,9 +10,9 @@
 //! | `${x%p}` `${x%%p}` | the same for suffixes |
 //! | `${x/p/r}` `${x//p/r}` | the first match, every match of `p` replaced by `r` |
 //!
-//! `w` may hold quotes and variables again; in a pattern `*` and `?` are wildcards. Single quotes keep
-//! everything, in double quotes only `$` and the escape character work, and the escape character
-//! takes the next character as it is.
+//! `w` may hold quotes and variables again; in a pattern `*` and `?` are wildcards. Single quotes
+//! keep everything, in double quotes only `$` and the escape character work, and the escape
+//! character takes the next character as it is.
 //!
 //! A variable whose value is not known (the `ENV` of a base image nobody has looked into) does not
 //! fail: the result names it in `unknown`, unless the form never uses the value. The caller widens.
@@ -165,7 +165,8 @@ impl<'a> Lexer<'a> {
         kept.into_iter().chain(self.next()).collect()
     }
 
-    /// `<` is plain, but the blanks after `<<` belong to the word: they may lead to a heredoc's name.
+    /// `<` is plain, but the blanks after `<<` belong to the word: they may lead to a heredoc's
+    /// name.
     fn angle(&mut self) -> String {
         self.at += 1;
         if self.peek() != Some('<') {

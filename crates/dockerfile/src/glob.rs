@@ -2,7 +2,8 @@
 //!
 //! `*` any text, `?` one character, `[a-z]` and `[^a-z]` one of (not of) a set, `\x` the character
 //! `x`. Names that begin with a dot are nothing special. The tail of a pattern may be malformed
-//! without harm as long as nothing reaches it; here any malformed pattern is refused, and the caller widens.
+//! without harm as long as nothing reaches it; here any malformed pattern is refused, and the
+//! caller widens.
 
 use super::wildcard::{self, Token};
 
@@ -27,8 +28,8 @@ pub(super) fn has_wildcard(component: &str) -> bool {
 }
 
 impl Glob {
-    /// `None` for what Go refuses (`[`, `[]`, a trailing `\`), and for a set in the middle of a component
-    /// that would match the `/` between two of them: `a[^b]c` matches the path `a/c`.
+    /// `None` for what Go refuses (`[`, `[]`, a trailing `\`), and for a set in the middle of a
+    /// component that would match the `/` between two of them: `a[^b]c` matches the path `a/c`.
     pub fn parse(component: &str) -> Option<Glob> {
         let mut tokens = Vec::new();
         let mut chars = component.chars().peekable();

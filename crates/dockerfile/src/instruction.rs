@@ -1,8 +1,9 @@
 //! One joined line → an instruction: keyword, flags, and what a reading needs of the arguments.
 //!
-//! Flags stand only before the first argument; quotes and escapes are taken out of them at once. The
-//! arguments of COPY and ADD are a JSON array or else words split at blanks, before anyone looks at
-//! quotes or `${x:-a b}`. A `['a', 'b']` is no JSON and is split at blanks like anything else.
+//! Flags stand only before the first argument; quotes and escapes are taken out of them at once.
+//! The arguments of COPY and ADD are a JSON array or else words split at blanks, before anyone
+//! looks at quotes or `${x:-a b}`. A `['a', 'b']` is no JSON and is split at blanks like anything
+//! else.
 
 use super::parse::Heredoc;
 
@@ -385,7 +386,8 @@ fn split_blanks(text: &str) -> Vec<String> {
     text.split(is_blank).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// Words of ARG, ENV and LABEL: blanks inside quotes or behind an escape do not split; both are kept.
+/// Words of ARG, ENV and LABEL: blanks inside quotes or behind an escape do not split; both are
+/// kept.
 fn split_quoted(text: &str, escape: char) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();

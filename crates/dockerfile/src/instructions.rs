@@ -7,8 +7,8 @@ use super::{Fault, decode, parse};
 pub struct Span {
     /// The line it begins on, from 1.
     pub line: usize,
-    /// The keyword in capitals, one blank, the rest as joined: comments and line breaks are gone. Bytes that are no
-    /// UTF-8 are characters of the last private plane.
+    /// The keyword in capitals, one blank, the rest as joined: comments and line breaks are gone.
+    /// Bytes that are no UTF-8 are characters of the last private plane.
     pub text: String,
     /// The byte behind its keyword; none if the keyword itself is broken over lines.
     pub keyword_end: Option<usize>,

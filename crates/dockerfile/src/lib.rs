@@ -1,27 +1,31 @@
 //! What a Dockerfile's target can read from its build context, and what else it is built from.
 //!
-//! The rules are BuildKit's, read from its source (`frontend/dockerfile`, August 2026) and seen in runs:
+//! The rules are BuildKit's, read from its source (`frontend/dockerfile`, August 2026) and seen in
+//! runs:
 //!
-//! 1. **Frontend.** `# syntax=` other than `docker/dockerfile` may mean anything by the text: whole context.
-//! 2. **Stages.** Each FROM is expanded with global ARGs only, then is an earlier stage (exact, names are
-//!    kept in lower case, the latest of a name wins), `scratch`, or an image.
-//! 3. **Reach.** The target and what it needs: FROM, `COPY --from`, `RUN --mount=from=`, and the same in
-//!    ONBUILD triggers of the stage or image right below. Nothing else of the file counts.
-//! 4. **Variables.** Along each reached stage: the base's ENV, then ENV and ARG as they come. ENV words of a
-//!    line see the values before the line, ARG words each other. ARG is the build arg, else its default,
-//!    else the global value; the later of ARG and ENV wins; a stage built on a stage inherits both.
-//! 5. **Sources.** Words of COPY and ADD that are no heredoc and no URL, and the source of a bind mount (the
-//!    whole context if it names none). An empty word is the context's root.
+//! 1. **Frontend.** `# syntax=` other than `docker/dockerfile` may mean anything by the text: whole
+//!    context.
+//! 2. **Stages.** Each FROM is expanded with global ARGs only, then is an earlier stage (exact,
+//!    names are kept in lower case, the latest of a name wins), `scratch`, or an image.
+//! 3. **Reach.** The target and what it needs: FROM, `COPY --from`, `RUN --mount=from=`, and the
+//!    same in ONBUILD triggers of the stage or image right below. Nothing else of the file counts.
+//! 4. **Variables.** Along each reached stage: the base's ENV, then ENV and ARG as they come. ENV
+//!    words of a line see the values before the line, ARG words each other. ARG is the build arg,
+//!    else its default, else the global value; the later of ARG and ENV wins; a stage built on a
+//!    stage inherits both.
+//! 5. **Sources.** Words of COPY and ADD that are no heredoc and no URL, and the source of a bind
+//!    mount (the whole context if it names none). An empty word is the context's root.
 //! 6. **Selection** ([`select`]): wildcards, links and `--exclude` against the files there are.
 //!
 //! Sound first. Where the text does not say what is read, the answer is the whole context, with the
-//! reason: a variable that only the ENV of an unknown base could set, flags or text that are not plain,
-//! a mount that is no plain list, windows paths. A base nobody knows is taken to have no ONBUILD; its
-//! id is part of the key.
+//! reason: a variable that only the ENV of an unknown base could set, flags or text that are not
+//! plain, a mount that is no plain list, windows paths. A base nobody knows is taken to have no
+//! ONBUILD; its id is part of the key.
 //!
-//! Of a known base ENV and ONBUILD count and nothing else can. Its WORKDIR moves what is copied to, never what
-//! is copied: sources of COPY, ADD and of bind mounts begin at the context's root, and no variable holds it (seen
-//! with podman, read in BuildKit's source). USER, SHELL and the rest concern what runs.
+//! Of a known base ENV and ONBUILD count and nothing else can. Its WORKDIR moves what is copied to,
+//! never what is copied: sources of COPY, ADD and of bind mounts begin at the context's root, and
+//! no variable holds it (seen with podman, read in BuildKit's source). USER, SHELL and the rest
+//! concern what runs.
 //!
 //! | file | from → to |
 //! | --- | --- |
@@ -136,7 +140,8 @@ pub enum Sources {
 /// One source of an instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// Cleaned, relative to the context; empty is its root. With wildcards for [`SourceKind::Copy`].
+    /// Cleaned, relative to the context; empty is its root. With wildcards for
+    /// [`SourceKind::Copy`].
     pub pattern: String,
     /// The line of its instruction.
     pub line: usize,
@@ -300,7 +305,8 @@ fn doubt(text: &[u8], frontend: Option<&(String, usize)>) -> Option<(String, usi
     has_own.then(|| ("the text has characters of the last private plane".to_owned(), 1))
 }
 
-/// Characters for the bytes of a text that are no UTF-8, so that it can be read and two texts stay two.
+/// Characters for the bytes of a text that are no UTF-8, so that it can be read and two texts stay
+/// two.
 const BYTES: std::ops::RangeInclusive<char> = '\u{10ff00}'..='\u{10ffff}';
 
 fn is_byte(ch: char) -> bool {

@@ -1,8 +1,8 @@
 //! Lines that let podman's layer cache tell apart what it takes for the same.
 //!
-//! The rule it follows (read in buildah 1.28 and 1.39, seen with podman 4.3): a step is taken from an earlier build
-//! where the history of the image below it and the step's own entry are the same. The entry holds the step's text,
-//! and of what the text stands for only this much:
+//! The rule it follows (read in buildah 1.28 and 1.39, seen with podman 4.3): a step is taken from
+//! an earlier build where the history of the image below it and the step's own entry are the same.
+//! The entry holds the step's text, and of what the text stands for only this much:
 //!
 //! | step | in its entry | left out |
 //! | --- | --- | --- |
@@ -11,19 +11,22 @@
 //! | COPY, ADD | the content, the destination as written | flags that do not change the content |
 //! | any other | its text as written | what its variables stand for |
 //!
-//! So an image holds what an arg was in an earlier build. The mend: a `LABEL` in front of a step, whose value is a
-//! digest of all that the entries so far leave out. Its text is in the history, and with it in the identity of every
-//! later step, also in stages built on this one. By induction over the steps, equal histories then mean equal
-//! environments: a variable's value comes from the base (its id is in the stage's first mark), from an ARG (given
-//! value, default, the global words the default is made of: in the mark behind it), or from ENV (text in the history,
-//! whose variables were known by then). What mounts show is told apart by the image's key.
+//! So an image holds what an arg was in an earlier build. The mend: a `LABEL` in front of a step,
+//! whose value is a digest of all that the entries so far leave out. Its text is in the history,
+//! and with it in the identity of every later step, also in stages built on this one. By induction
+//! over the steps, equal histories then mean equal environments: a variable's value comes from the
+//! base (its id is in the stage's first mark), from an ARG (given value, default, the global words
+//! the default is made of: in the mark behind it), or from ENV (text in the history, whose
+//! variables were known by then). What mounts show is told apart by the image's key.
 //!
-//! A label and not an ARG, which RUN would see; one of the labels that every build sets last, so that the image has
-//! nothing of it. A mark is no layer. Steps before an ARG, and those no mount shows anything, keep the cache.
+//! A label and not an ARG, which RUN would see; one of the labels that every build sets last, so
+//! that the image has nothing of it. A mark is no layer. Steps before an ARG, and those no mount
+//! shows anything, keep the cache.
 //!
-//! A mark stands also at the end of each stage that a mount shows: buildah before 1.29 shows a stage taken from the
-//! cache without its last step (podman#16281), and a mark is a step without content; and at the end of a target that
-//! is not the last stage, where podman sets the proof's labels only on what it commits.
+//! A mark stands also at the end of each stage that a mount shows: buildah before 1.29 shows a
+//! stage taken from the cache without its last step (podman#16281), and a mark is a step without
+//! content; and at the end of a target that is not the last stage, where podman sets the proof's
+//! labels only on what it commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -190,7 +193,8 @@ fn own_text(step: &Instruction) -> Option<String> {
     }
 }
 
-/// Where podman may see another end of an instruction than we do, so that a line could end up inside of one.
+/// Where podman may see another end of an instruction than we do, so that a line could end up
+/// inside of one.
 fn ambiguous(text: &str, escape: char) -> Option<(&'static str, usize)> {
     if escape != '\\' {
         return Some(("engines do not agree about `# escape`", 1));

@@ -1,20 +1,20 @@
 //! Text → instructions, line by line as BuildKit's parser reads them.
 //!
-//! * **Directives** `# escape=…`, `# syntax=…`, `# check=…` in any case, only before anything else; one of
-//!   them twice is an error. The frontend is looked up apart ([`frontend`]): there a `#!` line may come
-//!   first, and `// syntax=…` or `{"syntax": …}` name one too.
-//! * **Continuation**: the escape character at a line's end, blanks behind it allowed, unless doubled.
-//!   Inside, comment lines and blank lines vanish; what remains is joined without a blank.
+//! * **Directives** `# escape=…`, `# syntax=…`, `# check=…` in any case, only before anything else;
+//!   one of them twice is an error. The frontend is looked up apart ([`frontend`]): there a `#!`
+//!   line may come first, and `// syntax=…` or `{"syntax": …}` name one too.
+//! * **Continuation**: the escape character at a line's end, blanks behind it allowed, unless
+//!   doubled. Inside, comment lines and blank lines vanish; what remains is joined without a blank.
 //! * **Comments** only at the start of a line.
-//! * **Heredocs**: words `\d*<<-?NAME` of COPY, ADD, RUN (behind ONBUILD too), never in the JSON form. Their
-//!   bodies follow in order, each up to a line that is exactly the name.
+//! * **Heredocs**: words `\d*<<-?NAME` of COPY, ADD, RUN (behind ONBUILD too), never in the JSON
+//!   form. Their bodies follow in order, each up to a line that is exactly the name.
 //!
 //! Why not `parse-dockerfile`: it unescapes words that must stay raw until variables are expanded,
-//! reads heredoc words otherwise (`3<<EOF`, `<< EOF`), refuses duplicate stage names, accepts a second
-//! `escape` and unknown flags, and stops at the first fault. These rules are BuildKit's own and need
-//! fewer lines than the mending would; the crate is held against them in the tests. Held against
-//! BuildKit's own parser and expander on 111,657 fuzzed texts and words (November 2026), one differed
-//! in what it accepts (an `ARG` of nothing but an escape), and was mended.
+//! reads heredoc words otherwise (`3<<EOF`, `<< EOF`), refuses duplicate stage names, accepts a
+//! second `escape` and unknown flags, and stops at the first fault. These rules are BuildKit's own
+//! and need fewer lines than the mending would; the crate is held against them in the tests. Held
+//! against BuildKit's own parser and expander on 111,657 fuzzed texts and words (November 2026),
+//! one differed in what it accepts (an `ARG` of nothing but an escape), and was mended.
 
 use super::Fault;
 use super::expand::split_words;

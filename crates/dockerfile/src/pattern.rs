@@ -1,5 +1,6 @@
 //! The shell patterns of `${x#p}`, `${x%p}` and `${x/p/r}`: `*` any text, `?` one character, a
-//! backslash takes `*`, `?` and itself literally. Brackets are plain characters (unlike in a shell).
+//! backslash takes `*`, `?` and itself literally. Brackets are plain characters (unlike in a
+//! shell).
 
 use super::wildcard::{self, Token};
 
@@ -42,7 +43,8 @@ impl Pattern {
         chars[..count - found.unwrap_or(0)].iter().collect()
     }
 
-    /// `value` with the first match, or all of them, replaced. Of several at one place the longest counts.
+    /// `value` with the first match, or all of them, replaced. Of several at one place the longest
+    /// counts.
     pub(super) fn replace(&self, value: &str, with: &str, all: bool) -> String {
         let chars: Vec<char> = value.chars().collect();
         let mut out = String::new();

@@ -1,14 +1,16 @@
 //! Sources × the tree of the context → the entries chosen.
 //!
-//! * The part of a source before its first wildcard is walked from the root, links followed: each link crossed
-//!   and what it finally leads to are inputs. An absolute link begins at the context's root, `..` stops
-//!   there. The text of a link is cleaned before it is followed, as BuildKit does it.
+//! * The part of a source before its first wildcard is walked from the root, links followed: each
+//!   link crossed and what it finally leads to are inputs. An absolute link begins at the context's
+//!   root, `..` stops there. The text of a link is cleaned before it is followed, as BuildKit does
+//!   it.
 //! * From there wildcards are matched name by name, dots are nothing special, `**` is `*`, links
-//!   are not entered. A match that is a link is followed like a plain source. No match is no fault here.
-//! * A folder chosen means all below it, links as they are. `--exclude` counts below the folder (never
-//!   for a file named itself); what it leaves is listed entry by entry.
-//! * `--parents` lists what its pattern matches below the pivot, links not followed, patterns as in an
-//!   ignore file (`**` crosses folders, a folder matched means all below).
+//!   are not entered. A match that is a link is followed like a plain source. No match is no fault
+//!   here.
+//! * A folder chosen means all below it, links as they are. `--exclude` counts below the folder
+//!   (never for a file named itself); what it leaves is listed entry by entry.
+//! * `--parents` lists what its pattern matches below the pivot, links not followed, patterns as in
+//!   an ignore file (`**` crosses folders, a folder matched means all below).
 //! * A pattern not understood (`a[^b]c` would match a `/`) chooses all it could be reached from.
 
 use std::ops::Range;
@@ -23,7 +25,8 @@ use super::{Source, SourceKind};
 pub struct Selection {
     /// By path, each once, none below a whole subtree.
     pub roots: Vec<Root>,
-    /// Line and path of sources that nothing matches. Without a wildcard the build will fail; with one it will on podman.
+    /// Line and path of sources that nothing matches. Without a wildcard the build will fail; with
+    /// one it will on podman.
     pub missing: Vec<(usize, String)>,
     /// Paths of whole subtrees, a `/` behind each: then at most one can be a prefix, and it is the
     /// greatest of those not greater than the path asked for.
@@ -96,7 +99,8 @@ impl Selection {
         Selection { roots, missing, subtrees, entries }
     }
 
-    /// Whether the entry is chosen. Folders on the way to one are asked for with [`Self::on_the_way`].
+    /// Whether the entry is chosen. Folders on the way to one are asked for with
+    /// [`Self::on_the_way`].
     pub fn contains(&self, path: &[u8]) -> bool {
         if self.entries.binary_search_by(|entry| entry.as_slice().cmp(path)).is_ok() {
             return true;

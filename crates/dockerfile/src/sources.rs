@@ -308,7 +308,8 @@ fn push_new(list: &mut Vec<String>, item: String) {
     }
 }
 
-/// The path from the context's root: `.`, `..` and doubled slashes resolved, `..` stops at the root.
+/// The path from the context's root: `.`, `..` and doubled slashes resolved, `..` stops at the
+/// root.
 pub fn clean(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {

@@ -1,11 +1,11 @@
 //! The text of a Dockerfile as far as a target uses it, for the key.
 //!
-//! In it: the frontend named, the escape character if it is not the usual one, the global ARGs used, and for each
-//! stage reached its FROM, its instructions (continuation lines joined, keywords in capitals) and the
-//! bodies of heredocs. Not in it: comments, blank lines, other stages. Where an instruction names a
-//! stage by number, the number counts unreached stages; so each name is followed by the place, among the stages
-//! reached, of what it stands for. Records are `KIND LENGTH:BYTES` and a newline: two different
-//! readings cannot give the same bytes.
+//! In it: the frontend named, the escape character if it is not the usual one, the global ARGs
+//! used, and for each stage reached its FROM, its instructions (continuation lines joined, keywords
+//! in capitals) and the bodies of heredocs. Not in it: comments, blank lines, other stages. Where
+//! an instruction names a stage by number, the number counts unreached stages; so each name is
+//! followed by the place, among the stages reached, of what it stands for. Records are `KIND
+//! LENGTH:BYTES` and a newline: two different readings cannot give the same bytes.
 
 use std::collections::BTreeSet;
 

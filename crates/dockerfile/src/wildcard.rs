@@ -1,5 +1,6 @@
 //! Wildcards against text, for components of paths ([`super::glob`]) and values of variables
-//! ([`super::pattern`]): the two differ in what they read as a wildcard and in the character that none matches.
+//! ([`super::pattern`]): the two differ in what they read as a wildcard and in the character that
+//! none matches.
 
 /// One piece of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +19,8 @@ pub(super) enum Token {
 /// Whether all of `text` matches; [`Token::Text`] and [`Token::One`] do not take `barrier`.
 pub(super) fn matches(tokens: &[Token], text: &[char], barrier: char) -> bool {
     let (mut token, mut at) = (0, 0);
-    // The last `Text`, and how far it reaches: one character further each time the rest does not fit.
+    // The last `Text`, and how far it reaches: one character further each time the rest does not
+    // fit.
     let mut back: Option<(usize, usize)> = None;
     loop {
         let fits = match (tokens.get(token), text.get(at)) {

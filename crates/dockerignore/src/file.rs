@@ -2,8 +2,9 @@
 //!
 //! First `<Dockerfile>.dockerignore`, beside the Dockerfile and so perhaps outside the context;
 //! even an empty one wins, and ignores nothing. Else `.dockerignore` in the context's root, never
-//! one elsewhere. Where neither is, the same two again with the ending `.containerignore`: podman reads those, and what
-//! it leaves out is not sent, whatever the engine. Patterns are relative to the context's root either way.
+//! one elsewhere. Where neither is, the same two again with the ending `.containerignore`: podman
+//! reads those, and what it leaves out is not sent, whatever the engine. Patterns are relative to
+//! the context's root either way.
 //!
 //! BuildKit reads the file from a copy of its folder, so a symlink is followed within that folder
 //! only: an absolute target begins at the folder, `..` stops there. A link to elsewhere thus finds

@@ -3,7 +3,8 @@
 //! Both ends of a pattern are pinned to the ends of the path, so whatever has a fixed width is
 //! compared there first; most paths are turned away by one comparison of bytes. What remains lies
 //! between two wildcards and is searched for by trying. [`MOST_WILDCARDS`] bounds the trying, a
-//! pattern with more goes to [`super::expression`], whose time grows with the length of the path alone.
+//! pattern with more goes to [`super::expression`], whose time grows with the length of the path
+//! alone.
 
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 

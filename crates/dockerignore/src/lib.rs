@@ -11,8 +11,9 @@
 //! assert!(rules.ignores(b"src/a.log").unwrap());
 //! ```
 //!
-//! A walk asks [`Rules::test`] for each entry and hands the state down, which is quicker than asking
-//! anew for each path, and [`Rules::may_hold_kept`] whether an ignored folder has to be opened.
+//! A walk asks [`Rules::test`] for each entry and hands the state down, which is quicker than
+//! asking anew for each path, and [`Rules::may_hold_kept`] whether an ignored folder has to be
+//! opened.
 //!
 //! | question | file |
 //! | --- | --- |

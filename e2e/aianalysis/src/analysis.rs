@@ -83,8 +83,8 @@ impl Analysis {
         kubectl::json(&args)
     }
 
-    /// Waits until it is in that phase; the whole resource then. Ends at once where it cannot come to
-    /// that phase any more.
+    /// Waits until it is in that phase; the whole resource then. Ends at once where it cannot come
+    /// to that phase any more.
     pub fn await_phase(&self, phase: &str) -> Result<Value> {
         let what = format!("`{}` is {phase}", self.name);
         let over = eventually(&what, SOON, || {

@@ -1,7 +1,7 @@
 //! Real 429s from the Kubernetes API, for one `ServiceAccount` only.
 //!
-//! A `FlowSchema` sends the account's requests to a `PriorityLevelConfiguration` with no shares that
-//! rejects what it cannot run. The API server still lets one request at a time through such a
+//! A `FlowSchema` sends the account's requests to a `PriorityLevelConfiguration` with no shares
+//! that rejects what it cannot run. The API server still lets one request at a time through such a
 //! level (seen with 1.34), so the only seat is taken: a POST in the account's name whose body never
 //! comes holds it for as long as kubectl's stdin stays open, 60 s at most. Everything else of the
 //! account gets 429 with Retry-After.

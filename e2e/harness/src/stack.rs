@@ -1,9 +1,9 @@
 //! A service of a spec's own, for specs that break things or count exactly.
 //!
-//! The Deployments and Services of a running service and of what it needs are copied into the spec's
-//! namespace, so a copy runs the very images and settings under test. It differs in what the spec
-//! asks for, in its `ServiceAccount`, in having no `NodePort`, and in asking for almost no CPU, for
-//! half a dozen must fit beside the shared one. `DataStorage` and PostgreSQL stay shared.
+//! The Deployments and Services of a running service and of what it needs are copied into the
+//! spec's namespace, so a copy runs the very images and settings under test. It differs in what the
+//! spec asks for, in its `ServiceAccount`, in having no `NodePort`, and in asking for almost no
+//! CPU, for half a dozen must fit beside the shared one. `DataStorage` and PostgreSQL stay shared.
 
 use std::fmt;
 
@@ -35,7 +35,8 @@ pub struct Plan<'a> {
     pub spec: &'a str,
     /// The Deployment under test; its account's rights are granted to the copy's.
     pub service: &'a str,
-    /// Environment of the service, on top of the shared one's; `{namespace}` stands for the stack's.
+    /// Environment of the service, on top of the shared one's; `{namespace}` stands for the
+    /// stack's.
     pub env: &'a [(&'a str, &'a str)],
     /// Copied Deployments beside the service's, each with its Service.
     pub with: &'a [&'a str],
@@ -131,8 +132,8 @@ impl Stack {
         })
     }
 
-    /// Opens another connection: after a restart the old one may be dead without knowing it, or lead
-    /// to a pod that is deleted and still runs.
+    /// Opens another connection: after a restart the old one may be dead without knowing it, or
+    /// lead to a pod that is deleted and still runs.
     pub fn reconnect(&mut self) -> Result<()> {
         self.forward = open_forward(&self.namespace, &self.service, self.port)?;
         Ok(())

@@ -7,9 +7,9 @@
 //!
 //! The status is written by server-side apply under [`FIELD_MANAGER`], whole, bound to the version
 //! it was worked out from: a 409 means somebody else wrote, and the resource is looked at anew. A
-//! 404 means it was deleted meanwhile, which is the end of it; nothing is held outside the resource,
-//! so there is no finalizer. One replica needs no leader election; two would only ask twice, since
-//! the second write meets the 409.
+//! 404 means it was deleted meanwhile, which is the end of it; nothing is held outside the
+//! resource, so there is no finalizer. One replica needs no leader election; two would only ask
+//! twice, since the second write meets the 409.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,8 +6,8 @@
 //! | it is away, does not know them or does not let us | 200: a restart would not help | 503 |
 //! | SIGTERM received | 200 | 503, `"status":"stopping"` |
 //!
-//! The API is asked rather than kube's `Store::wait_until_ready`, which wakes one of its callers only
-//! (5.0, seen), and the controller is one.
+//! The API is asked rather than kube's `Store::wait_until_ready`, which wakes one of its callers
+//! only (5.0, seen), and the controller is one.
 //!
 //! holmesgpt-api is no part of readiness: without it the controller still takes resources in and
 //! says on each what it waits for.

@@ -10,9 +10,9 @@
 //! | 3xx or 4xx without the `detail` it always gives | somebody else answers in its place | likewise |
 //!
 //! The last is no invention: until kube-proxy has the rules of a new Service, what is sent to its
-//! address leaves the node, and where all that leaves meets a proxy, the proxy answers (seen: 404, no
-//! body). So that the next question goes where the rules lead by then, each has a connection of its
-//! own.
+//! address leaves the node, and where all that leaves meets a proxy, the proxy answers (seen: 404,
+//! no body). So that the next question goes where the rules lead by then, each has a connection of
+//! its own.
 
 use std::time::{Duration, Instant};
 

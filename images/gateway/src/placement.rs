@@ -182,8 +182,8 @@ impl Errand<'_> {
         Ok(Placement { name: created.metadata.name, occurrences: 1, degraded: false })
     }
 
-    /// Adds one to the request's count. Tasks of this gateway take turns, and who has waited for the
-    /// turn goes on from what was written meanwhile, or each would first be refused for its old
+    /// Adds one to the request's count. Tasks of this gateway take turns, and who has waited for
+    /// the turn goes on from what was written meanwhile, or each would first be refused for its old
     /// version. Against other replicas that version decides, and who loses looks at the newer one.
     async fn count(&self, mut request: RemediationRequest) -> Result<Placement, Failure> {
         let api = &self.gateway.api;

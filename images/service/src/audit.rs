@@ -1,8 +1,8 @@
 //! Audit events to `DataStorage`, behind the service's back: a bounded queue, batches, a few tries.
 //!
-//! Nothing here may delay or fail what is recorded. A full queue, a batch refused, or one that could
-//! not be sent in `TRIES` tries is dropped and counted. Events carry their own ids, so a batch sent
-//! twice is stored once.
+//! Nothing here may delay or fail what is recorded. A full queue, a batch refused, or one that
+//! could not be sent in `TRIES` tries is dropped and counted. Events carry their own ids, so a
+//! batch sent twice is stored once.
 
 use std::time::Duration;
 
@@ -73,7 +73,8 @@ impl Event {
 }
 
 impl Audit {
-    /// Starts the sender; no `url` turns audit off, `dropped` counts what is lost. The handle ends when every `Audit` is gone and the queue is empty.
+    /// Starts the sender; no `url` turns audit off, `dropped` counts what is lost. The handle ends
+    /// when every `Audit` is gone and the queue is empty.
     ///
     /// # Errors
     /// The HTTP client cannot be set up.

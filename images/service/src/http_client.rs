@@ -1,5 +1,5 @@
-//! One HTTP client for all that a service asks: HTTP/1.1, kept connections, TLS by rustls trusting the
-//! given authority and nobody else.
+//! One HTTP client for all that a service asks: HTTP/1.1, kept connections, TLS by rustls trusting
+//! the given authority and nobody else.
 
 use std::path::Path;
 use std::time::Duration;

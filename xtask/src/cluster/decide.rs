@@ -36,8 +36,8 @@ pub(super) trait Ask {
     fn maker(&self) -> Option<PathBuf>;
 }
 
-/// Whose the containers are, and what they were made with; none if they are ours and not whole. The error says why
-/// they are not ours.
+/// Whose the containers are, and what they were made with; none if they are ours and not whole. The
+/// error says why they are not ours.
 pub(super) fn owner(found: &Found<'_>, ask: &impl Ask) -> Result<Option<Fingerprint>, String> {
     if let Some(record) = found.record {
         if let Some(made) = &record.made

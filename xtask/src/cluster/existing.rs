@@ -1,10 +1,10 @@
 //! A cluster that others run, named in the configuration by kubeconfig and context.
 //!
-//! Its context alone is copied into a private kubeconfig, like that of a cluster we made: the user's
-//! file is only read, and the suite cannot stray into another context of it. The copy's default
-//! namespace is one that is not there, so that an object that names no namespace is refused instead of
-//! landing in somebody's. A context is a name that anybody may have moved: where it leads is compared with the
-//! configuration's `server` before that is asked anything.
+//! Its context alone is copied into a private kubeconfig, like that of a cluster we made: the
+//! user's file is only read, and the suite cannot stray into another context of it. The copy's
+//! default namespace is one that is not there, so that an object that names no namespace is refused
+//! instead of landing in somebody's. A context is a name that anybody may have moved: where it
+//! leads is compared with the configuration's `server` before that is asked anything.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,8 +39,8 @@ pub fn reach(
     })
 }
 
-/// Reaches it for a command that is no run, if that runs no command of the kubeconfig, which may be a stranger's. The
-/// inner error says why it was not asked.
+/// Reaches it for a command that is no run, if that runs no command of the kubeconfig, which may be
+/// a stranger's. The inner error says why it was not asked.
 pub fn look(
     name: &str,
     existing: &Existing,
@@ -115,7 +115,8 @@ fn login(kubeconfig: &str) -> anyhow::Result<Option<String>> {
     Ok(logins.next())
 }
 
-/// An error if the kubeconfig, which has but one context, leads to another server than the one that is meant.
+/// An error if the kubeconfig, which has but one context, leads to another server than the one that
+/// is meant.
 fn confirm(kubeconfig: &str, existing: &Existing) -> anyhow::Result<()> {
     let kubeconfig: Value =
         serde_saphyr::from_str(kubeconfig).context("failed to read the kubeconfig")?;

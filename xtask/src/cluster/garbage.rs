@@ -1,8 +1,9 @@
 //! Images on the nodes of a kept cluster that nobody needs any more.
 //!
-//! A tag of ours is `localhost/NAME:KEY`; what else is called `localhost/NAME` somebody has put there. Ours goes if it is none of those that stay and no container of the node was made from it. With
-//! it goes the second name that containerd's CRI plugin keeps for its id (see [`super::held`]), if no other tag
-//! leads there: it would hold on to the layers.
+//! A tag of ours is `localhost/NAME:KEY`; what else is called `localhost/NAME` somebody has put
+//! there. Ours goes if it is none of those that stay and no container of the node was made from it.
+//! With it goes the second name that containerd's CRI plugin keeps for its id (see
+//! [`super::held`]), if no other tag leads there: it would hold on to the layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 

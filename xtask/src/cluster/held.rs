@@ -53,7 +53,8 @@ impl Held {
         Self(rows.collect())
     }
 
-    /// Whether what the node calls by this digest, a manifest's or a config's, is the image of that id.
+    /// Whether what the node calls by this digest, a manifest's or a config's, is the image of that
+    /// id.
     fn leads_to(
         &self,
         digest: &str,
@@ -82,8 +83,8 @@ impl Held {
     }
 }
 
-/// Whether a container runs this image: `image_id` is what its status says, which is the image's id, or
-/// a name with the digest of a manifest that the nodes have.
+/// Whether a container runs this image: `image_id` is what its status says, which is the image's
+/// id, or a name with the digest of a manifest that the nodes have.
 pub fn is_image(cluster: &Cluster, engine: &Tool, image: &Image, image_id: &str) -> bool {
     let (digest, id) = (digest(image_id), digest(&image.id));
     digest == id

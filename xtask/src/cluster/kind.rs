@@ -5,9 +5,10 @@
 //! second time only for faults known to pass (`PASSING`); anything else would fail again, half a
 //! minute later.
 //!
-//! kind knows clusters by their names alone. So nothing is ever deleted by `kind delete`, and `--retain` keeps `kind
-//! create` from it: where two create one name, the loser's kind would delete the winner's containers. What goes is
-//! the containers that carry our id ([`super::nodes`]), by their own ids; kind keeps nothing else of a cluster.
+//! kind knows clusters by their names alone. So nothing is ever deleted by `kind delete`, and
+//! `--retain` keeps `kind create` from it: where two create one name, the loser's kind would delete
+//! the winner's containers. What goes is the containers that carry our id ([`super::nodes`]), by
+//! their own ids; kind keeps nothing else of a cluster.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -301,7 +302,8 @@ impl Ask for Containers<'_> {
     }
 }
 
-/// Takes down what this checkout has made under a name; an error if there is something that it has not.
+/// Takes down what this checkout has made under a name; an error if there is something that it has
+/// not.
 pub(super) fn down(name: &str, provider: &str, paths: &Paths, log: &Path) -> anyhow::Result<()> {
     let others = match record::read(paths, provider, name) {
         Some(record) => nodes::remove(provider, name, &record.id, log)?,

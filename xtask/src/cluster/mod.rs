@@ -100,8 +100,8 @@ impl Cluster {
         ready::is_ready(&self.kubectl())
     }
 
-    /// Asks its nodes what they hold, for a load that follows at once. A node that does not answer is
-    /// asked again by the load, whose failure it is then.
+    /// Asks its nodes what they hold, for a load that follows at once. A node that does not answer
+    /// is asked again by the load, whose failure it is then.
     pub fn look_at_nodes(&mut self, engine: &Tool) {
         let look = |node: &String| Some((node.clone(), Held::on(engine, node).ok()?));
         self.seen = self.nodes.iter().filter_map(look).collect();

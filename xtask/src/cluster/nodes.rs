@@ -1,8 +1,9 @@
 //! The containers that are a cluster's nodes, as the engine shows them.
 //!
-//! kind keeps no state of its own: a cluster is the containers that carry its label, which is the cluster's name.
-//! Whose they are is in their mounts: each node of ours has one whose place is the cluster's random id. The same
-//! questions work for podman and docker; `Status` is used because podman 4.3 prints it for `State` too.
+//! kind keeps no state of its own: a cluster is the containers that carry its label, which is the
+//! cluster's name. Whose they are is in their mounts: each node of ours has one whose place is the
+//! cluster's random id. The same questions work for podman and docker; `Status` is used because
+//! podman 4.3 prints it for `State` too.
 
 use std::path::Path;
 use std::time::Duration;
@@ -113,8 +114,8 @@ fn mounts_of(container: &str, text: &str) -> Mounts {
     mounts
 }
 
-/// Whether each container carries this cluster's id. kind mounts nothing on the load balancer that it puts before
-/// several control planes: that is of the cluster if all the others are.
+/// Whether each container carries this cluster's id. kind mounts nothing on the load balancer that
+/// it puts before several control planes: that is of the cluster if all the others are.
 pub(super) fn carry(nodes: &[Node], mounts: &[Mounts], id: &str) -> Vec<bool> {
     let carries = |mounts: &Mounts| mounts.cluster.as_deref() == Some(id);
     let mut others = nodes.iter().zip(mounts).filter(|(node, _)| node.holds_images()).peekable();
@@ -125,8 +126,8 @@ pub(super) fn carry(nodes: &[Node], mounts: &[Mounts], id: &str) -> Vec<bool> {
     nodes.iter().zip(mounts).map(of_one).collect()
 }
 
-/// Removes the containers of a name that carry the cluster's id, and the volumes that kind made for them. Gives back
-/// those that do not: they are somebody else's.
+/// Removes the containers of a name that carry the cluster's id, and the volumes that kind made for
+/// them. Gives back those that do not: they are somebody else's.
 pub(super) fn remove(
     provider: &str,
     cluster: &str,

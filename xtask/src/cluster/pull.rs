@@ -1,7 +1,9 @@
-//! A node pulls an image itself where the registry of `[cache]` has it: only the layers it lacks go over.
+//! A node pulls an image itself where the registry of `[cache]` has it: only the layers it lacks go
+//! over.
 //!
-//! Measured on two busy cores (podman 4.3.1, containerd 1.6, the registry on the same host) with an image of 85 MB
-//! whose last layer of 9 MB changed, median of three rounds, seconds until it was on all nodes:
+//! Measured on two busy cores (podman 4.3.1, containerd 1.6, the registry on the same host) with an
+//! image of 85 MB whose last layer of 9 MB changed, median of three rounds, seconds until it was on
+//! all nodes:
 //!
 //! | what the nodes had | one node: sent | pulled | three nodes: sent | pulled |
 //! | --- | --- | --- | --- | --- |
@@ -9,14 +11,16 @@
 //! | its other layers, sent | 2.1 | 0.9 | 5.3 | 1.8 |
 //! | its other layers, pulled | 2.0 | 0.4 | 5.1 | 0.9 |
 //!
-//! A stream has all layers in it, whatever the node has, and is made for each node anew; so a pull was shorter in nearly
-//! every round, and by more with more nodes. Hence the rule: what this run has built is
-//! sent (its push goes on beside, and nothing waits for that); of all else that a node lacks the registry is asked first,
-//! and what the node then still lacks is sent. A registry at the loopback is this host's and not the node's, and is not asked.
+//! A stream has all layers in it, whatever the node has, and is made for each node anew; so a pull
+//! was shorter in nearly every round, and by more with more nodes. Hence the rule: what this run
+//! has built is sent (its push goes on beside, and nothing waits for that); of all else that a node
+//! lacks the registry is asked first, and what the node then still lacks is sent. A registry at the
+//! loopback is this host's and not the node's, and is not asked.
 //!
-//! What came is held to the image's id before it gets its tag: the id is the hash of its configuration, labels and
-//! layers. A registry that a node cannot reach or may not read is left alone for the rest of the run, with one warning. The
-//! node's own containerd does it, with what `/etc/containerd/certs.d` on it says of the registry; no login is handed to it.
+//! What came is held to the image's id before it gets its tag: the id is the hash of its
+//! configuration, labels and layers. A registry that a node cannot reach or may not read is left
+//! alone for the rest of the run, with one warning. The node's own containerd does it, with what
+//! `/etc/containerd/certs.d` on it says of the registry; no login is handed to it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,8 +61,8 @@ pub fn is_reachable(registry: &str) -> bool {
 }
 
 impl Pulls<'_> {
-    /// Has the node pull these, as far as it can; gives back whether it was asked to pull any. What came under
-    /// another id than is wanted gets no tag.
+    /// Has the node pull these, as far as it can; gives back whether it was asked to pull any. What
+    /// came under another id than is wanted gets no tag.
     pub(super) fn try_all(&self, site: Site, lacked: &[&Image]) -> bool {
         let mut tried = false;
         for image in lacked {
@@ -96,7 +100,8 @@ impl Pulls<'_> {
 }
 
 impl Site<'_> {
-    /// Gives what was pulled its tag, if it is the image that is wanted, and takes the registry's name off it.
+    /// Gives what was pulled its tag, if it is the image that is wanted, and takes the registry's
+    /// name off it.
     fn name(self, image: &Image, reference: &str) {
         let pulled = Image { tag: reference.to_owned(), id: image.id.clone() };
         let held = Held::on(self.engine, self.node).unwrap_or_default();

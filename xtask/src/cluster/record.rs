@@ -1,14 +1,16 @@
 //! What we made: how a cluster is known to be ours, and to be what is wanted.
 //!
-//! A cluster is ours if its containers carry the random id that the record of this checkout has (see
-//! [`super::nodes`]). A record is of this checkout by the identity of its folder, not by its path: a copy of the record
-//! in another folder, or under the same path in another container, is nobody's. The record names the containers of a
-//! cluster that was made wholly; their ids are never given twice, so that whoever only uses it need not ask further.
-//! The record is written before kind is started, so that a cluster left half-made by a kill is known for what it is;
-//! without containers that carry its id it means nothing.
+//! A cluster is ours if its containers carry the random id that the record of this checkout has
+//! (see [`super::nodes`]). A record is of this checkout by the identity of its folder, not by its
+//! path: a copy of the record in another folder, or under the same path in another container, is
+//! nobody's. The record names the containers of a cluster that was made wholly; their ids are never
+//! given twice, so that whoever only uses it need not ask further. The record is written before
+//! kind is started, so that a cluster left half-made by a kill is known for what it is; without
+//! containers that carry its id it means nothing.
 //!
-//! The record lies beside the kubeconfig, and again in the machine's folder, where `cargo clean` does not reach it.
-//! Each node also has a file, `/kind/xtask`, that says which checkout made it: for people, it proves nothing.
+//! The record lies beside the kubeconfig, and again in the machine's folder, where `cargo clean`
+//! does not reach it. Each node also has a file, `/kind/xtask`, that says which checkout made it:
+//! for people, it proves nothing.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -101,7 +103,8 @@ pub(super) fn sha256(bytes: impl AsRef<[u8]>) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// The record of a cluster that this checkout made on this engine; one that cannot be read counts as none.
+/// The record of a cluster that this checkout made on this engine; one that cannot be read counts
+/// as none.
 pub(super) fn read(paths: &Paths, provider: &str, cluster: &str) -> Option<Record> {
     let checkout = identity::of_folder(paths.root()).ok()?;
     let places = [Some(paths.cluster_record(cluster)), paths::cluster_note(provider, cluster).ok()];
@@ -161,8 +164,8 @@ pub(super) fn put_mark(
     Ok(())
 }
 
-/// What the first node says of who made the cluster, running or not. It may be anybody's node: no more is read than
-/// a mark is long.
+/// What the first node says of who made the cluster, running or not. It may be anybody's node: no
+/// more is read than a mark is long.
 pub(super) fn read_mark(provider: &str, nodes: &[Node]) -> Option<Mark> {
     let node = nodes.iter().find(|node| node.holds_images())?;
     Tool::new(provider)
@@ -180,13 +183,14 @@ pub(super) fn read_mark(provider: &str, nodes: &[Node]) -> Option<Mark> {
         .ok()
 }
 
-/// Two runs on one cluster would spoil each other's tests: whoever holds this has it to itself. On a cluster that
-/// others run, each has names of its own, and runs share it.
+/// Two runs on one cluster would spoil each other's tests: whoever holds this has it to itself. On
+/// a cluster that others run, each has names of its own, and runs share it.
 #[derive(Debug)]
 pub struct Lease(File);
 
 impl Lease {
-    /// Whether no other run of this checkout uses the cluster; then none can begin to while this is held.
+    /// Whether no other run of this checkout uses the cluster; then none can begin to while this is
+    /// held.
     pub fn is_last(&self) -> bool {
         self.0.try_lock().is_ok()
     }
@@ -240,8 +244,8 @@ pub fn share(
     Ok(Lease(file))
 }
 
-/// An engine has one kind cluster of a name, whoever wants it: its lock is the machine's. Of a cluster that others
-/// run, only what this checkout keeps of it is locked.
+/// An engine has one kind cluster of a name, whoever wants it: its lock is the machine's. Of a
+/// cluster that others run, only what this checkout keeps of it is locked.
 fn lock_of(wanted: &config::Cluster, provider: &str, paths: &Paths) -> anyhow::Result<PrivatePath> {
     match wanted.existing {
         Some(_) => Ok(paths.cluster_lock(&wanted.name)),

@@ -71,9 +71,9 @@ fn is_same(mapping: &Value, port: &Port) -> bool {
 /// Where a node has a mount whose name is the cluster's id.
 const ID_FOLDER: &str = "/kind/xtask-id/";
 
-/// The same with the cluster's id on every node. kind labels containers with names only; a mount of the
-/// configuration is on the container from the moment it is made, and the engine shows it. What is mounted is
-/// there on every machine that an engine runs on.
+/// The same with the cluster's id on every node. kind labels containers with names only; a mount of
+/// the configuration is on the container from the moment it is made, and the engine shows it. What
+/// is mounted is there on every machine that an engine runs on.
 pub(super) fn with_id(config: &str, id: &str) -> anyhow::Result<String> {
     let mut config: Value = serde_json::from_str(config)?;
     for node in config["nodes"].as_array_mut().into_iter().flatten() {
@@ -186,7 +186,8 @@ mod tests {
         assert_eq!(config["nodes"][1]["extraPortMappings"][0]["hostPort"], 2);
         assert_eq!(config["nodes"][1]["extraPortMappings"][1]["hostPort"], 30080);
         assert_eq!(config["kubeadmConfigPatches"][1], "kind: KubeletConfiguration");
-        // The same port there and in `[ports]` is mapped once; another way from it is kind's to refuse.
+        // The same port there and in `[ports]` is mapped once; another way from it is kind's to
+        // refuse.
         for (containers, mapped) in [(30080, 1), (30081, 2)] {
             let users = format!(
                 "kind: Cluster\nnodes:\n- role: control-plane\n  extraPortMappings:\n  \

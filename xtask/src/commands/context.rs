@@ -1,8 +1,9 @@
 //! `cargo xtask context`: what is sent, as a list, a summary or a check against budgets.
 //!
-//! It is what the key is made of, so what the bases hand down (ENV, ONBUILD) is asked for as for a plan. `--check` is
-//! a commit hook, on the way of everybody: it starts no process and knows of bases what podman's store says to a
-//! reader. `--dir` speaks of a folder, whatever images there are: to it all bases are unknown.
+//! It is what the key is made of, so what the bases hand down (ENV, ONBUILD) is asked for as for a
+//! plan. `--check` is a commit hook, on the way of everybody: it starts no process and knows of
+//! bases what podman's store says to a reader. `--dir` speaks of a folder, whatever images there
+//! are: to it all bases are unknown.
 
 mod check;
 mod summary;
@@ -88,8 +89,8 @@ fn dockerfile_of(dir: &Path, file: &Path) -> Result<PathBuf> {
     Ok(std::path::absolute(found.exit(Exit::Usage)?)?)
 }
 
-/// One path a line; with `null`, NUL after each instead, so that any name can be told from the next.
-/// Several contexts are one list: what any of them is sent.
+/// One path a line; with `null`, NUL after each instead, so that any name can be told from the
+/// next. Several contexts are one list: what any of them is sent.
 fn list(contexts: &[Context], null: bool) -> Vec<u8> {
     let entries = contexts.iter().flat_map(Context::entries);
     let mut lines: Vec<_> = entries.map(|entry| (entry.path().to_vec(), ending(&entry))).collect();

@@ -1,4 +1,5 @@
-//! `cargo xtask doctor`: what a run needs of this machine, each fault with the command that mends it.
+//! `cargo xtask doctor`: what a run needs of this machine, each fault with the command that mends
+//! it.
 
 use anyhow::Result;
 

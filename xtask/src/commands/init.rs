@@ -1,5 +1,5 @@
-//! `cargo xtask init`: looks at a repository, drafts its `xtask.toml`, and reads the draft as `plan` would
-//! before it is written.
+//! `cargo xtask init`: looks at a repository, drafts its `xtask.toml`, and reads the draft as
+//! `plan` would before it is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

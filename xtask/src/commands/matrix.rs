@@ -1,4 +1,5 @@
-//! `cargo xtask plan --format github`: what a workflow needs to know, in the form of `GITHUB_OUTPUT`.
+//! `cargo xtask plan --format github`: what a workflow needs to know, in the form of
+//! `GITHUB_OUTPUT`.
 //!
 //! ```text
 //! build=true
@@ -7,11 +8,11 @@
 //! suites={"include":[{"suite":"gateway","minutes":1.2}]}
 //! ```
 //!
-//! One line a value, so `cargo xtask plan --format github >> "$GITHUB_OUTPUT"` is all. A job takes one with
-//! `matrix: ${{ fromJSON(needs.plan.outputs.matrix) }}`. GitHub refuses an empty matrix: `build` and
-//! `run` say whether there is anything in them. An image of several suites is there once for each; one of no
-//! suite has an empty name for it. `minutes` are those of earlier builds, and of a suite's runs that had nothing to
-//! build; they are left out where none was seen.
+//! One line a value, so `cargo xtask plan --format github >> "$GITHUB_OUTPUT"` is all. A job takes
+//! one with `matrix: ${{ fromJSON(needs.plan.outputs.matrix) }}`. GitHub refuses an empty matrix:
+//! `build` and `run` say whether there is anything in them. An image of several suites is there
+//! once for each; one of no suite has an empty name for it. `minutes` are those of earlier builds,
+//! and of a suite's runs that had nothing to build; they are left out where none was seen.
 
 use std::collections::BTreeSet;
 

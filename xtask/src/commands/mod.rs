@@ -1,4 +1,5 @@
-//! One file a command: what was typed becomes a request to [`crate::run`] and the stages, and the answer is printed.
+//! One file a command: what was typed becomes a request to [`crate::run`] and the stages, and the
+//! answer is printed.
 
 mod cluster;
 mod context;

@@ -1,8 +1,8 @@
-//! Environments of Python packages, made from the Python index and used again while what is asked for is
-//! the same.
+//! Environments of Python packages, made from the Python index and used again while what is asked
+//! for is the same.
 //!
-//! The file with the packages lies in the environment and is written last, so one that was broken off
-//! is made anew.
+//! The file with the packages lies in the environment and is written last, so one that was broken
+//! off is made anew.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The traces of a command's runs, sent to the collector of `[telemetry]` when all else is over. A collector that
-//! fails costs a line, never the run.
+//! The traces of a command's runs, sent to the collector of `[telemetry]` when all else is over. A
+//! collector that fails costs a line, never the run.
 
 use crate::config::Otlp;
 use crate::paths::RunPaths;

@@ -13,9 +13,9 @@
 //! | `e2e` of every suite of the configuration, one after the other | every test |
 //!
 //! Every step runs, whatever became of those before it; only the suites want a machine that was
-//! mended. A step that fails without a failed test (it did not compile) counts as one failure, and so does
-//! one of the kind "every test" in which no test ran. The last line on stdout is `N passed, N failed`, with
-//! `, N skipped` where there are any.
+//! mended. A step that fails without a failed test (it did not compile) counts as one failure, and
+//! so does one of the kind "every test" in which no test ran. The last line on stdout is `N passed,
+//! N failed`, with `, N skipped` where there are any.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,8 @@ use crate::session::{Run, Session};
 use crate::suite::{Counts, Reader};
 use crate::ui;
 
-/// What recipes that are not ours to parse begin with: benchmarks take minutes and prove nothing here.
+/// What recipes that are not ours to parse begin with: benchmarks take minutes and prove nothing
+/// here.
 const BENCH: &str = "cargo bench --package xtask ";
 
 /// Files of tests that are ignored for want of an engine, root, Go or a registry.
@@ -71,8 +72,8 @@ const PYTHON_TESTS: &str = "images/holmesgpt-api/tests";
 /// A whole workspace compiled twice on two slow cores.
 const LIMIT: Duration = Duration::from_hours(1);
 
-/// What tests call: the shared cache is a registry, the certificates of a webhook are made while they run. Each is
-/// a package of that name.
+/// What tests call: the shared cache is a registry, the certificates of a webhook are made while
+/// they run. Each is a package of that name.
 const CALLED: [&str; 2] = ["docker-registry", "openssl"];
 
 pub(crate) fn run(session: &Session, args: &cli::Test) -> Result<Exit> {
@@ -248,8 +249,8 @@ struct Justfile {
     recipes: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Every recipe, run dry, is one `cargo xtask` line the command line takes, and so is every command of a
-/// workflow, with its arguments; `check` is really run.
+/// Every recipe, run dry, is one `cargo xtask` line the command line takes, and so is every command
+/// of a workflow, with its arguments; `check` is really run.
 fn justfile(root: &Path, paths: &Paths, run: &Run, bootstrap: bool) -> Result<Outcome> {
     let log = run.paths.log("justfile");
     let program = just(paths, &log, bootstrap)?;

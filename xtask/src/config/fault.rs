@@ -1,4 +1,5 @@
-//! What is wrong with a configuration: one [`ConfigError`] a mistake, all of a file's in [`ConfigErrors`].
+//! What is wrong with a configuration: one [`ConfigError`] a mistake, all of a file's in
+//! [`ConfigErrors`].
 //!
 //! A person who made three mistakes should run the command twice, not four times. So nothing here
 //! stops at the first: reading goes on with an empty value in the place of the bad one, and the

@@ -194,7 +194,8 @@ impl Shared {
         }
     }
 
-    /// Patterns come on top of the defaults, which may be written out; an empty list is nothing at all.
+    /// Patterns come on top of the defaults, which may be written out; an empty list is nothing at
+    /// all.
     fn excluding(&self, patterns: Option<Vec<String>>) -> Exclude {
         let Some(mut patterns) = patterns else { return self.exclude.clone() };
         let defaults = !patterns.is_empty();

@@ -2,7 +2,8 @@
 //!
 //! Whatever is in a `Config` has been checked: names exist, paths lie where they should, timeouts
 //! nest, no port is used twice. All faults of a file are reported at once, each with file, line and
-//! suggestion ([`ConfigErrors`]), and the process ends with exit code 2 before anything was touched.
+//! suggestion ([`ConfigErrors`]), and the process ends with exit code 2 before anything was
+//! touched.
 
 mod action;
 mod builder;
@@ -219,8 +220,8 @@ pub struct Image {
     /// Ids of secrets and where their values come from; only the ids are in the key.
     pub secrets: BTreeMap<String, PathBuf>,
     pub inputs: Inputs,
-    /// Whether its builds see the host's CA certificates, where not as the engine's settings say: an
-    /// image that installs certificates of its own cannot have them mounted over.
+    /// Whether its builds see the host's CA certificates, where not as the engine's settings say:
+    /// an image that installs certificates of its own cannot have them mounted over.
     pub trust_host_ca: Option<bool>,
     pub exclude: Exclude,
     /// Bytes a build is taken to need before one was measured.
@@ -236,7 +237,8 @@ pub struct Image {
 pub struct Exclude {
     /// Docker ignore patterns, for all files.
     pub patterns: Vec<String>,
-    /// Whether [`Exclude::DEFAULTS`] are left out, of what git does not track and the Dockerfile does not name.
+    /// Whether [`Exclude::DEFAULTS`] are left out, of what git does not track and the Dockerfile
+    /// does not name.
     pub defaults: bool,
     /// xtask's own folder, which is never part of a context.
     pub own: Option<PathBuf>,
@@ -256,7 +258,8 @@ pub enum Inputs {
     Globs(Vec<String>),
     /// A Cargo package and the workspace members it is built from; and what these globs match.
     Cargo { package: String, also: Vec<String> },
-    /// A Go package (`./cmd/gateway`) and what it imports of its module; and what these globs match.
+    /// A Go package (`./cmd/gateway`) and what it imports of its module; and what these globs
+    /// match.
     Go { package: String, also: Vec<String> },
 }
 
@@ -469,7 +472,8 @@ pub enum Trust {
 #[derive(Clone, Debug)]
 pub struct Test {
     pub run: Vec<String>,
-    /// Arguments that pick a shard, with `{index}` and `{total}` in them; none: it cannot be sharded.
+    /// Arguments that pick a shard, with `{index}` and `{total}` in them; none: it cannot be
+    /// sharded.
     pub shard: Option<Vec<String>>,
     /// Where the command leaves its `JUnit` report, with wildcards if it leaves several; absolute.
     pub junit: Option<PathBuf>,

@@ -1,4 +1,5 @@
-//! What a run may reach outside its machine: `[cache]`, `[telemetry]`. Without a section it does not.
+//! What a run may reach outside its machine: `[cache]`, `[telemetry]`. Without a section it does
+//! not.
 //!
 //! Credentials never stand in the file: the engine has its own (`podman login`).
 

@@ -1,9 +1,9 @@
 //! `[steps.NAME]`: a step that several suites list by name, `steps = ["postgresql", …]`.
 //!
 //! It is written once and read once for each suite: timeouts nest in that suite's, and the ports of
-//! its waits must be open in that suite's cluster. What it needs, steps and images, has to be listed
-//! by the suite too. A suite deploys what its lists say, and a list that says less is a fault rather
-//! than a step that comes in unseen.
+//! its waits must be open in that suite's cluster. What it needs, steps and images, has to be
+//! listed by the suite too. A suite deploys what its lists say, and a list that says less is a
+//! fault rather than a step that comes in unseen.
 //!
 //! A step is first read for no suite, so that its own faults are told once, and though nobody lists
 //! it.

@@ -1,8 +1,9 @@
-//! What a program may do beyond its user (`setcap`): an extended attribute that engines copy with a file.
+//! What a program may do beyond its user (`setcap`): an extended attribute that engines copy with a
+//! file.
 //!
-//! It counts as part of the content. Only root can set it on the copy that is staged, so only to root it is there at all.
-//! Other extended attributes are no part of a context: browsers and editors write them, and no two checkouts have the
-//! same.
+//! It counts as part of the content. Only root can set it on the copy that is staged, so only to
+//! root it is there at all. Other extended attributes are no part of a context: browsers and
+//! editors write them, and no two checkouts have the same.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -2,12 +2,12 @@
 //! workspace's manifest and lock as far as they concern them.
 //!
 //! The closure is read from the manifests themselves: a path dependency, or a workspace dependency
-//! with a path, of any kind (normal, build, dev: cargo needs the manifests of all of them) leads to the next
-//! member. `cargo metadata` gives the same answer (a test holds that) and takes longer than the whole
-//! walk. Members outside the closure would have to be there for cargo to accept the workspace, so the
-//! image is given a manifest without them and a lock without what only they need: a dependency added
-//! elsewhere then changes no key. Both are made anew in sorted order, and what was made is
-//! what is hashed and staged.
+//! with a path, of any kind (normal, build, dev: cargo needs the manifests of all of them) leads to
+//! the next member. `cargo metadata` gives the same answer (a test holds that) and takes longer
+//! than the whole walk. Members outside the closure would have to be there for cargo to accept the
+//! workspace, so the image is given a manifest without them and a lock without what only they need:
+//! a dependency added elsewhere then changes no key. Both are made anew in sorted order, and what
+//! was made is what is hashed and staged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};

@@ -158,8 +158,9 @@ impl Contents {
     }
 }
 
-/// One digest over all that is sent: path, kind, mode, link target, content. Owners and times are not in it, as they
-/// are not in what is staged. It is a digest over those of groups, so that these can be taken side by side.
+/// One digest over all that is sent: path, kind, mode, link target, content. Owners and times are
+/// not in it, as they are not in what is staged. It is a digest over those of groups, so that these
+/// can be taken side by side.
 pub(super) fn digest(entries: &[Entry], contents: &[Option<Digest>]) -> Digest {
     let groups = entries.par_chunks(GROUP).zip(contents.par_chunks(GROUP));
     let groups: Vec<Digest> = groups.map(|(entries, contents)| group(entries, contents)).collect();
@@ -222,7 +223,8 @@ fn unreadable(tree: &Tree, node: &Node) -> anyhow::Error {
     )
 }
 
-/// Leaves out folders of the usual mode that something chosen lies in: they are there because it is.
+/// Leaves out folders of the usual mode that something chosen lies in: they are there because it
+/// is.
 fn without_filled_folders(tree: &Tree, chosen: &[u32]) -> Vec<u32> {
     let path = |at: &u32| &*tree.nodes[*at as usize].path;
     let filled = |at: &u32| {

@@ -1,11 +1,11 @@
 //! SHA-256 of files and of records.
 //!
-//! What of a file is hashed beside its bytes, its mode above all, is what is sent: `mode` has the rule, `capability` the
-//! one attribute that counts.
+//! What of a file is hashed beside its bytes, its mode above all, is what is sent: `mode` has the
+//! rule, `capability` the one attribute that counts.
 //!
 //! A file is hashed by what can be read from it, once; [`hash`] reads in pieces, so that memory
-//! stays flat whatever the size. [`Records`] hashes lists so that no two different lists give the same bytes:
-//! each part is preceded by its length.
+//! stays flat whatever the size. [`Records`] hashes lists so that no two different lists give the
+//! same bytes: each part is preceded by its length.
 
 use std::fmt;
 use std::io::{self, Read, Write};

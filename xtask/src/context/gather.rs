@@ -1,8 +1,9 @@
-//! From images to contexts: reads rules and Dockerfiles, walks each context once for all images that share
-//! it, chooses what each is sent, and hashes what the stat index does not vouch for.
+//! From images to contexts: reads rules and Dockerfiles, walks each context once for all images
+//! that share it, chooses what each is sent, and hashes what the stat index does not vouch for.
 //!
-//! A Dockerfile is read twice if the engine holds a base of it: first by itself, to know the bases; then, once the
-//! walk is over and the engine has answered, with what those bases bring along (ENV, ONBUILD).
+//! A Dockerfile is read twice if the engine holds a base of it: first by itself, to know the bases;
+//! then, once the walk is over and the engine has answered, with what those bases bring along (ENV,
+//! ONBUILD).
 
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
@@ -123,8 +124,9 @@ impl Opened {
         &self.root
     }
 
-    /// Files and folders of the context that hold all that can be sent; none if that may be anything. Only the
-    /// texts need be there: Dockerfile, ignore files, manifests of a Cargo workspace.
+    /// Files and folders of the context that hold all that can be sent; none if that may be
+    /// anything. Only the texts need be there: Dockerfile, ignore files, manifests of a Cargo
+    /// workspace.
     pub fn readable(&self, known: &Bases) -> Option<Vec<String>> {
         match &self.spec.inputs {
             config::Inputs::Cargo { package, also } if also.is_empty() => {
@@ -233,7 +235,8 @@ fn read(spec: &Spec, text: &[u8], bases: &Bases) -> Result<Option<Reading>> {
     Ok(Some(reading))
 }
 
-/// `os/arch[/variant]`; without one, that of this machine. Containers are Linux wherever they are built.
+/// `os/arch[/variant]`; without one, that of this machine. Containers are Linux wherever they are
+/// built.
 fn platform(text: Option<&str>) -> Platform {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -248,8 +251,8 @@ fn platform(text: Option<&str>) -> Platform {
     }
 }
 
-/// Walks, chooses and, with a folder for stat indices, hashes. What is known of the bases is asked for when
-/// the first walk is over.
+/// Walks, chooses and, with a folder for stat indices, hashes. What is known of the bases is asked
+/// for when the first walk is over.
 pub fn gather(
     opened: Vec<Opened>,
     indices: Option<&PrivatePath>,

@@ -1,11 +1,13 @@
 //! What git knows of a folder, read from its own files; no process is started.
 //!
-//! Two things are asked: which paths git tracks (its index: what is added counts, committed or not), and under which
-//! umask the working tree was written. Git makes its own folder when it makes the working tree, so the folder's mode
-//! tells the umask; in a submodule or a linked worktree `.git` is a file, and tells as much.
+//! Two things are asked: which paths git tracks (its index: what is added counts, committed or
+//! not), and under which umask the working tree was written. Git makes its own folder when it makes
+//! the working tree, so the folder's mode tells the umask; in a submodule or a linked worktree
+//! `.git` is a file, and tells as much.
 //!
-//! The index is read in each of its versions, with SHA-1 and SHA-256; of a split one both parts count, so that what was
-//! taken out since the split still does. One that cannot be read tracks everything: then nothing is left out.
+//! The index is read in each of its versions, with SHA-1 and SHA-256; of a split one both parts
+//! count, so that what was taken out since the split still does. One that cannot be read tracks
+//! everything: then nothing is left out.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;

@@ -1,5 +1,5 @@
-//! `inputs = { go = "./PATH" }`: the package, the packages of the context it imports, what they embed,
-//! and the manifests Go reads before it looks at any package.
+//! `inputs = { go = "./PATH" }`: the package, the packages of the context it imports, what they
+//! embed, and the manifests Go reads before it looks at any package.
 //!
 //! | counts | because |
 //! | --- | --- |
@@ -12,11 +12,12 @@
 //!
 //! An import leads to every folder it could mean: in the module, a module of its workspace, a local
 //! replacement, `vendor/`. A nested module is none of its parent's. `go list -deps` gives the same
-//! less what the tags of one platform leave out (a test holds that); it takes longer than the whole walk.
+//! less what the tags of one platform leave out (a test holds that); it takes longer than the whole
+//! walk.
 //!
 //! What is not understood widens to the module's folder, or to the context where the module does
-//! not bound it (symlinks, a `replace` that leaves the context); the reason is kept. Tests are never
-//! sent: a Dockerfile that runs `go test` needs other `inputs`.
+//! not bound it (symlinks, a `replace` that leaves the context); the reason is kept. Tests are
+//! never sent: a Dockerfile that runs `go test` needs other `inputs`.
 
 mod manifest;
 mod modules;

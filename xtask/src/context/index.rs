@@ -2,16 +2,18 @@
 //!
 //! It speeds a decision up and never makes it: an entry counts only for a file whose inode, size,
 //! mtime, ctime and mode are all what they were. A file that was written around the time it was
-//! hashed could be written again without any of them changing (clocks of file systems are coarse: an
-//! mtime may even be older than that of a file seen earlier), so a digest is only put in when both
-//! times lie clearly before the scan ([`MARGIN`]). Git calls this the racy rule.
+//! hashed could be written again without any of them changing (clocks of file systems are coarse:
+//! an mtime may even be older than that of a file seen earlier), so a digest is only put in when
+//! both times lie clearly before the scan ([`MARGIN`]). Git calls this the racy rule.
 //!
-//! Nor is it put in for a file that a running program can change without a trace ([`super::mapped`]).
+//! Nor is it put in for a file that a running program can change without a trace
+//! ([`super::mapped`]).
 //!
-//! The file is a header (form, device, context root, number of entries), one record of [`RECORD`] bytes
-//! an entry, their paths one after the other, both sorted by path, and a SHA-256 of all that. Nothing
-//! is parsed: a record is found by its number, so a tree is looked up in pieces, side by side.
-//! Anything wrong with the file means "no index": then everything is hashed, and the answer is the same.
+//! The file is a header (form, device, context root, number of entries), one record of [`RECORD`]
+//! bytes an entry, their paths one after the other, both sorted by path, and a SHA-256 of all that.
+//! Nothing is parsed: a record is found by its number, so a tree is looked up in pieces, side by
+//! side. Anything wrong with the file means "no index": then everything is hashed, and the answer
+//! is the same.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -125,8 +127,8 @@ impl Index {
     }
 }
 
-/// Writes the digests of all files of `tree` that were clearly older than `scan` when it began, but for those `mapped`
-/// by then.
+/// Writes the digests of all files of `tree` that were clearly older than `scan` when it began, but
+/// for those `mapped` by then.
 pub(super) fn store(
     file: &PrivatePath,
     tree: &Tree,
@@ -205,8 +207,8 @@ pub(super) fn lacks(tree: &Tree, digests: &[Option<Digest>], wanted: &[bool]) ->
         .any(|((node, digest), wanted)| *wanted && digest.is_none() && node.kind == Kind::File)
 }
 
-/// Hashes the files at `wanted` that have no digest yet. A file that changed since the walk keeps the
-/// digest of what was read, and its node gets a stat that no index entry can match.
+/// Hashes the files at `wanted` that have no digest yet. A file that changed since the walk keeps
+/// the digest of what was read, and its node gets a stat that no index entry can match.
 pub(super) fn complete(
     tree: &mut Tree,
     digests: &mut [Option<Digest>],

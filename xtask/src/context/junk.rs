@@ -1,8 +1,8 @@
 //! What is sent and hardly ever wanted in a build: other tools' folders, logs, archives.
 //!
-//! A name says little by itself (`build/` may hold the build scripts, `dist/` the product), so names
-//! that people also use for sources count only from a size on that sources do not have. A `target/`
-//! beside a `Cargo.toml` is Cargo's.
+//! A name says little by itself (`build/` may hold the build scripts, `dist/` the product), so
+//! names that people also use for sources count only from a size on that sources do not have. A
+//! `target/` beside a `Cargo.toml` is Cargo's.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -9,10 +9,10 @@
 //! | base images | the id the engine holds; the reference while it holds none |
 //! | secrets mounted | their ids and whether they are given, never their values |
 //!
-//! Not in it: times, owners, the umask of a checkout, where the checkout lies, the order of the walk, the text of the
-//! ignore file (what it leaves out is what counts), and what nobody knows without fetching it: the far end of an
-//! `ADD https://…` without `--checksum`, what a RUN downloads. The form has a version: a key made by other rules
-//! is another key.
+//! Not in it: times, owners, the umask of a checkout, where the checkout lies, the order of the
+//! walk, the text of the ignore file (what it leaves out is what counts), and what nobody knows
+//! without fetching it: the far end of an `ADD https://…` without `--checksum`, what a RUN
+//! downloads. The form has a version: a key made by other rules is another key.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,8 +1,9 @@
-//! Files that git tracks, that a Dockerfile would take, and that the user's own `exclude` keeps from it.
+//! Files that git tracks, that a Dockerfile would take, and that the user's own `exclude` keeps
+//! from it.
 //!
-//! The default patterns spare what git tracks; a pattern of the user's own does not. That is mostly meant (tests, docs),
-//! and now and then it is why a file is not in an image. So it is said, and by git's index alone: no folder that is left
-//! out is walked for it.
+//! The default patterns spare what git tracks; a pattern of the user's own does not. That is mostly
+//! meant (tests, docs), and now and then it is why a file is not in an image. So it is said, and by
+//! git's index alone: no folder that is left out is walked for it.
 
 use std::collections::BTreeMap;
 use std::path::Path;

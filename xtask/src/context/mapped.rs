@@ -1,9 +1,11 @@
-//! Files that a running program has mapped into its memory and shares: it may change them without a trace.
+//! Files that a running program has mapped into its memory and shares: it may change them without a
+//! trace.
 //!
-//! The kernel dates a write through a mapping when a page is first touched, not when it is touched again (seen on ext4
-//! and tmpfs), so the stat of such a file vouches for nothing, however old it is; git takes the file for unchanged. A
-//! mapping made after this look leaves its trace at the first touch. Who maps what stands in `/proc/PID/maps`; a
-//! program of another user, or of another machine that has the disk too, is not seen.
+//! The kernel dates a write through a mapping when a page is first touched, not when it is touched
+//! again (seen on ext4 and tmpfs), so the stat of such a file vouches for nothing, however old it
+//! is; git takes the file for unchanged. A mapping made after this look leaves its trace at the
+//! first touch. Who maps what stands in `/proc/PID/maps`; a program of another user, or of another
+//! machine that has the disk too, is not seen.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Stage 2: what goes into an image.
 //!
-//! [`open`] reads what is written (ignore files, Dockerfiles), [`gather`] walks, chooses and hashes.
-//! The [`Context`] that comes out is a value: what is sent, why it is no less, and the parts of the
-//! key. [`Context::stage`] copies just that into a folder for the engine.
+//! [`open`] reads what is written (ignore files, Dockerfiles), [`gather`] walks, chooses and
+//! hashes. The [`Context`] that comes out is a value: what is sent, why it is no less, and the
+//! parts of the key. [`Context::stage`] copies just that into a folder for the engine.
 
 mod capability; //     what a program may do
 mod cargo; //          what a Cargo package is built from
@@ -76,8 +76,8 @@ pub struct Staged {
     files: BTreeMap<String, String>,
 }
 
-/// Files and folders, relative to `root`, that a package of the Cargo workspace there is built from; its
-/// manifest and lock whole.
+/// Files and folders, relative to `root`, that a package of the Cargo workspace there is built
+/// from; its manifest and lock whole.
 pub fn package_folders(root: &Path, package: &str) -> Result<Vec<String>> {
     let closure = cargo::read(root)?.closure(package)?;
     let made = closure.made.iter().map(|(name, _)| *name);
@@ -123,7 +123,8 @@ impl Context {
         self.entries().any(|entry| entry.path().starts_with(b".git/"))
     }
 
-    /// Whether nothing narrows what is sent, be it for the Dockerfile or for `inputs` not understood.
+    /// Whether nothing narrows what is sent, be it for the Dockerfile or for `inputs` not
+    /// understood.
     pub fn is_whole(&self) -> bool {
         self.whole().is_some() || self.widened.iter().any(|widening| widening.whole)
     }
@@ -149,8 +150,8 @@ impl Context {
         (narrowed && walked).then_some(LeftOut::Inputs)
     }
 
-    /// The lines that keep podman's layer cache honest, each with the line it goes in front of; none if the cache cannot
-    /// be used.
+    /// The lines that keep podman's layer cache honest, each with the line it goes in front of;
+    /// none if the cache cannot be used.
     pub fn marks(&self, parts: &Parts) -> Option<Vec<(usize, String)>> {
         let LayerCache::Marked(marks) = &self.reading.as_ref()?.layer_cache else { return None };
         Some(marks.iter().map(|mark| (mark.line, self.mark(mark, parts))).collect())
@@ -217,12 +218,14 @@ impl Context {
         parts
     }
 
-    /// A secret that is mounted, as the key has it. What need not be there makes a difference by being there.
+    /// A secret that is mounted, as the key has it. What need not be there makes a difference by
+    /// being there.
     fn secret(&self, id: &String) -> String {
         if self.spec.secrets.contains(id) { id.clone() } else { format!("{id}, not given") }
     }
 
-    /// Copies what is sent to `folder`. If a file is there no longer ([`is_moved`]), the context is to be gathered anew.
+    /// Copies what is sent to `folder`. If a file is there no longer ([`is_moved`]), the context is
+    /// to be gathered anew.
     pub fn stage(&self, folder: &Path, held: &BTreeMap<String, String>) -> Result<Staged> {
         let (inputs, files) = stage::stage(&self.contents, &self.tree, folder)?;
         Ok(Staged { parts: self.parts_of(Some(inputs), held), files })
@@ -240,7 +243,8 @@ impl Context {
         }
     }
 
-    /// What is to be remembered of an image that came from elsewhere, `last` being how long a build took here.
+    /// What is to be remembered of an image that came from elsewhere, `last` being how long a build
+    /// took here.
     pub fn record_of(&self, parts: &Parts, last: Option<f64>) -> Record {
         Record {
             key: parts.key().to_string(),
@@ -270,8 +274,8 @@ fn bases_of(reading: Option<&Reading>) -> impl Iterator<Item = &str> {
     let bases = reading.into_iter().flat_map(|reading| &reading.bases);
     bases.filter(|base| base.role != Role::Frontend).map(|base| base.name.as_str())
 }
-/// A build argument as key and record have it: of what is likely a secret, the digest. Records are kept, and go along
-/// with bundles.
+/// A build argument as key and record have it: of what is likely a secret, the digest. Records are
+/// kept, and go along with bundles.
 fn shown(name: &str, value: &str) -> String {
     if crate::secret_name::is_secret(name) {
         return format!("sha256:{}", Digest::of(value.as_bytes()));

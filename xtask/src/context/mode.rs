@@ -1,8 +1,9 @@
-//! The mode a path is sent with: what the engine would have from the working tree, as far as it is meant.
+//! The mode a path is sent with: what the engine would have from the working tree, as far as it is
+//! meant.
 //!
-//! Git knows of a file whether it may be executed, and nothing else; the other bits are those the umask of a checkout
-//! left. A key that had them all would be another in each checkout, an image without them would let everybody read
-//! what only its owner may. So:
+//! Git knows of a file whether it may be executed, and nothing else; the other bits are those the
+//! umask of a checkout left. A key that had them all would be another in each checkout, an image
+//! without them would let everybody read what only its owner may. So:
 //!
 //! | where | mode on disk | sent, and in the key |
 //! | --- | --- | --- |
@@ -10,10 +11,11 @@
 //! | in one | any other (`chmod 600` under umask 022) | as it is |
 //! | in none | any | as it is |
 //!
-//! The umask is that under which the working tree was made ([`super::git`]). Where the table would let others read what
-//! they cannot read on disk (umask 027, 077), it holds for files that git tracks: everybody who has the repository has
-//! those. Set-user-ID, set-group-ID and sticky bits are as they are, but for the group bit of folders where git's own
-//! folder has it: there the file system sets it.
+//! The umask is that under which the working tree was made ([`super::git`]). Where the table would
+//! let others read what they cannot read on disk (umask 027, 077), it holds for files that git
+//! tracks: everybody who has the repository has those. Set-user-ID, set-group-ID and sticky bits
+//! are as they are, but for the group bit of folders where git's own folder has it: there the file
+//! system sets it.
 
 use std::path::Path;
 

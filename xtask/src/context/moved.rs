@@ -1,9 +1,9 @@
 //! A context that changes while it is read.
 //!
-//! Between the walk and the hash, or the plan and the stage, a file may vanish or become a folder, a
-//! link or a pipe. That is no fault of anybody's: whoever meets it looks at the context again and takes the
-//! key of what is there then ([`until_at_rest`]). A file whose bytes alone change needs none of this, since
-//! the bytes that were read are those that count.
+//! Between the walk and the hash, or the plan and the stage, a file may vanish or become a folder,
+//! a link or a pipe. That is no fault of anybody's: whoever meets it looks at the context again and
+//! takes the key of what is there then ([`until_at_rest`]). A file whose bytes alone change needs
+//! none of this, since the bytes that were read are those that count.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -23,8 +23,8 @@ const LOOKS: usize = 5;
 #[error("`{0}` vanished or became something else while it was read")]
 pub(super) struct Moved(pub PathBuf);
 
-/// Opens what was a plain file below `root` when it was walked. It must still be one: no link is followed at any part
-/// below `root`, no pipe waited for.
+/// Opens what was a plain file below `root` when it was walked. It must still be one: no link is
+/// followed at any part below `root`, no pipe waited for.
 pub(super) fn open(root: &Path, below: &Path) -> Result<fs_err::File> {
     let path = root.join(below);
     let file = match open_by_parts(root, below) {
@@ -41,7 +41,8 @@ pub(super) fn open(root: &Path, below: &Path) -> Result<fs_err::File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(Moved(path).into()) }
 }
 
-/// Each folder from the one before it: a link that took a folder's place after the walk would lead out of the context.
+/// Each folder from the one before it: a link that took a folder's place after the walk would lead
+/// out of the context.
 fn open_by_parts(root: &Path, below: &Path) -> rustix::io::Result<OwnedFd> {
     let kept = OFlags::RDONLY | OFlags::CLOEXEC;
     let mut folder = rustix::fs::open(root, kept | OFlags::DIRECTORY, Mode::empty())?;
@@ -54,7 +55,8 @@ fn open_by_parts(root: &Path, below: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(&folder, name, flags | OFlags::NONBLOCK, Mode::empty())
 }
 
-/// Lists what was a folder when its name was read; behind a link that took its place nothing is listed.
+/// Lists what was a folder when its name was read; behind a link that took its place nothing is
+/// listed.
 pub(super) fn read_dir(path: &Path, is_root: bool) -> Result<fs_err::ReadDir> {
     if !is_root && path.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
         return Err(Moved(path.to_owned()).into());

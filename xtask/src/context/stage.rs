@@ -1,8 +1,9 @@
 //! Staging: a private folder that holds exactly what an image is sent, hashed while it is copied.
 //!
-//! What is hashed is what is sent. Files and folders get the mode that the key has ([`super::mode`]), owner and times are
-//! those of the copy. If a file is no longer what the plan saw, the digest of what was copied
-//! counts, and the caller takes the key again. If it is there no longer, nothing is staged ([`super::moved`]).
+//! What is hashed is what is sent. Files and folders get the mode that the key has
+//! ([`super::mode`]), owner and times are those of the copy. If a file is no longer what the plan
+//! saw, the digest of what was copied counts, and the caller takes the key again. If it is there no
+//! longer, nothing is staged ([`super::moved`]).
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -17,8 +18,8 @@ use super::record::line;
 use super::tree::{Kind, Tree, as_path};
 use super::{capability, moved};
 
-/// Copies what is sent to `folder` (made here, must not be there) and returns its digest, and what was
-/// copied as records hold it.
+/// Copies what is sent to `folder` (made here, must not be there) and returns its digest, and what
+/// was copied as records hold it.
 pub(super) fn stage(
     contents: &Contents,
     tree: &Tree,

@@ -1,9 +1,9 @@
 //! A context as it was found: every path some image may be sent, sorted by bytes.
 //!
 //! One tree serves all images of a context. Each image sees it through a [`View`]: its ignore file
-//! and its `exclude` patterns. What a view keeps is a bit on each node, so that one walk answers for
-//! up to [`MAX_VIEWS`] of them. Paths are bytes, `/` between parts, relative to the context; the root
-//! itself is not in the tree.
+//! and its `exclude` patterns. What a view keeps is a bit on each node, so that one walk answers
+//! for up to [`MAX_VIEWS`] of them. Paths are bytes, `/` between parts, relative to the context;
+//! the root itself is not in the tree.
 
 use std::path::{Path, PathBuf};
 

@@ -2,8 +2,8 @@
 //!
 //! Folders are read side by side; a folder that no view keeps anything in is never opened (an
 //! ignored `node_modules` costs one pattern test). Symlinks are entries, never followed. Nothing is
-//! read but names, stats and link targets. Each folder is sorted by itself and its subfolders' lists are laid in
-//! where they belong: a sort of all paths would cost more than reading them.
+//! read but names, stats and link targets. Each folder is sorted by itself and its subfolders'
+//! lists are laid in where they belong: a sort of all paths would cost more than reading them.
 
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::FileTypeExt as _;
@@ -173,7 +173,8 @@ fn is_denied(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(denied)
 }
 
-/// Puts a folder's own entries and what its subfolders hold in order; empty subfolders no view keeps are gone.
+/// Puts a folder's own entries and what its subfolders hold in order; empty subfolders no view
+/// keeps are gone.
 fn together(mut own: Vec<Node>, subfolders: Vec<(Node, Found)>) -> Found {
     let mut below = Vec::new();
     for (mut node, found) in subfolders {

@@ -55,8 +55,8 @@ const IMMUTABLE: [&str; 6] = [
     "may not change once set",
 ];
 
-/// Kinds that are never deleted to be made anew: others' objects, data or running pods' rights would
-/// go with them.
+/// Kinds that are never deleted to be made anew: others' objects, data or running pods' rights
+/// would go with them.
 const HOLDS_MORE: [&str; 5] = [
     "CustomResourceDefinition",
     "Namespace",

@@ -1,8 +1,8 @@
 //! Whether a condition says what is waited for, and says it of what was applied. Pure.
 //!
 //! Controllers leave a condition as it was until they have seen the new spec. Those that say which
-//! generation they have observed are held to it. Of the others it is believed that has changed since the apply,
-//! was seen to be otherwise since, or stays for [`SETTLES`].
+//! generation they have observed are held to it. Of the others it is believed that has changed
+//! since the apply, was seen to be otherwise since, or stays for [`SETTLES`].
 
 use std::time::Duration;
 

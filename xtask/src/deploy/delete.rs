@@ -1,4 +1,5 @@
-//! Deleting by uid: what is deleted is the object that was seen, never another that has its name since.
+//! Deleting by uid: what is deleted is the object that was seen, never another that has its name
+//! since.
 //!
 //! `kubectl delete` knows names only. The API takes a uid as a precondition, for which it wants the
 //! object's path, and so the plural of its kind, which its own list of resources tells.

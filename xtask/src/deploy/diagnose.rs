@@ -7,8 +7,8 @@
 //! engine/info.txt  containers.txt  usage.txt
 //! ```
 //!
-//! On a cluster that others run, each of the run's own namespaces has a folder of that, and nothing of anybody else's
-//! is read.
+//! On a cluster that others run, each of the run's own namespaces has a folder of that, and nothing
+//! of anybody else's is read.
 //!
 //! It runs after a failure and before teardown, also when the run is being stopped: every question
 //! has a limit, several are asked at once, and one that fails leaves its error in the place of the
@@ -42,7 +42,8 @@ const KINDS_INSIDE: &str = "deployments,statefulsets,daemonsets,replicasets,jobs
 /// How many questions are asked at once.
 const AT_ONCE: usize = 4;
 
-/// Writes everything it can get, or, with `only`, what is in these namespaces. `engine` is `podman` or `docker`.
+/// Writes everything it can get, or, with `only`, what is in these namespaces. `engine` is `podman`
+/// or `docker`.
 pub fn diagnose(
     looks: &Snapshots,
     engine: &Tool,

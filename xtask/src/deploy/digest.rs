@@ -1,9 +1,9 @@
 //! Digests of what `ConfigMaps` and Secrets hold.
 //!
-//! They are noted in pod templates, where anybody who may read pods sees them, and a plain digest of
-//! a short password is the password. So a random key of the checkout's own goes into each: without
-//! it, nothing can be tried out. It is kept, so that equal contents have equal digests in the next run
-//! and on the next cluster; lost, it costs one restart of each pod that reads.
+//! They are noted in pod templates, where anybody who may read pods sees them, and a plain digest
+//! of a short password is the password. So a random key of the checkout's own goes into each:
+//! without it, nothing can be tried out. It is kept, so that equal contents have equal digests in
+//! the next run and on the next cluster; lost, it costs one restart of each pod that reads.
 
 use anyhow::Context as _;
 use base64::Engine as _;

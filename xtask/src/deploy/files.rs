@@ -1,9 +1,9 @@
 //! A Secret or `ConfigMap` made of files, as `kubectl create` makes them.
 //!
-//! A secret's values pass from the file through this process to the API server, and nowhere else: no
-//! log, event or record holds them, and a digest only with a key ([`super::digest`]). Whether a kept
-//! cluster still has them is asked of the cluster itself: [`super::Kept`] compares its data with the
-//! files' in memory.
+//! A secret's values pass from the file through this process to the API server, and nowhere else:
+//! no log, event or record holds them, and a digest only with a key ([`super::digest`]). Whether a
+//! kept cluster still has them is asked of the cluster itself: [`super::Kept`] compares its data
+//! with the files' in memory.
 
 use std::io::Read as _;
 use std::path::Path;

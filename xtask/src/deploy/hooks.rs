@@ -1,7 +1,7 @@
 //! The hooks of a Helm chart, as helm means them, in an installation.
 //!
-//! A step is always an installation: on a kept cluster, too, it must leave what it leaves on a fresh
-//! one. So of the objects that carry `helm.sh/hook`:
+//! A step is always an installation: on a kept cluster, too, it must leave what it leaves on a
+//! fresh one. So of the objects that carry `helm.sh/hook`:
 //!
 //! | hook | what is done |
 //! | --- | --- |
@@ -10,9 +10,9 @@
 //! | `crd-install` (helm 2) | applied like the rest |
 //! | `pre-delete`, `post-delete`, `pre-upgrade`, `post-upgrade`, `pre-rollback`, `post-rollback`, `test` alone | left out: nothing is deleted, upgraded or tested |
 //!
-//! A hook that is there from before is deleted first, and made anew; a Job or Pod must end well before
-//! the next is applied; `hook-delete-policy` says what is deleted then. Hooks are no part of what a
-//! step is waited for, or proved by: they run again when anything of the step changed.
+//! A hook that is there from before is deleted first, and made anew; a Job or Pod must end well
+//! before the next is applied; `hook-delete-policy` says what is deleted then. Hooks are no part of
+//! what a step is waited for, or proved by: they run again when anything of the step changed.
 
 use serde_json::Value;
 
@@ -35,7 +35,8 @@ pub(super) enum When {
     After,
 }
 
-/// What an object of a chart is as hooks; none if it is an object like others, empty if it is left out.
+/// What an object of a chart is as hooks; none if it is an object like others, empty if it is left
+/// out.
 pub(super) fn of(value: &Value, document: &Document) -> Option<Vec<Hook>> {
     let annotation = |key: &str| {
         let text = value["metadata"]["annotations"][key].as_str().unwrap_or_default();

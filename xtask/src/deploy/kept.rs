@@ -1,23 +1,25 @@
 //! What earlier runs applied to a kept cluster, and whether it is there unchanged.
 //!
 //! A step need not be applied again if three things agree: the manifest, byte for byte; the ids of
-//! the images it names and what is in the `ConfigMaps` and Secrets that its pods read; and every object
-//! of it as the API serves it, by uid and by who has set which of its fields ([`super::proof`]). The
-//! file alone proves nothing: it is believed only as far as a look at the cluster confirms it, and a
-//! look is believed only if it began after all that this run has changed, and lately.
+//! the images it names and what is in the `ConfigMaps` and Secrets that its pods read; and every
+//! object of it as the API serves it, by uid and by who has set which of its fields
+//! ([`super::proof`]). The file alone proves nothing: it is believed only as far as a look at the
+//! cluster confirms it, and a look is believed only if it began after all that this run has
+//! changed, and lately.
 //!
 //! What others have set since the last run began its tests (a spec's `kubectl scale`, a sidecar, a
-//! label) would stay: an apply leaves what it does not name. So such an object is made anew. What is
-//! there when the tests begin is what the next run goes by: controllers and hooks have done their part.
+//! label) would stay: an apply leaves what it does not name. So such an object is made anew. What
+//! is there when the tests begin is what the next run goes by: controllers and hooks have done
+//! their part.
 //!
 //! Two kinds of step need more. A Secret made of files is compared with the cluster's own copy, in
-//! memory, so that no trace of its values is kept here. A Job has worked on what ran at the time: with
-//! it are recorded the pods of the steps it needs, and how often each was started again; a database
-//! whose pod was replaced since may be empty, and its migrations run again.
+//! memory, so that no trace of its values is kept here. A Job has worked on what ran at the time:
+//! with it are recorded the pods of the steps it needs, and how often each was started again; a
+//! database whose pod was replaced since may be empty, and its migrations run again.
 //!
-//! A pod reads a `ConfigMap` or Secret when it starts. Steps that apply these and steps whose pods read
-//! them need not need each other: whoever comes second sees that a step was applied with another
-//! content than there is by now ([`Kept::outdated`]), and it is applied again.
+//! A pod reads a `ConfigMap` or Secret when it starts. Steps that apply these and steps whose pods
+//! read them need not need each other: whoever comes second sees that a step was applied with
+//! another content than there is by now ([`Kept::outdated`]), and it is applied again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -110,8 +112,8 @@ struct Applied {
     #[serde(default)]
     reads: Reads,
     objects: Vec<Proof>,
-    /// Of a `ConfigMap` or Secret that was made anew, since others had changed it: pods may have read
-    /// what they wrote.
+    /// Of a `ConfigMap` or Secret that was made anew, since others had changed it: pods may have
+    /// read what they wrote.
     #[serde(default)]
     salts: BTreeMap<String, String>,
     /// Of a step with a Job: what ran in the steps it needs when it was applied.
@@ -302,8 +304,8 @@ impl Kept {
         found.into_iter().collect()
     }
 
-    /// Goes by what there is now, the tests about to begin, in the next run. `by_hooks`: what kubectl has
-    /// done may have been done by hooks.
+    /// Goes by what there is now, the tests about to begin, in the next run. `by_hooks`: what
+    /// kubectl has done may have been done by hooks.
     pub fn settle(&self, kubectl: &Tool, by_hooks: bool) -> anyhow::Result<()> {
         let (is_done, changed) = {
             let run = lock(&self.run);
@@ -425,8 +427,8 @@ impl Kept {
         places.filter_map(|place| Some((place.clone(), run.salts.get(&place)?.clone()))).collect()
     }
 
-    /// Proofs of what was applied. What others have changed and cannot be made anew stays held to what
-    /// it was before they did: it is not what its manifest says.
+    /// Proofs of what was applied. What others have changed and cannot be made anew stays held to
+    /// what it was before they did: it is not what its manifest says.
     fn proofs(&self, rendered: &Rendered, objects: &[Value]) -> Vec<Proof> {
         let (steps, run) = (lock(&self.steps), lock(&self.run));
         let before = steps.get(&rendered.step).map_or(&[][..], |applied| &applied.objects);

@@ -1,16 +1,16 @@
 //! The cluster's objects as they are just now.
 //!
-//! A look takes its time: what it shows of one kind is older than what it shows of the next, but all
-//! of it is younger than its beginning. So it is stamped with when it *began*, and counts for a wait
-//! only if that was after the step's apply had returned. One that was already under way then may
-//! show the old state, in which everything agrees.
+//! A look takes its time: what it shows of one kind is older than what it shows of the next, but
+//! all of it is younger than its beginning. So it is stamped with when it *began*, and counts for a
+//! wait only if that was after the step's apply had returned. One that was already under way then
+//! may show the old state, in which everything agrees.
 //!
 //! Controllers are asked for before what they make (a Deployment, its `ReplicaSet`s, their pods):
 //! an observed generation then vouches for all that follows.
 //!
 //! Several steps wait in one namespace at once, so looks are shared among those for whom they are
-//! young enough. Each is also written to the diagnostics folder, so that a run that is killed leaves
-//! what it saw.
+//! young enough. Each is also written to the diagnostics folder, so that a run that is killed
+//! leaves what it saw.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -96,8 +96,8 @@ impl Snapshots {
         self.api.clock()
     }
 
-    /// All objects of a namespace that decide whether something is ready, by a look that began after
-    /// `since`.
+    /// All objects of a namespace that decide whether something is ready, by a look that began
+    /// after `since`.
     pub(super) fn at(&self, namespace: &str, since: Instant) -> anyhow::Result<Arc<Look>> {
         let now = Instant::now();
         let slot = {

@@ -27,8 +27,8 @@
 //! A kept cluster is not emptied between runs: deleting a namespace and starting its pods again
 //! takes longer than all else in an unchanged run. Instead every step is applied anew unless it is
 //! provably as it was (`kept`), what no step applies any more is deleted, a Job is run again when
-//! anything of its step or before it changed, and namespaces that specs made (label `xtask-e2e/spec`) are deleted
-//! in the background.
+//! anything of its step or before it changed, and namespaces that specs made (label
+//! `xtask-e2e/spec`) are deleted in the background.
 
 mod api;
 mod apply;

@@ -38,7 +38,8 @@ impl ObjectRef {
         }
     }
 
-    /// The API group: kinds of equal names in two groups are two kinds; versions of one are the same.
+    /// The API group: kinds of equal names in two groups are two kinds; versions of one are the
+    /// same.
     pub(super) fn group(&self) -> &str {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
@@ -48,9 +49,9 @@ impl ObjectRef {
         self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE)
     }
 
-    /// Whether a manifest that calls its object so means this one, as the API serves it. The API puts
-    /// what names no namespace into the default one, and knows of none for objects of the whole
-    /// cluster, whatever their manifests say.
+    /// Whether a manifest that calls its object so means this one, as the API serves it. The API
+    /// puts what names no namespace into the default one, and knows of none for objects of the
+    /// whole cluster, whatever their manifests say.
     pub(super) fn is_meant_by(&self, manifest: &Self) -> bool {
         let asked = manifest.namespace_or_default();
         self.is_called(manifest) && self.namespace.as_deref().is_none_or(|served| served == asked)

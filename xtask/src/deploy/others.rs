@@ -1,12 +1,14 @@
 //! A cluster that others run, too: what they made is neither changed nor added to.
 //!
-//! An object that has no namespace and no name of the run's own ([`super::own`]) is shared with whoever knows it by
-//! that name. If it is there just as the manifest says, it is used and not touched; if it differs, it is changed only
-//! where it is this owner's and no other run is on the cluster. It is never deleted: a `CustomResourceDefinition` takes
-//! everybody's objects of its kind with it.
+//! An object that has no namespace and no name of the run's own ([`super::own`]) is shared with
+//! whoever knows it by that name. If it is there just as the manifest says, it is used and not
+//! touched; if it differs, it is changed only where it is this owner's and no other run is on the
+//! cluster. It is never deleted: a `CustomResourceDefinition` takes everybody's objects of its kind
+//! with it.
 //!
-//! An object is ours if this tool is among its field managers; the API server keeps that account, so
-//! that no file of ours is needed to know it. A namespace that is not there yet is about to be ours.
+//! An object is ours if this tool is among its field managers; the API server keeps that account,
+//! so that no file of ours is needed to know it. A namespace that is not there yet is about to be
+//! ours.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

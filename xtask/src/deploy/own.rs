@@ -1,5 +1,5 @@
-//! What a run has to itself on a cluster that others run, too: nothing it makes has a name that another run, or
-//! anybody else, could have given.
+//! What a run has to itself on a cluster that others run, too: nothing it makes has a name that
+//! another run, or anybody else, could have given.
 //!
 //! | object | becomes |
 //! | --- | --- |
@@ -10,12 +10,13 @@
 //! | any other object without a namespace: a `CustomResourceDefinition`, an object of a kind of its own | shared by name ([`super::others`]) |
 //! | the rest | in the run's namespaces, as it is |
 //!
-//! All but what is shared carries the run (128 random bits), its owner, the checkout it came from and until when it may
-//! stay, as labels: whoever finds it knows whose it is and when it may go, without any file of ours. The rest carries
-//! its owner. Times are the API server's: clocks of machines that share a cluster may be hours apart.
+//! All but what is shared carries the run (128 random bits), its owner, the checkout it came from
+//! and until when it may stay, as labels: whoever finds it knows whose it is and when it may go,
+//! without any file of ours. The rest carries its owner. Times are the API server's: clocks of
+//! machines that share a cluster may be hours apart.
 //!
-//! Manifests are read by kubectl itself (`kubectl label --local`), which then gives JSON: to it `0755` is a mode and
-//! `yes` is true, to a reader of YAML 1.2 they are not.
+//! Manifests are read by kubectl itself (`kubectl label --local`), which then gives JSON: to it
+//! `0755` is a mode and `yes` is true, to a reader of YAML 1.2 they are not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -36,14 +37,16 @@ pub(super) const RUN: &str = "dev.xtask.run";
 pub(super) const HOME: &str = "dev.xtask.home";
 pub(super) const EXPIRES: &str = "dev.xtask.expires";
 
-/// In it, on a Service whose node ports the API server chose: the ports that were asked for, by port and protocol.
+/// In it, on a Service whose node ports the API server chose: the ports that were asked for, by
+/// port and protocol.
 const NODE_PORTS: &str = "dev.xtask.node-ports";
 
 /// Where a selector of namespaces says a name.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// Kinds without a namespace whose objects may be called otherwise: as `kubectl get` takes them, and
-/// the field by which others refer to them. Webhooks first: they are in the way of all that comes after.
+/// Kinds without a namespace whose objects may be called otherwise: as `kubectl get` takes them,
+/// and the field by which others refer to them. Webhooks first: they are in the way of all that
+/// comes after.
 pub(super) const WIDE: [(&str, &str, Option<&str>); 9] = [
     (
         "ValidatingWebhookConfiguration",
@@ -190,7 +193,8 @@ impl Own {
         suite
     }
 
-    /// A step's manifests under the run's names. What was made of files is in its namespace already.
+    /// A step's manifests under the run's names. What was made of files is in its namespace
+    /// already.
     pub fn take(&self, mut rendered: Rendered, kubectl: &Tool) -> anyhow::Result<Rendered> {
         let hooks = rendered.hooks.iter().map(|hook| &hook.document);
         let manifests: Vec<&Document> = rendered.documents.iter().chain(hooks).collect();
@@ -339,7 +343,8 @@ impl Own {
         &self.owner
     }
 
-    /// Kinds of what the run may have made, as kubectl takes them; namespaces last, with all that is in them.
+    /// Kinds of what the run may have made, as kubectl takes them; namespaces last, with all that
+    /// is in them.
     pub(super) fn kinds(&self) -> Vec<&'static str> {
         let made = |kind: &str| self.wide.iter().any(|(wide, _)| wide == kind);
         let wide = WIDE.iter().filter(|(kind, ..)| made(kind)).map(|(_, resource, _)| *resource);

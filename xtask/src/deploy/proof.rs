@@ -1,10 +1,10 @@
 //! What proves that an object is as it was applied.
 //!
 //! The API keeps account of who has set which field (`managedFields`). Compared are our own entry,
-//! since a field that somebody took over or removed is gone from it, and all entries of others, with
-//! the time of their last change. Of no account are controllers of the cluster itself
-//! ([`is_of_the_cluster`]) and what is set in the status. The `generation`, which counts changes of the
-//! spec, must be the same, too; where the API keeps no account, and there is no generation, the
+//! since a field that somebody took over or removed is gone from it, and all entries of others,
+//! with the time of their last change. Of no account are controllers of the cluster itself
+//! ([`is_of_the_cluster`]) and what is set in the status. The `generation`, which counts changes of
+//! the spec, must be the same, too; where the API keeps no account, and there is no generation, the
 //! `resourceVersion`.
 
 use std::collections::BTreeSet;
@@ -71,8 +71,8 @@ impl Proof {
         }
     }
 
-    /// A scale of what no manifest sets shows nowhere but in the generation. Without one, the version
-    /// counts each change of the status, too, and says nothing.
+    /// A scale of what no manifest sets shows nowhere but in the generation. Without one, the
+    /// version counts each change of the status, too, and says nothing.
     fn is_of_spec(&self, object: &Value) -> bool {
         object["metadata"]["generation"].is_null() || version(object) == self.version
     }

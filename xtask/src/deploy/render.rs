@@ -197,8 +197,8 @@ pub fn render(
 }
 
 /// Renders a Helm chart, and then the same as any manifests. `--include-crds` since `helm template`
-/// leaves them out; `--skip-tests` since ours is the suite. Hooks are sorted out ([`hooks`]). What names no namespace is in the
-/// release's.
+/// leaves them out; `--skip-tests` since ours is the suite. Hooks are sorted out ([`hooks`]). What
+/// names no namespace is in the release's.
 pub fn render_chart(
     step: &str,
     chart: &Chart,

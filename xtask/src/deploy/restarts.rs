@@ -1,7 +1,7 @@
 //! Which containers were started again, killed or lost between two looks. Pure but for the looks.
 //!
-//! Tests may pass over a server that died and came back. What a test does on purpose looks the same,
-//! so that it is for the suite to say whether it matters.
+//! Tests may pass over a server that died and came back. What a test does on purpose looks the
+//! same, so that it is for the suite to say whether it matters.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -36,8 +36,9 @@ struct End {
     finished: String,
 }
 
-/// The pods of these workloads, by looks that begin after `since`; without it, by the last ones that
-/// were taken: what was ready in them is compared with what comes after, and no moment is left out.
+/// The pods of these workloads, by looks that begin after `since`; without it, by the last ones
+/// that were taken: what was ready in them is compared with what comes after, and no moment is left
+/// out.
 pub fn containers<'a>(
     workloads: impl Iterator<Item = &'a Workload>,
     since: Option<Instant>,

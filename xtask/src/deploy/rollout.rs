@@ -1,7 +1,7 @@
 //! Whether what makes pods has rolled out. Pure: a look goes in, nothing else.
 //!
-//! A look that shows everything at peace may show the peace of before. So a rollout is complete only
-//! if all of this is so in one look:
+//! A look that shows everything at peace may show the peace of before. So a rollout is complete
+//! only if all of this is so in one look:
 //!
 //! | what | why |
 //! | --- | --- |
@@ -12,8 +12,8 @@
 //! | no pod of an older revision is left, not even one that is ending | it still serves the connections it has |
 //! | each container of one of the run's images runs the image that was loaded | a tag does not say what is behind it |
 //!
-//! Pods that have ended (evicted ones, too) are neither ready nor left: they only lie there. Pods whose
-//! maker is gone ([`orphan`]) belong to no rollout, and may answer all the same.
+//! Pods that have ended (evicted ones, too) are neither ready nor left: they only lie there. Pods
+//! whose maker is gone ([`orphan`]) belong to no rollout, and may answer all the same.
 //!
 //! A Job has no rollout. One that has failed is a fault; whether it must have ended well is for who
 //! waits for it to say.
@@ -495,8 +495,8 @@ fn newest_revision<'a>(object: &Value, objects: &'a [Value]) -> Option<&'a Value
     revisions.max_by_key(|one| number(&one["revision"]))
 }
 
-/// A pod that runs though what made it is gone. The cluster deletes it in a while; until then a Service
-/// may lead to it.
+/// A pod that runs though what made it is gone. The cluster deletes it in a while; until then a
+/// Service may lead to it.
 pub(super) fn orphan(objects: &[Value]) -> Option<&Value> {
     let mut pods = objects.iter().filter(|one| one["kind"] == "Pod" && !has_ended(one));
     pods.find(|pod| owner(pod).is_some_and(|owner| !is_there(owner, objects)))

@@ -1,10 +1,13 @@
-//! What runs have left on a cluster that others run: found by its labels, taken away when its time is over.
+//! What runs have left on a cluster that others run: found by its labels, taken away when its time
+//! is over.
 //!
-//! A run takes its own away when it ends. One that was killed, or kept its own, left with it until when it may stay:
-//! from then on any run of that owner may take it away, from whatever machine. A run that goes on renews its time.
-//! Nothing here waits until it is gone: a namespace with its pods takes half a minute.
+//! A run takes its own away when it ends. One that was killed, or kept its own, left with it until
+//! when it may stay: from then on any run of that owner may take it away, from whatever machine. A
+//! run that goes on renews its time. Nothing here waits until it is gone: a namespace with its pods
+//! takes half a minute.
 //!
-//! Each object is deleted by the uid that it was found with, so that another that has got its name meanwhile stays.
+//! Each object is deleted by the uid that it was found with, so that another that has got its name
+//! meanwhile stays.
 
 use std::time::{Duration, SystemTime};
 
@@ -125,7 +128,8 @@ pub fn free(kubectl: &Tool, left: &Leftover) -> anyhow::Result<()> {
     delete(kubectl, left, &json!({"uid": left.uid}))
 }
 
-/// Takes one of them away, unless it was changed since it was looked at: its time may have been renewed.
+/// Takes one of them away, unless it was changed since it was looked at: its time may have been
+/// renewed.
 pub fn expire(kubectl: &Tool, left: &Leftover) -> anyhow::Result<()> {
     delete(kubectl, left, &json!({"uid": left.uid, "resourceVersion": left.version}))
 }

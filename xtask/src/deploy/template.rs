@@ -1,16 +1,16 @@
 //! The pod template of a workload: what its pods run and read, and what is noted in it.
 //!
 //! A controller makes pods anew only if their template changed. Two things change what a pod does
-//! and stand in no template: which image its tag leads to by now, and what is in the `ConfigMaps` and
-//! Secrets that it reads. So both are noted there, as annotations:
+//! and stand in no template: which image its tag leads to by now, and what is in the `ConfigMaps`
+//! and Secrets that it reads. So both are noted there, as annotations:
 //!
 //! | annotation | value |
 //! | --- | --- |
 //! | `dev.xtask/images` | of each of the run's images that it names: name and id |
 //! | `dev.xtask/config` | a digest over what it reads of the suite's `ConfigMaps` and Secrets ([`super::digest`]) |
 //!
-//! Manifests that get a note are read by kubectl (`kubectl patch --local`), which gives JSON; our own
-//! reader only looks into them. A bare Pod has no template and is noted itself.
+//! Manifests that get a note are read by kubectl (`kubectl patch --local`), which gives JSON; our
+//! own reader only looks into them. A bare Pod has no template and is noted itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -35,8 +35,8 @@ pub(super) struct Template {
     /// Image references, of ours and of others.
     images: BTreeSet<String>,
     pub(super) reads: BTreeSet<Read>,
-    /// Whether a changed template makes its pods anew. A Job, a bare Pod or a `ReplicaSet` stays as it
-    /// is, and so does what updates `OnDelete`.
+    /// Whether a changed template makes its pods anew. A Job, a bare Pod or a `ReplicaSet` stays as
+    /// it is, and so does what updates `OnDelete`.
     pub(super) rolls_out: bool,
 }
 
@@ -153,7 +153,8 @@ impl Notes<'_> {
             let mut object =
                 object.cloned().with_context(|| format!("kubectl lost {}", document.object))?;
             annotate(&mut object, &document.object, notes);
-            // What begins with a brace would be read as JSON to its end, however many documents it is.
+            // What begins with a brace would be read as JSON to its end, however many documents it
+            // is.
             document.text = format!("# {}\n{object}\n", document.object);
         }
         Ok(documents)

@@ -1,5 +1,5 @@
-//! What speaks against a pod: objects → waiting, suspect, hopeless. Pure: what the API served goes in,
-//! nothing else.
+//! What speaks against a pod: objects → waiting, suspect, hopeless. Pure: what the API served goes
+//! in, nothing else.
 //!
 //! | seen | verdict |
 //! | --- | --- |
@@ -28,8 +28,9 @@ use serde_json::Value;
 /// How often a container may be started again before it is given up.
 pub(super) const RESTARTS: u64 = 3;
 
-/// How long a container without a readiness probe must stay up: a kubelet looks at its containers once
-/// a second (later if it is busy), and until its next look one that crashed passes for running.
+/// How long a container without a readiness probe must stay up: a kubelet looks at its containers
+/// once a second (later if it is busy), and until its next look one that crashed passes for
+/// running.
 pub(super) const STARTED: Duration = Duration::from_secs(3);
 
 /// The same, if it has ended before: longer than the pause until it is started again.

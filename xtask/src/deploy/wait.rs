@@ -1,10 +1,10 @@
 //! Waiting for what a step promises, and giving up on what cannot come.
 //!
-//! `kubectl wait` fails on an object not yet made, runs to its timeout on a pod that can never start,
-//! and takes the pods of before for those that were applied. This loop bears the first, finds the
-//! second and holds what it sees to what was applied: whatever is waited for, the workloads of the step
-//! must have rolled out, by a look that began after the apply. Only then is an address asked, so that no
-//! pod of before can answer.
+//! `kubectl wait` fails on an object not yet made, runs to its timeout on a pod that can never
+//! start, and takes the pods of before for those that were applied. This loop bears the first,
+//! finds the second and holds what it sees to what was applied: whatever is waited for, the
+//! workloads of the step must have rolled out, by a look that began after the apply. Only then is
+//! an address asked, so that no pod of before can answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -44,7 +44,8 @@ pub struct Target<'a> {
     pub workloads: &'a [Workload],
     /// When the step had been applied: what was seen before does not count.
     pub since: Instant,
-    /// The same by the API server's clock; none: the step was unchanged, so that nothing was applied.
+    /// The same by the API server's clock; none: the step was unchanged, so that nothing was
+    /// applied.
     pub applied: Option<Option<&'a str>>,
     pub is_loaded: IsLoaded<'a>,
     /// Port names → `127.0.0.1:30080`, for `{NAME}` in addresses.
@@ -61,8 +62,8 @@ pub fn wait(target: &Target<'_>, looks: &Snapshots, events: &Events) -> anyhow::
     wait_until(std::slice::from_ref(target), false, looks, events)
 }
 
-/// Waits until all targets are ready in one and the same round, in which no pod is left whose maker is
-/// gone: of what no step applies any more, or a `run` step has deleted.
+/// Waits until all targets are ready in one and the same round, in which no pod is left whose maker
+/// is gone: of what no step applies any more, or a `run` step has deleted.
 pub fn wait_for_all(
     targets: &[Target<'_>],
     looks: &Snapshots,

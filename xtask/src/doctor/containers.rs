@@ -1,4 +1,5 @@
-//! The engine's containers: which kind clusters there are, ours or not, and which ports are published.
+//! The engine's containers: which kind clusters there are, ours or not, and which ports are
+//! published.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,8 +41,8 @@ pub(super) fn ask(engine: EngineKind) -> Containers {
     asked.limit(ANSWER).read().map(|text| read(&text)).unwrap_or_default()
 }
 
-/// Lines of `cluster|status|name|ports`, a container each; `cluster` is empty, or podman's `<no value>`,
-/// where kind did not make it.
+/// Lines of `cluster|status|name|ports`, a container each; `cluster` is empty, or podman's `<no
+/// value>`, where kind did not make it.
 fn read(text: &str) -> Containers {
     let mut clusters: BTreeMap<&str, KindCluster> = BTreeMap::new();
     let mut publishers = Vec::new();

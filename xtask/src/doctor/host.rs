@@ -1,5 +1,5 @@
-//! What files of this host tell: control groups, limits, memory, disks, inotify. Each is read below a root,
-//! so that tests bring their own; a file that is missing tells nothing.
+//! What files of this host tell: control groups, limits, memory, disks, inotify. Each is read below
+//! a root, so that tests bring their own; a file that is missing tells nothing.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,7 +14,8 @@ pub(super) fn cgroup(root: &Path) -> Cgroup {
     if root.join("sys/fs/cgroup/cgroup.controllers").is_file() { Cgroup::V2 } else { Cgroup::V1 }
 }
 
-/// `CAP_SYS_RESOURCE` is bit 24 (capabilities(7)). Rootless podman stays within our limits by itself.
+/// `CAP_SYS_RESOURCE` is bit 24 (capabilities(7)). Rootless podman stays within our limits by
+/// itself.
 pub(super) fn limits(root: &Path, is_root: bool) -> Limits {
     const SYS_RESOURCE: u64 = 1 << 24;
     let status = text(root, "proc/self/status");

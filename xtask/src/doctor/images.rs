@@ -36,8 +36,8 @@ pub fn stand_ins(engine: EngineName, references: &[String]) -> Vec<String> {
     held.iter().filter_map(line).collect()
 }
 
-/// What of `references` is there, by canonical reference; asked in one go. The error is the engine's
-/// own words when it does not answer at all.
+/// What of `references` is there, by canonical reference; asked in one go. The error is the
+/// engine's own words when it does not answer at all.
 pub(super) fn held(
     engine: EngineKind,
     references: &[String],

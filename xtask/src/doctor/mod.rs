@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Nothing is installed, written or fetched unless [`mend`] or [`fix`] is called. Every fault says
-//! what is wrong, why it matters, and the one command that mends it; what cannot be mended from here
-//! says how a person could.
+//! what is wrong, why it matters, and the one command that mends it; what cannot be mended from
+//! here says how a person could.
 //!
 //! Where a container registry answers, images come from there. Where none does, the recipes of
 //! `images/bases` and `images/kind-node` make stand-ins from packages, under the upstream names and

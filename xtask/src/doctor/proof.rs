@@ -2,8 +2,8 @@
 //!
 //! Settings can be read and traps foreseen ([`super::containers_conf`]), but whether a runtime gets
 //! along with a host's cgroups and limits is known only from a try. catatonit, which podman brings
-//! along, is linked statically, so a folder with that one file is a root file system, and no image is
-//! needed.
+//! along, is linked statically, so a folder with that one file is a root file system, and no image
+//! is needed.
 //!
 //! A proof is remembered for as long as everything it rests on is the same: the programs and the
 //! settings (by size and time of change), our limits, and the boot. Failures are not remembered.

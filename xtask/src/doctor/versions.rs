@@ -1,4 +1,5 @@
-//! Versions known to be broken, each with where that was reported. Only what harms a run of ours is here.
+//! Versions known to be broken, each with where that was reported. Only what harms a run of ours is
+//! here.
 
 use super::machine::Version;
 
@@ -51,8 +52,8 @@ pub(super) const BROKEN: [Broken; 5] = [
     OLD_CRUN,
 ];
 
-/// Podman 5 writes runtime specification 1.2, of which this crun says `unknown version specified`. Ubuntu
-/// 24.04 has it.
+/// Podman 5 writes runtime specification 1.2, of which this crun says `unknown version specified`.
+/// Ubuntu 24.04 has it.
 pub(super) const OLD_CRUN: Broken = Broken {
     program: "crun",
     from: (0, 0, 0),

@@ -1,11 +1,13 @@
-//! Whether a build is at work, though it prints nothing: what its processes have used of CPU and disk.
+//! Whether a build is at work, though it prints nothing: what its processes have used of CPU and
+//! disk.
 //!
-//! A compiler in one large crate prints nothing for ten minutes, and so does a program that waits for an answer that
-//! never comes. The first uses a CPU. Every process counts what it and the children it has waited for have used; so
-//! even programs that live shorter than the time between two looks are seen, in their parent.
+//! A compiler in one large crate prints nothing for ten minutes, and so does a program that waits
+//! for an answer that never comes. The first uses a CPU. Every process counts what it and the
+//! children it has waited for have used; so even programs that live shorter than the time between
+//! two looks are seen, in their parent.
 //!
-//! A process that waits uses a little, too: timers, garbage collection. So a build is at work if it has used a sixtieth
-//! of one CPU over a while, or has read and written some.
+//! A process that waits uses a little, too: timers, garbage collection. So a build is at work if it
+//! has used a sixtieth of one CPU over a while, or has read and written some.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -46,7 +48,8 @@ impl Activity {
         Self { span: limit.min(WHILE), seen, since: now, used }
     }
 
-    /// Takes a look at all processes of the build, by number and start time; whether it was at work.
+    /// Takes a look at all processes of the build, by number and start time; whether it was at
+    /// work.
     pub(super) fn look(
         &mut self,
         now: Instant,
@@ -79,9 +82,9 @@ fn parse(stat: &str, io: &str) -> Option<Used> {
     Some(Used { ticks: ticks(stat, 11..15)?, bytes: bytes(io) })
 }
 
-/// As [`used`], for a program of the engine's: without its children. While a RUN waits, podman's runtime helper asks
-/// for the state ten times a second; neither those children nor their answers are work. The main program copies,
-/// fetches and commits, so that its reads and writes count.
+/// As [`used`], for a program of the engine's: without its children. While a RUN waits, podman's
+/// runtime helper asks for the state ten times a second; neither those children nor their answers
+/// are work. The main program copies, fetches and commits, so that its reads and writes count.
 pub(super) fn used_itself(process: &Path, is_main: bool) -> Option<Used> {
     let stat = fs_err::read_to_string(process.join("stat")).ok()?;
     let io = process.join("io");
@@ -89,7 +92,8 @@ pub(super) fn used_itself(process: &Path, is_main: bool) -> Option<Used> {
     Some(Used { ticks: ticks(&stat, 11..13)?, bytes: bytes(&io) })
 }
 
-/// The sum of these fields behind the program's name, which stands in parentheses and may hold anything.
+/// The sum of these fields behind the program's name, which stands in parentheses and may hold
+/// anything.
 fn ticks(stat: &str, fields: Range<usize>) -> Option<u64> {
     let all: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |at: usize| all.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
@@ -121,7 +125,8 @@ mod tests {
         assert!(own.bytes > 0, "{own:?}");
     }
 
-    /// Each second, one process has used so many more ticks and bytes; whether it was at work within five minutes.
+    /// Each second, one process has used so many more ticks and bytes; whether it was at work
+    /// within five minutes.
     fn works(ticks: u64, bytes: u64, limit: Duration) -> bool {
         let begun = Instant::now();
         let mut activity = Activity::new(limit, begun);

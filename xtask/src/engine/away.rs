@@ -1,10 +1,10 @@
-//! An engine elsewhere, reached through the same client: `podman --url`, `podman --connection`, `docker --host`,
-//! `docker --context`.
+//! An engine elsewhere, reached through the same client: `podman --url`, `podman --connection`,
+//! `docker --host`, `docker --context`.
 //!
-//! It builds from what it is sent and on what it holds. The client sends the staged context; bases go there before,
-//! images come back after, both as one docker-archive from `save` into `load`, in which a layer that several images
-//! have in common is once. Images travel under their ids, without a name: what has come is looked at as
-//! what comes from a registry is, and only then gets its tag.
+//! It builds from what it is sent and on what it holds. The client sends the staged context; bases
+//! go there before, images come back after, both as one docker-archive from `save` into `load`, in
+//! which a layer that several images have in common is once. Images travel under their ids, without
+//! a name: what has come is looked at as what comes from a registry is, and only then gets its tag.
 //!
 //! | seen (podman 4.3.1 over a Unix socket, 2 cores) | |
 //! | --- | --- |
@@ -12,8 +12,9 @@
 //! | the service is killed while it builds | the client exits 125: `server probably quit: unexpected EOF` |
 //! | asked again | `unable to connect to Podman socket`, at once |
 //!
-//! Those words are also what a kill for memory may leave, and a build's own programs may say the like. So a build that
-//! failed is the builder's fault if the builder does not answer afterwards, and on no other evidence.
+//! Those words are also what a kill for memory may leave, and a build's own programs may say the
+//! like. So a build that failed is the builder's fault if the builder does not answer afterwards,
+//! and on no other evidence.
 
 use std::path::Path;
 use std::time::Duration;
@@ -144,7 +145,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives the image of that id, which has come from another engine, its tag if it is what was wanted.
+    /// Gives the image of that id, which has come from another engine, its tag if it is what was
+    /// wanted.
     pub fn accept(&self, id: &str, wanted: &Wanted) -> anyhow::Result<ImageInfo> {
         match self.prove(id, wanted)? {
             Fetched::Ready(held) if held.id == id => Ok(held),

@@ -1,11 +1,12 @@
 //! One build, from the command to the proof.
 //!
-//! The engine builds without a tag. The image is read back by the id it says it has made, whatever its exit code
-//! said: it must be there, and carry every ordered label. Only then it gets its tag. So a tag of ours is never on
-//! an image that has not been proved, whenever this process is killed.
+//! The engine builds without a tag. The image is read back by the id it says it has made, whatever
+//! its exit code said: it must be there, and carry every ordered label. Only then it gets its tag.
+//! So a tag of ours is never on an image that has not been proved, whenever this process is killed.
 //!
-//! Two faults are worth another try: a stale image (once more, without the engine's cache), and another
-//! process that removed an image while podman was looking through its cache (once more as it was).
+//! Two faults are worth another try: a stale image (once more, without the engine's cache), and
+//! another process that removed an image while podman was looking through its cache (once more as
+//! it was).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,7 +32,8 @@ use super::{
 /// Last lines of a build's output that are searched for signs of a kill.
 const SIGNS: usize = 400;
 
-/// Builds that are begun again because others removed images from podman's store meanwhile, before it is an error.
+/// Builds that are begun again because others removed images from podman's store meanwhile, before
+/// it is an error.
 const RACES: usize = 5;
 
 /// An image that was built and has proved itself.
@@ -50,8 +52,9 @@ pub struct Built {
 /// Why there is no image.
 #[derive(Debug)]
 pub enum BuildError {
-    /// Something of the build was killed for memory. `peak` is what it had by then and `asked` what it had asked the
-    /// kernel for, in bytes. Without a `failure` the engine reported success all the same; its image is not tagged.
+    /// Something of the build was killed for memory. `peak` is what it had by then and `asked` what
+    /// it had asked the kernel for, in bytes. Without a `failure` the engine reported success all
+    /// the same; its image is not tagged.
     OutOfMemory {
         peak: Option<u64>,
         asked: Option<u64>,
@@ -320,8 +323,9 @@ impl Attempt {
     }
 }
 
-/// A folder for the files the engine is given besides the context: next to it, so that it goes with the run's stages
-/// even if this process is killed; elsewhere if an engine would stumble over the path.
+/// A folder for the files the engine is given besides the context: next to it, so that it goes with
+/// the run's stages even if this process is killed; elsewhere if an engine would stumble over the
+/// path.
 pub(super) fn beside(stage: &Path) -> anyhow::Result<tempfile::TempDir> {
     let place = stage.parent().context("the staged context has no folder around it")?;
     let temporary = std::env::temp_dir();
@@ -373,7 +377,8 @@ impl Kernel {
             .zip(self.count)
             .map(|(after, before)| after.saturating_sub(before));
         let logged = self.log.map(KernelLog::kills).unwrap_or_default();
-        // By the last part of the name: where control groups have a namespace, the kernel's paths are others than ours.
+        // By the last part of the name: where control groups have a namespace, the kernel's paths
+        // are others than ours.
         let in_group = |kill: &Kill| {
             kill.group.split('/').any(|part| Some(part) == group || seen.groups.contains(part))
         };
@@ -405,7 +410,8 @@ fn describe(kill: &Kill) -> String {
     }
 }
 
-/// podman looks at every image while it looks for cached layers, and fails if one goes meanwhile (seen, 4.3.1).
+/// podman looks at every image while it looks for cached layers, and fails if one goes meanwhile
+/// (seen, 4.3.1).
 fn store_changed(failure: &Failure) -> bool {
     let gone = |line: &String| line.contains("layer not known") || line.contains("image not known");
     failure.code() == Some(125) && failure.tail.iter().any(gone)
@@ -491,8 +497,8 @@ impl Said {
     }
 }
 
-/// Whether a line says that a step came from the engine's cache: podman's `--> Using cache 1f2e…`, `BuildKit`'s
-/// `#7 CACHED`.
+/// Whether a line says that a step came from the engine's cache: podman's `--> Using cache 1f2e…`,
+/// `BuildKit`'s `#7 CACHED`.
 fn is_cached(line: &str) -> bool {
     line.starts_with("--> Using cache ")
         || line.starts_with("--> Cache pulled ")

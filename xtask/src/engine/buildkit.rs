@@ -1,10 +1,12 @@
 //! `BuildKit` at an address of its own, spoken to by `buildctl`: a builder that holds no images.
 //!
-//! What an image is built on goes there as an OCI layout, under the reference its Dockerfile names, so `BuildKit` asks no
-//! registry for it; of a layout it asks for the blobs it does not have, each once. What was built comes back as a
-//! docker-archive into the engine at home, by the id `BuildKit` says it has made.
+//! What an image is built on goes there as an OCI layout, under the reference its Dockerfile names,
+//! so `BuildKit` asks no registry for it; of a layout it asks for the blobs it does not have, each
+//! once. What was built comes back as a docker-archive into the engine at home, by the id
+//! `BuildKit` says it has made.
 //!
-//! It says what it builds for, but neither what memory it has nor how many CPUs: the configuration does.
+//! It says what it builds for, but neither what memory it has nor how many CPUs: the configuration
+//! does.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -75,8 +77,9 @@ impl BuildKit {
         Ok((version(&told).to_owned(), platform))
     }
 
-    /// Lays out the base that `home` holds by that id, to be sent with each build that wants it; `sends` is called if
-    /// it was not yet. The layout is put beside `stage`, where a killed run's is found.
+    /// Lays out the base that `home` holds by that id, to be sent with each build that wants it;
+    /// `sends` is called if it was not yet. The layout is put beside `stage`, where a killed run's
+    /// is found.
     pub fn supply(
         &self,
         home: &Engine,

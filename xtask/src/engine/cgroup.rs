@@ -5,8 +5,9 @@
 //! …/xtask-RUN-IMAGE-PID/run     given to the engine as --cgroup-parent; it makes and removes it for every RUN
 //! ```
 //!
-//! A group is left over if its run is known here to be over: the run's lock is there and nobody holds it, which is so in
-//! every namespace of processes. Of a run that this machine's folder does not have, nothing is known, and nothing touched.
+//! A group is left over if its run is known here to be over: the run's lock is there and nobody
+//! holds it, which is so in every namespace of processes. Of a run that this machine's folder does
+//! not have, nothing is known, and nothing touched.
 //!
 //! | we run in | the group is made | a limit on our own group |
 //! | --- | --- | --- |
@@ -15,11 +16,13 @@
 //! | version 2, a container's own namespace | at the root of the mount, which counts no memory there | holds for builds too |
 //! | nowhere it may be (no root; no slice that systemd has delegated to us) | not at all | holds for builds too |
 //!
-//! Where no group is, or it counts no memory, the build's process tree is measured. Where none is, what is ended are
-//! those of the tree that are in a namespace of their own: what RUN has started (see `watch`).
+//! Where no group is, or it counts no memory, the build's process tree is measured. Where none is,
+//! what is ended are those of the tree that are in a namespace of their own: what RUN has started
+//! (see `watch`).
 //!
-//! docker's daemon puts RUN below the group it is told only from version 23 on. Otherwise it goes to a group of the
-//! daemon's own (`docker/buildkit/ID`, with systemd `system.slice:docker:ID`), and nothing says for which build.
+//! docker's daemon puts RUN below the group it is told only from version 23 on. Otherwise it goes
+//! to a group of the daemon's own (`docker/buildkit/ID`, with systemd `system.slice:docker:ID`),
+//! and nothing says for which build.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -86,7 +89,8 @@ impl Cgroup {
         kills(&self.folder())
     }
 
-    /// Has what is put below it use these CPUs alone (`0-2,5`), for an engine that has no option for that.
+    /// Has what is put below it use these CPUs alone (`0-2,5`), for an engine that has no option
+    /// for that.
     pub(super) fn confine(&self, cpus: &str) {
         let (folder, effective) = match self.tree.version {
             Version::One => (self.tree.controller("cpuset", &self.path), "cpuset.effective_mems"),
@@ -331,7 +335,8 @@ fn empty(folder: &Path) {
             return;
         }
         process::kill_listed(&left, || processes(folder));
-        // A version 1 group cannot be waited on. Not `stop::pause`: this is what a stopped run must still do.
+        // A version 1 group cannot be waited on. Not `stop::pause`: this is what a stopped run must
+        // still do.
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,19 +1,22 @@
 //! What is to be built, and the command lines that say so to podman and docker.
 //!
-//! The staged directory holds exactly the hashed files, so the engine must leave out none of them. podman is given
-//! an ignore file of its own with one pattern that matches nothing: an empty one it takes for
-//! none and then reads the staged `.dockerignore` after all (seen, 4.3.1). `BuildKit` reads
-//! `<Dockerfile>.dockerignore` first, so docker gets a copy of the Dockerfile outside the context with that beside it.
+//! The staged directory holds exactly the hashed files, so the engine must leave out none of them.
+//! podman is given an ignore file of its own with one pattern that matches nothing: an empty one it
+//! takes for none and then reads the staged `.dockerignore` after all (seen, 4.3.1). `BuildKit`
+//! reads `<Dockerfile>.dockerignore` first, so docker gets a copy of the Dockerfile outside the
+//! context with that beside it.
 //!
-//! podman's cache compares texts before variables are expanded, and takes what is stale. It is given the Dockerfile
-//! with marks (`context/dockerfile/marks.rs`) that tell steps apart; where none can be put, the build takes nothing
-//! from the cache. `BuildKit` compares what steps come to and needs none of this.
+//! podman's cache compares texts before variables are expanded, and takes what is stale. It is
+//! given the Dockerfile with marks (`context/dockerfile/marks.rs`) that tell steps apart; where
+//! none can be put, the build takes nothing from the cache. `BuildKit` compares what steps come to
+//! and needs none of this.
 //!
-//! A build's share of the CPUs is a cpuset. Without root podman cannot make one and fails (seen, 4.3.1 with cgroups of
-//! version 1: "cannot set cpuset limit"); there it is started on those CPUs, and RUN inherits that.
+//! A build's share of the CPUs is a cpuset. Without root podman cannot make one and fails (seen,
+//! 4.3.1 with cgroups of version 1: "cannot set cpuset limit"); there it is started on those CPUs,
+//! and RUN inherits that.
 //!
-//! The host's CA certificates are mounted into every RUN: by podman's `--volume`; docker has no such option, so there
-//! each RUN of the copied Dockerfile gets a mount of its own.
+//! The host's CA certificates are mounted into every RUN: by podman's `--volume`; docker has no
+//! such option, so there each RUN of the copied Dockerfile gets a mount of its own.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,8 +56,8 @@ pub struct BuildRequest<'a> {
     pub no_cache: bool,
     /// Where layers of builds on other machines are.
     pub layers: Option<&'a Cache>,
-    /// Lines that tell podman's cache what the text does not, each with the number of the line it goes in front of;
-    /// none: the cache is of no use.
+    /// Lines that tell podman's cache what the text does not, each with the number of the line it
+    /// goes in front of; none: the cache is of no use.
     pub marks: Option<&'a [(usize, String)]>,
     /// Show the host's CA certificates to RUN (not where podman builds on another machine).
     pub trust_host_ca: bool,
@@ -93,7 +96,8 @@ pub(super) struct Site<'a> {
     pub cgroup: Option<&'a str>,
     /// The engine works without root.
     pub rootless: bool,
-    /// The build is ended from outside with care (see `watch`); the command's own limits are for when that fails.
+    /// The build is ended from outside with care (see `watch`); the command's own limits are for
+    /// when that fails.
     pub with_care: bool,
 }
 
@@ -184,7 +188,8 @@ fn podman(order: &BuildRequest, site: &Site, text: &[u8]) -> anyhow::Result<Tool
     Ok(tool.arg("--file").arg(copy))
 }
 
-/// The Dockerfile with the marks as lines of their own: values of a label that the build itself sets last.
+/// The Dockerfile with the marks as lines of their own: values of a label that the build itself
+/// sets last.
 fn marked(text: &[u8], label: &str, marks: &[(usize, String)]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + marks.len() * 64);
     let mut marks = marks.iter().peekable();
@@ -204,7 +209,8 @@ fn marked(text: &[u8], label: &str, marks: &[(usize, String)]) -> Vec<u8> {
     out
 }
 
-/// The command for `order` to `BuildKit`, whose client is `buildctl`; it writes the image to `archive`.
+/// The command for `order` to `BuildKit`, whose client is `buildctl`; it writes the image to
+/// `archive`.
 pub(super) fn buildkit(
     order: &BuildRequest,
     buildctl: Tool,
@@ -222,7 +228,8 @@ pub(super) fn buildkit(
     let text = fs_err::read(order.dockerfile).context("failed to read the Dockerfile")?;
     let (_, trusted) = dockerfile(order, aside, &text)?;
     let mut tool = buildctl.args(["build", "--progress=plain", "--frontend=dockerfile.v0"]);
-    // BuildKit keeps a context under the name of the folder its client runs in: that has to be of this run alone.
+    // BuildKit keeps a context under the name of the folder its client runs in: that has to be of
+    // this run alone.
     tool = tool.folder(order.stage);
     let local = |name: &str, folder: &Path| format!("{name}={}", folder.display());
     tool = tool.arg("--local").arg(local("context", order.stage));
@@ -263,8 +270,8 @@ pub(super) fn is_plain(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.chars().all(plain))
 }
 
-/// The option for a secret. Engines take it apart at commas and quotes, each in its own way, so a file with other
-/// letters in its path is named by a link among the files beside the context.
+/// The option for a secret. Engines take it apart at commas and quotes, each in its own way, so a
+/// file with other letters in its path is named by a link among the files beside the context.
 fn secret(id: &str, file: &Path, aside: &Path) -> anyhow::Result<String> {
     if is_plain(file) {
         return Ok(format!("id={id},src={}", file.display()));
@@ -295,8 +302,8 @@ fn docker(order: &BuildRequest, site: &Site, text: &[u8]) -> anyhow::Result<Tool
     })
 }
 
-/// The Dockerfile as `BuildKit` is to have it, outside the context with an ignore file beside it; and whether its
-/// RUNs are shown the host's CA certificates.
+/// The Dockerfile as `BuildKit` is to have it, outside the context with an ignore file beside it;
+/// and whether its RUNs are shown the host's CA certificates.
 fn dockerfile(order: &BuildRequest, aside: &Path, text: &[u8]) -> anyhow::Result<(PathBuf, bool)> {
     let copy = aside.join("Dockerfile");
     let bundle = Path::new(HOST_BUNDLE);
@@ -309,8 +316,9 @@ fn dockerfile(order: &BuildRequest, aside: &Path, text: &[u8]) -> anyhow::Result
     Ok((copy, trusted))
 }
 
-/// The Dockerfile with the host's CA certificates for each RUN, as the secret they need not be: no layer and no cache
-/// key has them. None if the text is another frontend's, or a RUN's keyword is broken over lines.
+/// The Dockerfile with the host's CA certificates for each RUN, as the secret they need not be: no
+/// layer and no cache key has them. None if the text is another frontend's, or a RUN's keyword is
+/// broken over lines.
 fn trusting(text: &[u8]) -> Option<Vec<u8>> {
     let mount = format!(" --mount=type=secret,id={BUNDLE_SECRET},target={HOST_BUNDLE},mode=0444");
     let mut changed = Vec::new();

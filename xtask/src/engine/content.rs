@@ -1,10 +1,12 @@
-//! Whether an image that came from elsewhere is what its configuration says: for which platform, of which layers.
+//! Whether an image that came from elsewhere is what its configuration says: for which platform, of
+//! which layers.
 //!
-//! podman holds every blob to its own digest, and the image's id is the digest of its configuration. It does not hold
-//! the layers to the configuration: a manifest that names the right configuration and another image's layers
-//! is taken, under the right id, with the right labels (seen, 4.3.1). The ids of layers tell: podman's library calls
-//! a layer by what it has unpacked, `sha256(PARENT + "+" + DIFF)`, the lowest by its diff alone. So the
-//! name that follows from the configuration must be that of the layer on top. docker compares them itself.
+//! podman holds every blob to its own digest, and the image's id is the digest of its
+//! configuration. It does not hold the layers to the configuration: a manifest that names the right
+//! configuration and another image's layers is taken, under the right id, with the right labels
+//! (seen, 4.3.1). The ids of layers tell: podman's library calls a layer by what it has unpacked,
+//! `sha256(PARENT + "+" + DIFF)`, the lowest by its diff alone. So the name that follows from the
+//! configuration must be that of the layer on top. docker compares them itself.
 
 use anyhow::Context as _;
 use serde::Deserialize;

@@ -1,10 +1,11 @@
 //! What is asked of an engine once and then kept: `podman info` takes 0.3 to 1.2 s.
 //!
-//! The kept answer counts for as long as everything that could change it looks the same: the program (time,
-//! size), the engine's configuration files, the user, the environment that points at another
-//! engine, the host's memory. An engine in a virtual machine can be resized behind all of these,
-//! so its answer counts for a minute only. A lost or corrupt file means asking again, and so does one that was changed, or
-//! whose store is another folder by now: where images are looked for is not to be told by a file that was swapped.
+//! The kept answer counts for as long as everything that could change it looks the same: the
+//! program (time, size), the engine's configuration files, the user, the environment that points at
+//! another engine, the host's memory. An engine in a virtual machine can be resized behind all of
+//! these, so its answer counts for a minute only. A lost or corrupt file means asking again, and so
+//! does one that was changed, or whose store is another folder by now: where images are looked for
+//! is not to be told by a file that was swapped.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,8 @@ pub struct Facts {
     pub runtime_version: Option<String>,
     /// The version of what watches over podman's containers.
     pub conmon_version: Option<String>,
-    /// Where images lie, and where volumes do (a kind node's disk is one), as the engine names them.
+    /// Where images lie, and where volumes do (a kind node's disk is one), as the engine names
+    /// them.
     pub places: Vec<PathBuf>,
     /// docker keeps images in containerd's store, not in its own.
     pub containerd_store: bool,
@@ -119,7 +121,8 @@ fn store_of(facts: &Facts) -> Option<String> {
 }
 
 impl Engine {
-    /// What the engine says of itself, from the file `cache` if that is still true, else asked and kept there.
+    /// What the engine says of itself, from the file `cache` if that is still true, else asked and
+    /// kept there.
     pub fn facts(&self, cache: &PrivatePath) -> anyhow::Result<Facts> {
         if let Some(facts) = self.facts.get() {
             return Ok(facts.clone());
@@ -146,7 +149,8 @@ impl Engine {
         self.ask()
     }
 
-    /// As [`Engine::facts`], asked if they were not: of an engine elsewhere, for builds that were started without them.
+    /// As [`Engine::facts`], asked if they were not: of an engine elsewhere, for builds that were
+    /// started without them.
     pub fn known_facts(&self) -> anyhow::Result<&Facts> {
         if let Some(facts) = self.facts.get() {
             return Ok(facts);

@@ -1,8 +1,9 @@
 //! Taking what cannot be trusted out of an engine's cache.
 //!
-//! A step that ended well although the kernel killed a part of it is in the cache like any other, and the next build
-//! would take it from there. podman says which layer came of which step. docker does not: of its records
-//! (`system df --verbose`) all go that were made of a RUN while the build was running. Too many cost time, no more.
+//! A step that ended well although the kernel killed a part of it is in the cache like any other,
+//! and the next build would take it from there. podman says which layer came of which step. docker
+//! does not: of its records (`system df --verbose`) all go that were made of a RUN while the build
+//! was running. Too many cost time, no more.
 
 use std::time::SystemTime;
 

@@ -8,8 +8,8 @@
 //! | has a name that we did not give it: ours is `localhost/NAME:KEY`, and no other below `localhost/` |
 //! | is in use by a container, running or not, is wanted by a checkout, or is of the newest keys of its image |
 //!
-//! An image without any name goes only where its history proves that it is ours, which docker does not tell. Nothing
-//! is forced: what the engine holds to be in use after all, it keeps.
+//! An image without any name goes only where its history proves that it is ours, which docker does
+//! not tell. Nothing is forced: what the engine holds to be in use after all, it keeps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,8 +92,8 @@ pub struct Kept {
 impl Engine {
     /// All images with our label, the newest first.
     ///
-    /// An engine fails if an image is removed between the list and the look at it. That image is not in
-    /// the next list.
+    /// An engine fails if an image is removed between the list and the look at it. That image is
+    /// not in the next list.
     pub fn ours(&self) -> Result<Vec<Old>> {
         for _ in 1..LISTINGS {
             match self.list_ours() {
@@ -128,7 +128,8 @@ impl Engine {
         let ps = self.tool().args(["ps", "--all", "--no-trunc", "--format"]).limit(ANSWER);
         let listed = match self.kind {
             Kind::Podman => ps.arg("{{.ImageID}}").read().context(failed)?,
-            // docker's `ps` shows names only. A container that has gone since is a reason to run again.
+            // docker's `ps` shows names only. A container that has gone since is a reason to run
+            // again.
             Kind::Docker => {
                 let containers = ps.arg("{{.ID}}").read().context(failed)?;
                 let asked = self.tool().args(["inspect", "--format", "{{.Image}}"]).limit(ANSWER);

@@ -1,8 +1,9 @@
-//! Whose labels an image carries. An image built on one of ours inherits them, the key too: tagged with our name by
-//! whoever wanted a shell in it, it would pass for the image of that key.
+//! Whose labels an image carries. An image built on one of ours inherits them, the key too: tagged
+//! with our name by whoever wanted a shell in it, it would pass for the image of that key.
 //!
-//! podman writes `--label` as the last steps of a build. So the history of an image that was built under a key
-//! ends in our labels, and that of one made from it (by a build, by `podman commit`) goes on. docker tells no history.
+//! podman writes `--label` as the last steps of a build. So the history of an image that was built
+//! under a key ends in our labels, and that of one made from it (by a build, by `podman commit`)
+//! goes on. docker tells no history.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,8 @@ pub(super) struct Step {
 /// What the names of all our labels begin with.
 const OURS: &str = "dev.xtask.";
 
-/// Whether an image's history proves that it was built under the key it carries: it ends in our labels.
+/// Whether an image's history proves that it was built under the key it carries: it ends in our
+/// labels.
 pub(super) fn is_own(history: &[Step]) -> bool {
     let ours = |step: &Step| is_label(step, OURS);
     history.last().is_some_and(ours) && history.iter().any(|step| is_label(step, KEY_LABEL))

@@ -1,8 +1,8 @@
 //! What an engine holds of the images a run cares for: one question, whatever the number of images.
 //!
-//! podman's store is read where it lies here ([`super::store`]); what that leaves open, and every other engine, gets
-//! one `image inspect` of all names. That answers for those present, complains about the missing
-//! ones and exits with an error: what it printed counts.
+//! podman's store is read where it lies here ([`super::store`]); what that leaves open, and every
+//! other engine, gets one `image inspect` of all names. That answers for those present, complains
+//! about the missing ones and exits with an error: what it printed counts.
 
 use crate::private::PrivatePath;
 use std::collections::BTreeMap;
@@ -92,7 +92,8 @@ fn said<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>>, D::E
 }
 
 impl Engine {
-    /// Which of `tags` and `bases` are there, with ids, labels and sizes. `scratch` is nothing to hold.
+    /// Which of `tags` and `bases` are there, with ids, labels and sizes. `scratch` is nothing to
+    /// hold.
     pub fn look_up(
         &self,
         facts: Option<&Facts>,
@@ -128,8 +129,8 @@ impl Engine {
         Ok(holdings)
     }
 
-    /// What can be told of `bases` without starting a process: what podman's store says, if its facts are in the
-    /// file `cache`.
+    /// What can be told of `bases` without starting a process: what podman's store says, if its
+    /// facts are in the file `cache`.
     pub fn look_up_silently(
         &self,
         cache: &PrivatePath,
@@ -177,7 +178,8 @@ impl Engine {
         self.assign(names, images, found)
     }
 
-    /// Which image answers to which name. Where the names printed leave it open, that one name is asked alone.
+    /// Which image answers to which name. Where the names printed leave it open, that one name is
+    /// asked alone.
     fn assign<'a>(
         &self,
         names: &[&'a str],

@@ -1,7 +1,8 @@
 //! Whom the kernel has killed for memory, from its own log.
 //!
-//! `/proc/vmstat` says how many, a control group's file says so until the group is removed, which is a moment after
-//! the kill. The log (`/dev/kmsg`) says who, in which group, and how much it had. Not everyone may read it.
+//! `/proc/vmstat` says how many, a control group's file says so until the group is removed, which
+//! is a moment after the kill. The log (`/dev/kmsg`) says who, in which group, and how much it had.
+//! Not everyone may read it.
 //!
 //! ```text
 //! 4,101,5,-;oom-kill:constraint=CONSTRAINT_MEMCG,…,task_memcg=/a/xtask-r-gateway-7/run,task=tail,pid=188,uid=0

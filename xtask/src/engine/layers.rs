@@ -1,7 +1,8 @@
-//! Layers of builds on other machines: `--cache-from` and `--cache-to` of podman, for a store that has none.
+//! Layers of builds on other machines: `--cache-from` and `--cache-to` of podman, for a store that
+//! has none.
 //!
-//! They save time and prove nothing: whatever a build was put together from, its image is held to its key as ever. Who may
-//! push to the registry is trusted with its layers as with its images.
+//! They save time and prove nothing: whatever a build was put together from, its image is held to
+//! its key as ever. Who may push to the registry is trusted with its layers as with its images.
 //!
 //! | seen (podman 4.3.1, 2 busy cores, an emptied store; `apt-get install python3`, then a file that changed) | |
 //! | --- | --- |
@@ -11,8 +12,9 @@
 //! | `--cache-to` with a registry that is down | the build fails, exit 125: done once more without, from its own layers |
 //! | `--cache-from` with one that is down | it is built, 7 s later: a registry that has failed in this run is not named to it |
 //!
-//! A layer that was pulled keeps the registry's name, under which nobody would ever take it away: it is taken off. docker's
-//! own driver can export no such cache. Cache mounts are the builder's own by nature: no engine has a way to share them.
+//! A layer that was pulled keeps the registry's name, under which nobody would ever take it away:
+//! it is taken off. docker's own driver can export no such cache. Cache mounts are the builder's
+//! own by nature: no engine has a way to share them.
 
 use super::{ANSWER, Engine};
 use crate::config::{Cache, CacheMode};

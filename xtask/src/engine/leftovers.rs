@@ -1,9 +1,11 @@
-//! What a podman that was killed leaves: RUN processes, a working container, a folder in the temporary folder.
+//! What a podman that was killed leaves: RUN processes, a working container, a folder in the
+//! temporary folder.
 //!
-//! Each of them names the build's control group: processes are in it, the container's `buildah.json` and
-//! the folder's `config.json` have its path, and in that is the run. So each is found by that, and goes only if the run is
-//! known here to be over ([`cgroup`]). Of a run in another container, which may share the store, nothing is known here. An
-//! image it was writing has our label in its configuration, if it got so far, and no run: it goes when no build could be
+//! Each of them names the build's control group: processes are in it, the container's
+//! `buildah.json` and the folder's `config.json` have its path, and in that is the run. So each is
+//! found by that, and goes only if the run is known here to be over ([`cgroup`]). Of a run in
+//! another container, which may share the store, nothing is known here. An image it was writing has
+//! our label in its configuration, if it got so far, and no run: it goes when no build could be
 //! writing it any more.
 
 use std::path::{Path, PathBuf};
@@ -34,7 +36,8 @@ pub struct Swept {
     pub folders: usize,
     /// Half-written images of ours.
     pub images: usize,
-    /// Ids of half-written images that are not known to be ours. They make every `podman images` fail.
+    /// Ids of half-written images that are not known to be ours. They make every `podman images`
+    /// fail.
     pub half_written: Vec<String>,
 }
 
@@ -73,8 +76,9 @@ impl Engine {
         (abandoned.map(|one| one.id).collect(), others.map(|one| one.id).collect())
     }
 
-    /// Removes images of ours that a podman was ended in the middle of: every `podman images` fails while one is there.
-    /// One that is being written is known by its key on the command line of the podman that does it.
+    /// Removes images of ours that a podman was ended in the middle of: every `podman images` fails
+    /// while one is there. One that is being written is known by its key on the command line of the
+    /// podman that does it.
     pub(super) fn remove_half_written(&self, facts: &Facts) -> usize {
         let (images, _) = self.half_written(facts);
         for id in &images {
@@ -112,7 +116,8 @@ pub(super) fn kill_survivors(seen: &Seen) {
 }
 
 impl Engine {
-    /// Whether runs of this machine were at this key, and none is any more, and one of this machine was killed.
+    /// Whether runs of this machine were at this key, and none is any more, and one of this machine
+    /// was killed.
     fn was_built_here(&self, key: &str) -> bool {
         if paths::killed_runs().next().is_none() {
             return false;
@@ -123,8 +128,9 @@ impl Engine {
         })
     }
 
-    /// Ends engine programs that outlived the run that started them, by the control group on their command line. The
-    /// client of an engine elsewhere names none: it has the run's stage there, and would order step after step.
+    /// Ends engine programs that outlived the run that started them, by the control group on their
+    /// command line. The client of an engine elsewhere names none: it has the run's stage there,
+    /// and would order step after step.
     fn end_orphaned_programs(&self) -> usize {
         process::end_strays(self.name(), Signal::KILL, |words| {
             if words.iter().any(|word| is_in_dead_stage(word)) {
@@ -165,8 +171,8 @@ fn working_containers(facts: &Facts, ours: &impl Fn(&str) -> bool) -> Vec<String
         .collect()
 }
 
-/// buildah's folders, by the group in the container specification that lies in them. Anybody may have put something of
-/// that name there: only what is of this user is opened.
+/// buildah's folders, by the group in the container specification that lies in them. Anybody may
+/// have put something of that name there: only what is of this user is opened.
 fn temporary_folders(temporary: &Path, ours: &impl Fn(&str) -> bool) -> Vec<PrivatePath> {
     let entries = fs_err::read_dir(temporary).into_iter().flatten().flatten();
     entries

@@ -2,13 +2,16 @@
 //!
 //! Three rules, each from something seen to go wrong:
 //!
-//! 1. **An exit code proves nothing.** podman 4.3 ended by SIGTERM exits 0 and leaves no image. A build
-//!    has succeeded when the image is there under its tag and carries the labels it was ordered with.
-//! 2. **Ending the engine's program ends nothing else.** The RUN process survives it, in a session and
-//!    a control group of its own; a working container and a temporary folder stay behind. So every build
-//!    gets a control group by name, and all three are found by that name ([`leftovers`]).
-//! 3. **Asking is dear.** `podman images` takes 14 s with 300 images, `podman info` up to a second. Facts are
-//!    cached, and what is held is read from the store's own index, each image proving itself by its hash ([`store`]).
+//! 1. **An exit code proves nothing.** podman 4.3 ended by SIGTERM exits 0 and leaves no image. A
+//!    build has succeeded when the image is there under its tag and carries the labels it was
+//!    ordered with.
+//! 2. **Ending the engine's program ends nothing else.** The RUN process survives it, in a session
+//!    and a control group of its own; a working container and a temporary folder stay behind. So
+//!    every build gets a control group by name, and all three are found by that name
+//!    ([`leftovers`]).
+//! 3. **Asking is dear.** `podman images` takes 14 s with 300 images, `podman info` up to a second.
+//!    Facts are cached, and what is held is read from the store's own index, each image proving
+//!    itself by its hash ([`store`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -58,8 +61,8 @@ pub use holdings::{ImageInfo, Inherited, LocalImages};
 pub use leftovers::Swept;
 pub use publish::Published;
 
-/// The longest an engine may take over a question: one in a virtual machine that is just starting, or on a machine that
-/// has too much to do, takes minutes.
+/// The longest an engine may take over a question: one in a virtual machine that is just starting,
+/// or on a machine that has too much to do, takes minutes.
 const ANSWER: Duration = Duration::from_mins(5);
 
 /// Which of the two engines.
@@ -151,7 +154,8 @@ impl Engine {
         Tool::new(self.name()).args(&self.address)
     }
 
-    /// Writes all of `tags` as one docker-archive to standard output: layers in common are in it once.
+    /// Writes all of `tags` as one docker-archive to standard output: layers in common are in it
+    /// once.
     pub fn save(&self, tags: &[String]) -> Tool {
         let tool = self.tool().arg("save");
         let tool = match self.kind {

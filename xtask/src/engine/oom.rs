@@ -2,12 +2,14 @@
 //!
 //! Three witnesses, the best first:
 //!
-//! 1. The kernel. What it has killed in the build's own control group counts whatever else is said, even
-//!    success: `head … | tail | wc -c` goes on to the end without its `tail`, and leaves a wrong image (seen).
-//!    A kill that nobody can place is only the echo of a word of the build's own: by itself it is another's.
-//! 2. The text. A program that was refused memory says so in its own words, and no kernel kill comes with that. One
-//!    that was killed is spoken of by its parent (`signal: killed`); that is believed where the kernel does
-//!    not deny it: it cannot be asked when the engine runs elsewhere.
+//! 1. The kernel. What it has killed in the build's own control group counts whatever else is said,
+//!    even success: `head … | tail | wc -c` goes on to the end without its `tail`, and leaves a
+//!    wrong image (seen). A kill that nobody can place is only the echo of a word of the build's
+//!    own: by itself it is another's.
+//! 2. The text. A program that was refused memory says so in its own words, and no kernel kill
+//!    comes with that. One that was killed is spoken of by its parent (`signal: killed`); that is
+//!    believed where the kernel does not deny it: it cannot be asked when the engine runs
+//!    elsewhere.
 //! 3. Exit code 137, under the same condition.
 //!
 //! Disk full, a test that exits 137, Ctrl-C and a plain compile error are none of these.
@@ -21,7 +23,8 @@ pub struct Evidence<'a> {
     pub own_kills: u64,
     /// Whom the kernel killed there, if its log can be read.
     pub victim: Option<&'a str>,
-    /// Kernel kills on this machine meanwhile that are not known to be of someone else; none: cannot be seen.
+    /// Kernel kills on this machine meanwhile that are not known to be of someone else; none:
+    /// cannot be seen.
     pub open_kills: Option<u64>,
     /// The last lines of its output.
     pub lines: &'a [String],
@@ -29,7 +32,8 @@ pub struct Evidence<'a> {
     pub ending: Option<&'a Ending>,
 }
 
-/// A program that was refused memory, in its own words. Lower case; `*` stands for anything, `^` for the line's start.
+/// A program that was refused memory, in its own words. Lower case; `*` stands for anything, `^`
+/// for the line's start.
 const REFUSED: [&str; 15] = [
     "cannot allocate memory",
     "memory allocation of * bytes failed",
@@ -103,7 +107,8 @@ pub fn judge(evidence: &Evidence) -> Option<String> {
     }
 }
 
-/// Whether process numbers are those of the kernel's log: the first namespace of them has this inode.
+/// Whether process numbers are those of the kernel's log: the first namespace of them has this
+/// inode.
 pub(super) fn is_first_namespace() -> bool {
     fs_err::read_link("/proc/self/ns/pid").is_ok_and(|link| link.ends_with("pid:[4026531836]"))
 }
@@ -143,9 +148,9 @@ mod tests {
         judge(&Evidence { own_kills: 0, victim: None, open_kills: open, lines: &lines, ending })
     }
 
-    /// The ends of real builds and tools under a memory limit of 200 MB (podman 4.3.1, rustc 1.95, Go 1.2x,
-    /// gcc 12, node 18, Python 3.11), but for the last five, which are as those tools document them.
-    /// Each with the kernel's count (none: elsewhere) and the exit code.
+    /// The ends of real builds and tools under a memory limit of 200 MB (podman 4.3.1, rustc 1.95,
+    /// Go 1.2x, gcc 12, node 18, Python 3.11), but for the last five, which are as those tools
+    /// document them. Each with the kernel's count (none: elsewhere) and the exit code.
     const KILLED_FOR_MEMORY: [(&str, Option<u64>, i32, &str); 21] = [
         (
             "shell",
@@ -245,8 +250,9 @@ mod tests {
         ("old BuildKit", None, 1, "executor failed running [/bin/sh -c make]: exit code: 137"),
     ];
 
-    /// The ends of real builds and tools too (podman 4.3.1, rustc 1.95, gcc 12, GNU make), but for the second of a full
-    /// disk and the test about memory, which are put together from what those programs print.
+    /// The ends of real builds and tools too (podman 4.3.1, rustc 1.95, gcc 12, GNU make), but for
+    /// the second of a full disk and the test about memory, which are put together from what those
+    /// programs print.
     const LOOK_ALIKES: [(&str, Option<u64>, i32, &str); 17] = [
         (
             "no word of it, while another was killed",

@@ -1,7 +1,8 @@
 //! How long the same work takes on one builder beside the others, kept for the next run.
 //!
-//! What it is worked out from is in [`crate::schedule::Place::pace`]; here it is only kept, by the builder's name. The file
-//! may be lost or corrupt at any time: then all are taken to be alike until a run has shown otherwise.
+//! What it is worked out from is in [`crate::schedule::Place::pace`]; here it is only kept, by the
+//! builder's name. The file may be lost or corrupt at any time: then all are taken to be alike
+//! until a run has shown otherwise.
 
 use std::collections::BTreeMap;
 

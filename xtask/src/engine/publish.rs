@@ -1,14 +1,15 @@
 //! An image in the registry for a cluster that is not ours: its nodes pull it by digest.
 //!
-//! By digest and not by the key's tag, since a tag is moved by whoever pushes last: two runs that built the same
-//! key have two images, and each must test its own. A node holds what it pulled to the digest; and a name with
-//! a digest is pulled once, whatever the manifest leaves `imagePullPolicy` at.
+//! By digest and not by the key's tag, since a tag is moved by whoever pushes last: two runs that
+//! built the same key have two images, and each must test its own. A node holds what it pulled to
+//! the digest; and a name with a digest is pulled once, whatever the manifest leaves
+//! `imagePullPolicy` at.
 //!
-//! The registry may have the image already. Its tag is pulled: here all of it is known, so that nothing but the
-//! manifest comes (0.09 s). If that leads to this very image, the digest is one of those that the engine now
-//! lists for it; podman lists those of its own copies too, so that each is asked for by its name until
-//! the registry gives this image for one (0.1 s a question). A push of what the registry has took 0.05 s, of 76 MB that it
-//! lacked 1.2 s (podman 4.3.1).
+//! The registry may have the image already. Its tag is pulled: here all of it is known, so that
+//! nothing but the manifest comes (0.09 s). If that leads to this very image, the digest is one of
+//! those that the engine now lists for it; podman lists those of its own copies too, so that each
+//! is asked for by its name until the registry gives this image for one (0.1 s a question). A push
+//! of what the registry has took 0.05 s, of 76 MB that it lacked 1.2 s (podman 4.3.1).
 
 use std::path::Path;
 
@@ -30,7 +31,8 @@ pub struct Published {
 }
 
 impl Engine {
-    /// Sees to it that the registry has the image of a local tag, of this id. What the registry does not do is an error.
+    /// Sees to it that the registry has the image of a local tag, of this id. What the registry
+    /// does not do is an error.
     pub fn publish(
         &self,
         cache: &Cache,
@@ -126,7 +128,8 @@ impl Engine {
     }
 }
 
-/// The last digest in what an engine says of a push: podman writes it to a file, docker into its last line.
+/// The last digest in what an engine says of a push: podman writes it to a file, docker into its
+/// last line.
 fn digest(said: &str) -> Option<String> {
     let is_digest = |word: &&str| {
         let hex = word.strip_prefix("sha256:");

@@ -1,10 +1,12 @@
-//! A registry as a cache of images: asked by key, believed by proof. Through the engine's own `pull` and
-//! `push`, so that credentials, certificates, mirrors and retries are the engine's, and none of it is ours to leak.
+//! A registry as a cache of images: asked by key, believed by proof. Through the engine's own
+//! `pull` and `push`, so that credentials, certificates, mirrors and retries are the engine's, and
+//! none of it is ours to leak.
 //!
-//! What lies there under a key's tag is a claim. What came is looked at as a build's result is: it must carry the
-//! labels a build of ours would have, be for the platform that was wanted and of the layers its configuration names
-//! ([`super::content`]); before that it has no tag of ours. The engine holds every blob to its digest. What
-//! no label can prove is who put it there: whoever may push to the registry is trusted.
+//! What lies there under a key's tag is a claim. What came is looked at as a build's result is: it
+//! must carry the labels a build of ours would have, be for the platform that was wanted and of the
+//! layers its configuration names ([`super::content`]); before that it has no tag of ours. The
+//! engine holds every blob to its digest. What no label can prove is who put it there: whoever may
+//! push to the registry is trusted.
 //!
 //! | seen (podman 4.3.1, 2 cores) | |
 //! | --- | --- |
@@ -191,8 +193,8 @@ pub(super) fn says(failure: &Failure, texts: &[&str]) -> bool {
     failure.tail.iter().any(says)
 }
 
-/// Whether a line of `pull` was written because the registry has answered: all but what comes before it asks and
-/// between its tries.
+/// Whether a line of `pull` was written because the registry has answered: all but what comes
+/// before it asks and between its tries.
 fn is_answer(line: &str) -> bool {
     !line.starts_with("Trying to pull") && !line.contains("retrying in") && !line.is_empty()
 }

@@ -1,9 +1,10 @@
-//! podman's image store, read where it lies: 3 ms for 330 images, where asking podman takes 40 ms to 20 s.
+//! podman's image store, read where it lies: 3 ms for 330 images, where asking podman takes 40 ms
+//! to 20 s.
 //!
-//! `DRIVER-images/images.json` lists ids and names; it is replaced atomically, so it is always whole. An
-//! image's configuration lies beside it under its own digest, `DRIVER-images/ID/=BASE64("sha256:ID")`. It is the thing
-//! the id is the SHA-256 of: hashed again here, the image proves itself, and its labels, ENV and ONBUILD are read from
-//! nothing else.
+//! `DRIVER-images/images.json` lists ids and names; it is replaced atomically, so it is always
+//! whole. An image's configuration lies beside it under its own digest,
+//! `DRIVER-images/ID/=BASE64("sha256:ID")`. It is the thing the id is the SHA-256 of: hashed again
+//! here, the image proves itself, and its labels, ENV and ONBUILD are read from nothing else.
 //! Whatever is not as described is left to the engine to answer.
 
 use std::collections::BTreeMap;
@@ -41,7 +42,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Whether one of its manifests, an index that names it among them, has that digest: by these podman looks it up.
+    /// Whether one of its manifests, an index that names it among them, has that digest: by these
+    /// podman looks it up.
     fn has_manifest(&self, digest: &str) -> bool {
         let digests = self.big_data_digests.iter().flatten();
         let mut manifests = digests.filter(|(name, _)| name.starts_with("manifest"));
@@ -190,8 +192,8 @@ fn answer<'a>(entries: &'a [Entry], name: &str) -> Answer<'a> {
     }
 }
 
-/// A digest names one content, whatever host or tag stands before it. Under a name of its own the engine finds it;
-/// under another's, versions of podman differ.
+/// A digest names one content, whatever host or tag stands before it. Under a name of its own the
+/// engine finds it; under another's, versions of podman differ.
 fn by_digest<'a>(entries: &'a [Entry], wanted: &Reference) -> Answer<'a> {
     let Some(digest) = &wanted.digest else { return Answer::Open };
     let mut held = entries.iter().filter(|entry| entry.has_manifest(digest)).peekable();

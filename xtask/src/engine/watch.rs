@@ -1,19 +1,23 @@
 //! Watching a build: the peak of its anonymous memory, and its end when it must end.
 //!
-//! The kernel keeps a peak, but of the wrong thing: page cache is in it (a COPY of 107 MB showed 682 MB where the
-//! processes took 39 MB). Anonymous memory has no peak counter, so it is sampled five times a second: of the build's
-//! control group where there is one, and of the engine program's process tree outside of it.
+//! The kernel keeps a peak, but of the wrong thing: page cache is in it (a COPY of 107 MB showed
+//! 682 MB where the processes took 39 MB). Anonymous memory has no peak counter, so it is sampled
+//! five times a second: of the build's control group where there is one, and of the engine
+//! program's process tree outside of it.
 //!
-//! A docker that has put RUN into a group of its own is measured there while a single build of ours is running; of
-//! builds side by side nothing can be said, and nothing is learned. (`BuildKit` even runs a step
-//! that two of them have in common only once.) It ends its RUN processes itself when its client goes.
+//! A docker that has put RUN into a group of its own is measured there while a single build of ours
+//! is running; of builds side by side nothing can be said, and nothing is learned. (`BuildKit` even
+//! runs a step that two of them have in common only once.) It ends its RUN processes itself when
+//! its client goes.
 //!
-//! podman must not be ended while it writes an image: a half-written one stays in the store, and every `podman images` on
-//! the machine fails from then on (seen, 4.3.1). So what is ended is the RUN process: podman then
-//! fails by itself, and tidies up. Only a podman that goes on is ended too, after a while.
+//! podman must not be ended while it writes an image: a half-written one stays in the store, and
+//! every `podman images` on the machine fails from then on (seen, 4.3.1). So what is ended is the
+//! RUN process: podman then fails by itself, and tidies up. Only a podman that goes on is ended
+//! too, after a while.
 //!
-//! What RUN has started is in the build's control group. Without root, and with `BUILDAH_ISOLATION=chroot` whoever
-//! one is, no group holds it; it is then what stands below the helpers that podman starts for a RUN:
+//! What RUN has started is in the build's control group. Without root, and with
+//! `BUILDAH_ISOLATION=chroot` whoever one is, no group holds it; it is then what stands below the
+//! helpers that podman starts for a RUN:
 //!
 //! ```text
 //! podman ── buildah-oci-runtime ── sh …                             (seen, 4.3.1, without root)
@@ -40,7 +44,8 @@ const PACE: Duration = Duration::from_millis(200);
 /// While a build is being ended.
 const HURRY: Duration = Duration::from_millis(20);
 
-/// How long podman gets to finish what it is writing: on a busy machine a commit of a small layer took 10 s.
+/// How long podman gets to finish what it is writing: on a busy machine a commit of a small layer
+/// took 10 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was seen of a build while it ran.
@@ -176,7 +181,8 @@ pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Rece
     }
 }
 
-/// The processes of a build, and what they have used. The engine's own count without their children.
+/// The processes of a build, and what they have used. The engine's own count without their
+/// children.
 fn at_work(program: u32, cgroup: Option<&Cgroup>) -> impl Iterator<Item = ((i32, u64), Used)> {
     let mut of_run: BTreeSet<i32> =
         cgroup.map(Cgroup::processes).unwrap_or_default().into_iter().collect();
@@ -313,8 +319,8 @@ fn of(process: i32) -> PathBuf {
     Path::new("/proc").join(process.to_string())
 }
 
-/// Bytes of a process by one of the kernel's names: `RssAnon:` what it has that is no file's, `VmData:` what it has
-/// asked for of that.
+/// Bytes of a process by one of the kernel's names: `RssAnon:` what it has that is no file's,
+/// `VmData:` what it has asked for of that.
 fn status(process: i32, name: &str) -> Option<u64> {
     let status = fs_err::read_to_string(of(process).join("status")).ok()?;
     kernel::bytes(&status, name)
@@ -349,7 +355,8 @@ mod tests {
 
     #[test]
     fn what_stands_below_podmans_helpers_is_of_run() {
-        // As podman's helpers call themselves; `:` keeps a shell from ending in its last command's place.
+        // As podman's helpers call themselves; `:` keeps a shell from ending in its last command's
+        // place.
         let helpers = r#"exec -a buildah-chroot-runtime bash -c \
             '(exec -a buildah-chroot-exec bash -c "sleep 61; :"); :'"#;
         let child = crate::process::Tool::new("bash").arg("-c").arg(helpers).start().unwrap();

@@ -1,8 +1,8 @@
 //! Which folder a Dockerfile copies from: the smallest at or above it that holds all it names.
 //!
-//! A Dockerfile that names nothing but `.` fits every folder; then it is the nearest that holds more
-//! than Dockerfiles. Where no folder holds all (a build's output is missing before the first build)
-//! it is the one that lacks least.
+//! A Dockerfile that names nothing but `.` fits every folder; then it is the nearest that holds
+//! more than Dockerfiles. Where no folder holds all (a build's output is missing before the first
+//! build) it is the one that lacks least.
 
 use super::{Dockerfile, Facts, folder, is_dockerfile, last, upwards};
 use ::dockerfile::{Kind, Source, Tree, select};

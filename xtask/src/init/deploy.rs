@@ -2,8 +2,8 @@
 //!
 //! A repository often holds several ways to deploy (plain manifests, overlays, a release in one
 //! file). The folder whose manifests name most of the images is taken; if manifests lie in folders
-//! of one folder (`k8s/10-crds`, `k8s/20-app`), those are the steps, by name. An overlay nobody refers
-//! to and the base below it are one way: the overlay.
+//! of one folder (`k8s/10-crds`, `k8s/20-app`), those are the steps, by name. An overlay nobody
+//! refers to and the base below it are one way: the overlay.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,8 +88,8 @@ pub(super) fn suite(facts: &Facts, images: &[String]) -> Suite {
     suite
 }
 
-/// Folders that can be applied, with what they hold: the outermost kustomization holds all it takes,
-/// and what lies below it and is not taken belongs to nothing.
+/// Folders that can be applied, with what they hold: the outermost kustomization holds all it
+/// takes, and what lies below it and is not taken belongs to nothing.
 fn folders(facts: &Facts) -> BTreeMap<&str, Vec<&ManifestFile>> {
     let mut folders: BTreeMap<&str, Vec<&ManifestFile>> = BTreeMap::new();
     for file in &facts.manifests {

@@ -10,8 +10,8 @@
 //! | cluster and ports | kind's configuration, and the node ports of the manifests |
 //! | steps | the folder whose manifests name most of these images, in the order of the names |
 //!
-//! What is wrong in a guess shows at once: `plan` reads what was written, and a context or narrowing
-//! that is too tight fails its build with the missing path. Pure, over [`Facts`].
+//! What is wrong in a guess shows at once: `plan` reads what was written, and a context or
+//! narrowing that is too tight fails its build with the missing path. Pure, over [`Facts`].
 
 mod context;
 mod deploy;

@@ -1,7 +1,7 @@
 //! What builds are sent, and the files that keep the rest out.
 //!
-//! Looked at is what really goes: after ignore file and `exclude`, narrowed to what the Dockerfile can
-//! read. A secret that lies in the repository and is not sent is no finding.
+//! Looked at is what really goes: after ignore file and `exclude`, narrowed to what the Dockerfile
+//! can read. A secret that lies in the repository and is not sent is no finding.
 
 use std::collections::BTreeMap;
 

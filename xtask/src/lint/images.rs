@@ -1,16 +1,16 @@
 //! Where images come from: those that are built upon, and those that manifests name.
 //!
 //! A registry is approved by a prefix of the whole reference, up to a place where a name ends:
-//! `docker.io/library/debian` covers `debian:12` and not `debian-evil`; `quay.io/org/` covers all of
-//! the organisation; `docker.io/library/debian:bookworm-slim` just that tag.
+//! `docker.io/library/debian` covers `debian:12` and not `debian-evil`; `quay.io/org/` covers all
+//! of the organisation; `docker.io/library/debian:bookworm-slim` just that tag.
 //!
 //! Of the images in manifests, those of the configuration are named plainly and get their tag from
 //! the run, so `image: gateway` without a tag is right for them. Any other image is one that each
 //! node pulls in every run: only an approved registry makes that a decision.
 //!
 //! The pull policy matters for our own images only. `Always` asks a registry for what was just
-//! loaded, and so does no policy with the tag `latest` (what Kubernetes takes for `Always`) wherever
-//! the manifest is applied without us; without any tag it is the run that gives one.
+//! loaded, and so does no policy with the tag `latest` (what Kubernetes takes for `Always`)
+//! wherever the manifest is applied without us; without any tag it is the run that gives one.
 
 use super::facts::{AppliedManifest, Base, Deployed, Facts};
 use super::{Finding, quoted};

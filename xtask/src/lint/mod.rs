@@ -16,9 +16,9 @@
 //! | `no-cache` | nobody rebuilds "to be sure" | `scripts` |
 //! | `unused-exception` | `[[lint.allow]]` says nothing that is not so | here |
 //!
-//! The order is that of harm. Rules are pure, over [`Facts`] that were gathered before; they look at
-//! what is really built, sent and applied, not at every file that happens to lie about. What only a
-//! program can say (a Helm chart's manifests, a step that runs a command) is not looked at.
+//! The order is that of harm. Rules are pure, over [`Facts`] that were gathered before; they look
+//! at what is really built, sent and applied, not at every file that happens to lie about. What
+//! only a program can say (a Helm chart's manifests, a step that runs a command) is not looked at.
 
 mod contexts;
 pub mod facts;

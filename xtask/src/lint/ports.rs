@@ -1,7 +1,7 @@
 //! Host ports and node ports.
 //!
-//! The configuration's reader refuses a host port used twice in one cluster. What is left is what it
-//! cannot see: clusters of two suites that want the same one (each works alone; side by side the
+//! The configuration's reader refuses a host port used twice in one cluster. What is left is what
+//! it cannot see: clusters of two suites that want the same one (each works alone; side by side the
 //! second cannot be made), a port of the user's own kind configuration, Services of two manifests.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,9 +1,10 @@
 //! `no-cache`: scripts that build everything anew to be sure. A build that is provably right needs
 //! no such surety; on the repository this rule comes from it was 15 minutes of 28.
 //!
-//! `--no-cache` counts where the command it belongs to is a build (`apk add --no-cache` is none), on
-//! a line of its own after a `\` too, and in the words that Go or Python code calls a program with; in pipelines and compose files also `no-cache: true` and its
-//! other spellings. Comments do not count.
+//! `--no-cache` counts where the command it belongs to is a build (`apk add --no-cache` is none),
+//! on a line of its own after a `\` too, and in the words that Go or Python code calls a program
+//! with; in pipelines and compose files also `no-cache: true` and its other spellings. Comments do
+//! not count.
 
 use super::Finding;
 use super::facts::Facts;
@@ -20,8 +21,8 @@ const BUILDERS: [&str; 11] = [
 /// Programs with a `--no-cache` of their own.
 const OTHERS: [&str; 6] = ["apk", "pip", "uv", "poetry", "ruff", "eslint"];
 
-/// Whether a file, by its path, may hold commands. A file without an ending may be a script too: its
-/// first line tells ([`is_script`]).
+/// Whether a file, by its path, may hold commands. A file without an ending may be a script too:
+/// its first line tells ([`is_script`]).
 pub fn may_hold_commands(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
     let (stem, ending) = name.rsplit_once('.').unwrap_or((&name, ""));
@@ -69,7 +70,8 @@ pub(super) fn no_cache(facts: &Facts) -> Vec<Finding> {
     findings.collect()
 }
 
-/// Lines, counted from 1. In code a call, or a list of words, goes on over lines that end in a comma.
+/// Lines, counted from 1. In code a call, or a list of words, goes on over lines that end in a
+/// comma.
 fn uncached(text: &str, is_code: bool) -> Vec<usize> {
     let mut found = Vec::new();
     // What the command on this line began with, on lines before it.

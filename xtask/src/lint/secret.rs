@@ -1,7 +1,7 @@
 //! Which files are secrets, by name and, where a name says too little, by their first bytes.
 //!
-//! A `.pem` may be a certificate that everybody may see, an `.npmrc` a line about a registry; so the
-//! words that make them secrets are looked for. Templates (`.env.example`) hold none.
+//! A `.pem` may be a certificate that everybody may see, an `.npmrc` a line about a registry; so
+//! the words that make them secrets are looked for. Templates (`.env.example`) hold none.
 
 /// So many bytes of a file are looked at.
 pub const HEAD: u64 = 8 << 10;

@@ -6,19 +6,21 @@
 //!                         every cgroup      − used − to come   − reserve
 //! ```
 //!
-//! A limit says what there is in all, so a cluster comes off it, up or not. What is available now or
-//! used now has a cluster that is up in it already: only one that is coming up comes off.
-//! Of an engine in a virtual machine or on another host nothing but its total is known: our own host and
-//! cgroups say nothing of it, and its free memory leaves out what page cache would give back.
-//! Swap is never counted: a build that swaps is as good as hung.
+//! A limit says what there is in all, so a cluster comes off it, up or not. What is available now
+//! or used now has a cluster that is up in it already: only one that is coming up comes off. Of an
+//! engine in a virtual machine or on another host nothing but its total is known: our own host and
+//! cgroups say nothing of it, and its free memory leaves out what page cache would give back. Swap
+//! is never counted: a build that swaps is as good as hung.
 //!
-//! While other runs hold memory, what is available is what they have left so far; they may still
-//! be growing. Then what was available before them counts instead, and the ledger takes off what they hold.
+//! While other runs hold memory, what is available is what they have left so far; they may still be
+//! growing. Then what was available before them counts instead, and the ledger takes off what they
+//! hold.
 //!
-//! Without a `reserve` in the configuration it is in proportion to the least that there is in all: of a machine of 2 GiB
-//! a whole GiB would be half.
+//! Without a `reserve` in the configuration it is in proportion to the least that there is in all:
+//! of a machine of 2 GiB a whole GiB would be half.
 //!
-//! A need above the budget but not above it and the reserve together runs alone. One above both is refused.
+//! A need above the budget but not above it and the reserve together runs alone. One above both is
+//! refused.
 
 use std::fmt;
 
@@ -27,7 +29,8 @@ use crate::figure;
 /// What comes off is counted but not shown below this many bytes: 0.01 GiB.
 const SMALLEST: u64 = 10 << 20;
 
-/// The reserve where none is configured: this part of the least that there is in all, and no more than [`MOST_RESERVE`].
+/// The reserve where none is configured: this part of the least that there is in all, and no more
+/// than [`MOST_RESERVE`].
 const RESERVE_PART: u64 = 8;
 const MOST_RESERVE: u64 = 1 << 30;
 

@@ -1,15 +1,15 @@
 //! What builds have taken, so that the next one is given what it needs.
 //!
-//! Kept per image, engine and platform: a decayed maximum of measured peaks. A higher peak counts at once, since too
-//! little memory kills; a lower one takes an eighth of the way down, since most builds find
-//! their dear layers cached and say nothing of what the full build needs. Once the
+//! Kept per image, engine and platform: a decayed maximum of measured peaks. A higher peak counts
+//! at once, since too little memory kills; a lower one takes an eighth of the way down, since most
+//! builds find their dear layers cached and say nothing of what the full build needs. Once the
 //! Dockerfile has changed the old figure is a hint only, and a lower peak takes half of the way.
 //!
-//! A build that was killed is noted with more than it had, so that the next one is given more. What builds took that
-//! ended well is kept beside that: it alone says what is enough.
+//! A build that was killed is noted with more than it had, so that the next one is given more. What
+//! builds took that ended well is kept beside that: it alone says what is enough.
 //!
-//! A build with steps from the engine's cache says what the others take. That may raise a figure, and never lowers
-//! one or is the only one: its dear step may be the one that was cached.
+//! A build with steps from the engine's cache says what the others take. That may raise a figure,
+//! and never lowers one or is the only one: its dear step may be the one that was cached.
 //!
 //! The file may be lost or corrupt at any time: then needs are the configured ones again.
 
@@ -49,8 +49,8 @@ pub enum PeakSample {
     Well,
     /// It was killed and needs at least so much.
     Killed,
-    /// It ended well, but steps of it came from a cache: the whole build takes that much or more. `configured` is what
-    /// is reserved while nothing is known.
+    /// It ended well, but steps of it came from a cache: the whole build takes that much or more.
+    /// `configured` is what is reserved while nothing is known.
     AtLeast { configured: u64 },
 }
 
@@ -107,7 +107,8 @@ fn update(
     peak: u64,
     of: PeakSample,
 ) -> anyhow::Result<()> {
-    // A lock file of its own: the figures are replaced, and a lock on a replaced file guards nothing.
+    // A lock file of its own: the figures are replaced, and a lock on a replaced file guards
+    // nothing.
     let lock = memory.with_extension("lock").lock_file()?;
     private::wait_for(&lock, || {})?;
     let mut figures = read(memory);

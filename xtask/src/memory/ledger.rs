@@ -6,17 +6,18 @@
 //!   run-ID      one a run: who it is, the bytes of each build that runs now
 //! ```
 //!
-//! There is a ledger for each machine that builds ([`of_machine`]): what a virtual machine's builds take is no part of
-//! this host's memory. Of other runs counts what they hold, and that is taken off one's own bound; how much they
-//! would allow themselves is nobody else's affair.
+//! There is a ledger for each machine that builds ([`of_machine`]): what a virtual machine's builds
+//! take is no part of this host's memory. Of other runs counts what they hold, and that is taken
+//! off one's own bound; how much they would allow themselves is nobody else's affair.
 //!
-//! A run keeps its own file locked for as long as it lives. The kernel frees that lock whatever way it ends, so a file
-//! that can be locked belongs to nobody: what it says is void, and it is removed. No process number is
-//! compared, so none that is used again can deceive; and a killed run's share is free at the next look. A page
-//! that claims more than the machine has is not believed.
+//! A run keeps its own file locked for as long as it lives. The kernel frees that lock whatever way
+//! it ends, so a file that can be locked belongs to nobody: what it says is void, and it is
+//! removed. No process number is compared, so none that is used again can deceive; and a killed
+//! run's share is free at the next look. A page that claims more than the machine has is not
+//! believed.
 //!
-//! A run looks before it starts a build. It may start one if all that is held and its own fit the budget,
-//! or if nobody else holds anything.
+//! A run looks before it starts a build. It may start one if all that is held and its own fit the
+//! budget, or if nobody else holds anything.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -90,8 +91,8 @@ pub struct Reservation {
     what: String,
 }
 
-/// The ledger of the machine that builds, in the folder of all of them: for engines of this host one, until it is
-/// started again, and one for each engine elsewhere.
+/// The ledger of the machine that builds, in the folder of all of them: for engines of this host
+/// one, until it is started again, and one for each engine elsewhere.
 pub fn of_machine(ledgers: &PrivatePath, engine: &Engine, facts: &Facts) -> PrivatePath {
     if !facts.remote {
         let boot = fs_err::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"));
@@ -146,8 +147,8 @@ impl Ledger {
     }
 }
 
-/// What other runs hold now on a machine that has so many bytes; none if none does, or if that cannot be asked about at
-/// once: builds ask again before they start.
+/// What other runs hold now on a machine that has so many bytes; none if none does, or if that
+/// cannot be asked about at once: builds ask again before they start.
 pub fn held(folder: &PrivatePath, total: u64) -> Option<Others> {
     let gate = folder.join("lock").lock_file_if_there().ok()?;
     gate.try_lock().ok()?;
@@ -226,8 +227,8 @@ fn gate(folder: &PrivatePath) -> Result<File> {
     Ok(gate)
 }
 
-/// The entries of live runs that can be believed, but the one at `own`, and what is wrong with the others. The gate must
-/// be held.
+/// The entries of live runs that can be believed, but the one at `own`, and what is wrong with the
+/// others. The gate must be held.
 fn others(
     folder: &PrivatePath,
     own: Option<&PrivatePath>,

@@ -1,13 +1,15 @@
-//! What the machine that builds has of memory: `/proc` and the control groups above us and above the engine.
+//! What the machine that builds has of memory: `/proc` and the control groups above us and above
+//! the engine.
 //!
 //! | where | limit | none is written |
 //! | --- | --- | --- |
 //! | version 1 | `memory.limit_in_bytes` | `9223372036854771712`, the largest page count |
 //! | version 2 | `memory.max`, and `memory.high`, above which everything crawls | `max` |
 //!
-//! In a container `/proc/self/cgroup` may name a path of the host's while the mount shows our group as its root
-//! (version 1), or name `/` or `/../..` (a namespace of its own). So every ancestor that is there is read, the
-//! mount's root always. A file that is missing bounds nothing. All paths are below a root, so that tests bring their own.
+//! In a container `/proc/self/cgroup` may name a path of the host's while the mount shows our group
+//! as its root (version 1), or name `/` or `/../..` (a namespace of its own). So every ancestor
+//! that is there is read, the mount's root always. A file that is missing bounds nothing. All paths
+//! are below a root, so that tests bring their own.
 
 use std::path::Path;
 

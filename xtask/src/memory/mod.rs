@@ -9,7 +9,8 @@
 //! | estimate | a build that was killed → what it would have needed | `required` |
 //! | mend | a bound that is too low → the command that raises it | `raise` |
 //!
-//! [`MemoryPool`] is the front: one machine, its budget, and this run's page of the ledger that all runs there share.
+//! [`MemoryPool`] is the front: one machine, its budget, and this run's page of the ledger that all
+//! runs there share.
 
 pub mod budget;
 pub mod learned;
@@ -41,8 +42,8 @@ impl MemoryPool {
         Self { bounds, ledger: OnceLock::new() }
     }
 
-    /// Opens this run's page of the ledger in `folder`; `who` tells other runs about it. Gives back what is wrong with
-    /// their pages.
+    /// Opens this run's page of the ledger in `folder`; `who` tells other runs about it. Gives back
+    /// what is wrong with their pages.
     pub fn open(&self, folder: &PrivatePath, who: &str) -> Result<Vec<String>> {
         let ledger = Ledger::open(folder, who, self.bounds)?;
         let doubts = ledger.doubts();
@@ -51,7 +52,8 @@ impl MemoryPool {
         Ok(doubts)
     }
 
-    /// Reserves bytes for a build until the reservation is dropped; none where other runs are not counted.
+    /// Reserves bytes for a build until the reservation is dropped; none where other runs are not
+    /// counted.
     pub fn reserve(&self, bytes: u64, build: &str) -> Result<Option<Reservation>, Wait> {
         self.ledger.get().map(|ledger| ledger.take(build, bytes)).transpose()
     }

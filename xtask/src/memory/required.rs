@@ -1,14 +1,16 @@
 //! How much a build would have needed that was killed for memory although it ran alone.
 //!
-//! It went on until there was no more, so what it had says only that it needs more than that. What says more:
+//! It went on until there was no more, so what it had says only that it needs more than that. What
+//! says more:
 //!
 //! 1. The image went well before: it took so much then, as measured.
-//! 2. Its processes had asked the kernel for more than they were using when they were killed. What they
-//!    would have asked for later is not known. Some programs map far more than they will ever use (an address sanitizer:
-//!    terabytes), so more than four times what was in use says nothing.
+//! 2. Its processes had asked the kernel for more than they were using when they were killed. What
+//!    they would have asked for later is not known. Some programs map far more than they will ever
+//!    use (an address sanitizer: terabytes), so more than four times what was in use says nothing.
 //! 3. Nothing. Twice what it had is a guess, and is called one.
 //!
-//! Figures that are measured get a quarter on top: memory is looked at five times a second, not always at its highest.
+//! Figures that are measured get a quarter on top: memory is looked at five times a second, not
+//! always at its highest.
 
 use std::fmt;
 
@@ -31,8 +33,8 @@ enum Basis {
     Guess,
 }
 
-/// What should be enough for a build that had `seen` bytes when it was killed and had `asked` for more, and that took
-/// `well` when it last ended well.
+/// What should be enough for a build that had `seen` bytes when it was killed and had `asked` for
+/// more, and that took `well` when it last ended well.
 pub fn enough(seen: u64, asked: Option<u64>, well: Option<u64>) -> Enough {
     let more = |bytes: &u64| *bytes > seen;
     let plausible = |bytes: &u64| *bytes / PLAUSIBLE <= seen;

@@ -55,8 +55,8 @@ pub struct Planned {
     /// What a build of it is expected to take, from past ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Where the image of this key was built, if the configuration had builders then; of one that is to be built, where
-    /// it would be as things are now.
+    /// Where the image of this key was built, if the configuration had builders then; of one that
+    /// is to be built, where it would be as things are now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub builder: Option<String>,
 }
@@ -132,8 +132,8 @@ pub fn decide(known: &Known) -> Planned {
 }
 
 impl Planned {
-    /// `rebuild` where only files differ from what was built last, so that layers and cache mounts are warm: 9 s
-    /// instead of 98 for the services of this repository. Else `build`.
+    /// `rebuild` where only files differ from what was built last, so that layers and cache mounts
+    /// are warm: 9 s instead of 98 for the services of this repository. Else `build`.
     pub fn how(&self) -> &'static str {
         let of_a_file = |reason: &Reason| reason.path().is_some();
         if self.reasons.iter().all(of_a_file) { "rebuild" } else { "build" }

@@ -1,13 +1,14 @@
 //! A running child, and all its owner waits for: output, the end, signals, limits.
 //!
-//! The owner reads the child's pipes itself, so a child that prints faster than its lines are used has to wait, and
-//! memory stays flat. One thread waits for the end (without reaping, so that the process id stays the child's
-//! until the owner is done with it).
+//! The owner reads the child's pipes itself, so a child that prints faster than its lines are used
+//! has to wait, and memory stays flat. One thread waits for the end (without reaping, so that the
+//! process id stays the child's until the owner is done with it).
 //!
 //! All output counts, however late it is read. It is complete when both pipes are at their end. A
-//! process that outlives the child may hold a pipe open: one of the child's own group may still have something to
-//! say (`exec > >(tee log)`), and is waited for, then ended, and named; of one outside the group nobody waits
-//! for a word, and what the pipe held when the child's group was gone is read to the last byte.
+//! process that outlives the child may hold a pipe open: one of the child's own group may still
+//! have something to say (`exec > >(tee log)`), and is waited for, then ended, and named; of one
+//! outside the group nobody waits for a word, and what the pipe held when the child's group was
+//! gone is read to the last byte.
 
 #![expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
 
@@ -40,20 +41,22 @@ pub enum Stream {
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
 
-/// How long a child gets between TERM and KILL when the run is stopped by a signal: the user waits for it.
+/// How long a child gets between TERM and KILL when the run is stopped by a signal: the user waits
+/// for it.
 const HURRY: Duration = Duration::from_millis(1500);
 
 /// How often it is looked whether a child's group still lives when the child does not.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long the pipes may stay open after the child's end where nobody can say which processes live.
+/// How long the pipes may stay open after the child's end where nobody can say which processes
+/// live.
 const BLIND: Duration = Duration::from_millis(500);
 
 /// How long after a child's end what lives on is no longer just ending, too (`exec > >(tee log)`).
 const LATE: Duration = Duration::from_millis(200);
 
-/// A running child. Dropping it ends it and its whole process group. Its output is read in [`Child::wait`] only:
-/// one that prints and that nobody waits for is started by [`Tool::serve`].
+/// A running child. Dropping it ends it and its whole process group. Its output is read in
+/// [`Child::wait`] only: one that prints and that nobody waits for is started by [`Tool::serve`].
 #[derive(Debug)]
 pub struct Child {
     tool: Tool,
@@ -202,7 +205,8 @@ impl Child {
         Arc::clone(&self.mailbox)
     }
 
-    /// Waits for its end, handing over each line as it comes; ends it when a limit is reached or the run is stopped.
+    /// Waits for its end, handing over each line as it comes; ends it when a limit is reached or
+    /// the run is stopped.
     pub fn wait(&mut self, mut on_line: impl FnMut(Stream, &[u8])) -> Result<Output, Failure> {
         let ending = self.follow(&mut on_line, None);
         let tail = std::mem::take(&mut self.lines.tail);
@@ -299,8 +303,8 @@ impl Child {
         limits.into_iter().flatten().min()
     }
 
-    /// Waits until there is something to do, or `deadline`: whether it is for the mailbox, standard output,
-    /// standard error, standard input.
+    /// Waits until there is something to do, or `deadline`: whether it is for the mailbox, standard
+    /// output, standard error, standard input.
     fn next(&self, deadline: Option<Instant>) -> std::io::Result<[bool; 4]> {
         let (stdout, stderr) = (self.stdout.as_ref(), self.stderr.as_ref());
         let waited_for = [
@@ -414,8 +418,8 @@ impl Child {
         self.stdout.is_none() && self.stderr.is_none() && !self.stdout_elsewhere
     }
 
-    /// Whether nothing that counts can be written any more: no process of the child's group lives. When it is
-    /// `until`, who is left is killed, and named.
+    /// Whether nothing that counts can be written any more: no process of the child's group lives.
+    /// When it is `until`, who is left is killed, and named.
     fn end_survivors(&mut self, ended_at: Instant, until: Instant) -> bool {
         match strays::group(self.id()) {
             None => ended_at.elapsed() >= BLIND,
@@ -494,7 +498,8 @@ impl Child {
         Ousting { ending, kill_at: Instant::now() + grace }
     }
 
-    /// Takes the exit status; whoever is left of the group is killed first, while its id is still ours.
+    /// Takes the exit status; whoever is left of the group is killed first, while its id is still
+    /// ours.
     fn reap(&mut self, ousting: Option<Ousting>) -> Option<Ending> {
         self.mailbox.close();
         self.reaped = true;

@@ -43,8 +43,8 @@ impl Display for Failure {
     }
 }
 
-/// A failure without its command, for those who have said already what was being done. The command is
-/// the first line of the log.
+/// A failure without its command, for those who have said already what was being done. The command
+/// is the first line of the log.
 pub struct Brief<'a>(pub &'a Failure);
 
 impl Display for Brief<'_> {

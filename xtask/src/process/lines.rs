@@ -1,7 +1,7 @@
 //! The output of a child, line by line: to its log, to the end that an error carries, to its owner.
 //!
-//! A line is held up to [`LINE`] bytes; the rest of a longer one goes to the log alone, and is counted. So a
-//! child that never prints a newline takes no memory.
+//! A line is held up to [`LINE`] bytes; the rest of a longer one goes to the log alone, and is
+//! counted. So a child that never prints a newline takes no memory.
 
 use std::collections::VecDeque;
 use std::fs::File;

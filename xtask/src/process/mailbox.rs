@@ -1,7 +1,7 @@
 //! What other threads tell the owner of a child: that it has ended, that the run is being stopped.
 //!
-//! Flags, and a pipe with a byte in it as long as one of them has not been seen: the owner waits for it together
-//! with the child's output.
+//! Flags, and a pipe with a byte in it as long as one of them has not been seen: the owner waits
+//! for it together with the child's output.
 
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,8 @@ pub(super) struct Mailbox {
     pub(super) stop: AtomicBool,
     /// Its owner has no more use for it.
     pub(super) end: AtomicBool,
-    /// The child's process group, until the child is reaped: after that the number may be another's.
+    /// The child's process group, until the child is reaped: after that the number may be
+    /// another's.
     group: Mutex<Option<Pid>>,
 }
 
@@ -59,7 +60,8 @@ impl Mailbox {
         }
     }
 
-    /// The child is about to be reaped: whoever is left of its group is killed while the number is still its own.
+    /// The child is about to be reaped: whoever is left of its group is killed while the number is
+    /// still its own.
     pub(super) fn close(&self) {
         if let Some(group) = self.group().take() {
             kill_process_group(group, Signal::KILL).ok();
@@ -70,7 +72,8 @@ impl Mailbox {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes signals for as long as the guard lives. A second one kills, whatever the owner is busy with.
+    /// Takes signals for as long as the guard lives. A second one kills, whatever the owner is busy
+    /// with.
     pub(super) fn listen(mailbox: &Arc<Self>) -> stop::Guard {
         let mailbox = Arc::clone(mailbox);
         stop::on_signal(move |urgency| match urgency {

@@ -2,8 +2,8 @@
 //!
 //! Every child has an owner, a limit and a way to stop. It runs in a process group of its own; its
 //! output goes line by line to the owner, whole to a log file, and its last lines into the error. A
-//! child ends by itself, or is ended (TERM, grace, KILL to the group) when its time is up, when
-//! it has been silent for too long, when the run is stopped by a signal, or when its owner is dropped.
+//! child ends by itself, or is ended (TERM, grace, KILL to the group) when its time is up, when it
+//! has been silent for too long, when the run is stopped by a signal, or when its owner is dropped.
 //!
 //! A call that succeeds has all of the child's output, or as many bytes as the owner asked for; a
 //! call whose output could not be read to its end is an error.
@@ -227,16 +227,16 @@ impl Tool {
         self
     }
 
-    /// Runs even when the run is being stopped: for taking down and for diagnostics. Give it a limit;
-    /// a second signal still kills it.
+    /// Runs even when the run is being stopped: for taking down and for diagnostics. Give it a
+    /// limit; a second signal still kills it.
     #[must_use]
     pub fn despite_stop(mut self) -> Self {
         self.despite_stop = true;
         self
     }
 
-    /// Says in its [`Output`] which processes it has left: those of its group, and others whose environment has
-    /// `variable` (`NAME=VALUE`), which only its children are given.
+    /// Says in its [`Output`] which processes it has left: those of its group, and others whose
+    /// environment has `variable` (`NAME=VALUE`), which only its children are given.
     #[must_use]
     pub fn names_left(mut self, variable: impl Into<Box<str>>) -> Self {
         self.left_by = Some(variable.into());
@@ -269,7 +269,8 @@ impl Tool {
         Ok(String::from_utf8_lossy(&self.run()?.stdout).trim().to_owned())
     }
 
-    /// Runs it to its end, handing over each line as it comes (without its newline, and cut if it is very long).
+    /// Runs it to its end, handing over each line as it comes (without its newline, and cut if it
+    /// is very long).
     pub fn stream(&self, on_line: impl FnMut(Stream, &[u8])) -> Result<Output, Failure> {
         self.start()?.wait(on_line)
     }
@@ -284,8 +285,8 @@ impl Tool {
         Background::start(self)
     }
 
-    /// Starts it with its standard output piped straight into `sink`, and waits for both. No byte of
-    /// the stream passes through our memory.
+    /// Starts it with its standard output piped straight into `sink`, and waits for both. No byte
+    /// of the stream passes through our memory.
     pub fn pipe_into(&self, sink: &Tool) -> Result<Output, Failure> {
         let (mut source, stdout) = Child::start_piped(self)?;
         let mut end = Child::start_fed(sink, stdout)?;
@@ -298,7 +299,8 @@ impl Tool {
             |_| self.failure(Ending::Incomplete("a thread panicked".to_owned()), [].into());
         match (source.map_err(panicked)?, end) {
             (Err(failure), Ok(_)) => Err(failure),
-            // A sink that gives up breaks the source's pipe, and a source that does sends half: both say why.
+            // A sink that gives up breaks the source's pipe, and a source that does sends half:
+            // both say why.
             (Err(source), Err(end)) => {
                 Err(Failure { tail: source.tail.into_iter().chain(end.tail).collect(), ..end })
             }
@@ -306,8 +308,8 @@ impl Tool {
         }
     }
 
-    /// Starts it with its standard output given to `read`, and waits for both. It ends when `read` gives
-    /// up; a stream that was cut short is the child's fault, whatever `read` makes of it.
+    /// Starts it with its standard output given to `read`, and waits for both. It ends when `read`
+    /// gives up; a stream that was cut short is the child's fault, whatever `read` makes of it.
     pub fn read_by<T: Send>(
         &self,
         read: impl FnOnce(&mut dyn Read) -> anyhow::Result<T> + Send,
@@ -326,8 +328,8 @@ impl Tool {
         }
     }
 
-    /// Starts it with what `write` writes for its standard input, and waits for both. If `write` fails it
-    /// is killed before it could take what it has got for the whole.
+    /// Starts it with what `write` writes for its standard input, and waits for both. If `write`
+    /// fails it is killed before it could take what it has got for the whole.
     pub fn written_by(
         &self,
         write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()> + Send,

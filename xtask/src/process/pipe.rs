@@ -1,7 +1,7 @@
 //! The standard output or input of a child in the hands of another thread than its owner's.
 //!
-//! Both give up when the child is over, though a process that outlives it may hold the other end: what the pipe
-//! held by then is still read, and nobody is left to write for.
+//! Both give up when the child is over, though a process that outlives it may hold the other end:
+//! what the pipe held by then is still read, and nobody is left to write for.
 
 use std::io::{ErrorKind, PipeReader, Read, Result, Write};
 use std::os::fd::AsFd as _;

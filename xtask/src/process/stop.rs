@@ -1,7 +1,7 @@
 //! Stopping a run: signals become one broadcast to everything that waits.
 //!
-//! The first SIGINT, SIGTERM or SIGHUP asks every child to end and every wait to give up; the second
-//! kills. The process still returns from `main`, so that every drop runs: stages are
+//! The first SIGINT, SIGTERM or SIGHUP asks every child to end and every wait to give up; the
+//! second kills. The process still returns from `main`, so that every drop runs: stages are
 //! removed, clusters taken down. The third ends it at once.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
@@ -49,8 +49,8 @@ pub fn listen(announce: fn(Urgency)) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Stops the run as if `signal` had come. The third ends the process where it stands: by then something waits for
-/// what never comes, and the children have been killed.
+/// Stops the run as if `signal` had come. The third ends the process where it stands: by then
+/// something waits for what never comes, and the children have been killed.
 pub fn raise(signal: i32) -> Urgency {
     // The first signal is the one the exit code speaks of.
     SIGNAL.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).ok();
@@ -64,7 +64,8 @@ pub fn raise(signal: i32) -> Urgency {
     urgency
 }
 
-/// One run of several in this process: that it gave up is forgotten when this is dropped, a signal is not.
+/// One run of several in this process: that it gave up is forgotten when this is dropped, a signal
+/// is not.
 #[must_use = "the run ends when this is dropped"]
 pub struct Scope(());
 
@@ -112,7 +113,8 @@ pub fn check() -> anyhow::Result<()> {
     if requested() { Err(anyhow::Error::new(Stopped)) } else { Ok(()) }
 }
 
-/// The same for loops over bytes. (Not [`std::io::ErrorKind::Interrupted`], at which such loops go on.)
+/// The same for loops over bytes. (Not [`std::io::ErrorKind::Interrupted`], at which such loops go
+/// on.)
 pub fn check_io() -> std::io::Result<()> {
     if requested() { Err(std::io::Error::other(Stopped)) } else { Ok(()) }
 }
@@ -137,7 +139,8 @@ pub fn pause(time: Duration) -> anyhow::Result<()> {
     check()
 }
 
-/// Calls `listener` at every signal for as long as the guard lives; at once if one has come already.
+/// Calls `listener` at every signal for as long as the guard lives; at once if one has come
+/// already.
 pub fn on_signal(listener: impl Fn(Urgency) + Send + 'static) -> Guard {
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,13 +1,14 @@
-//! Processes that are no children of ours, and how one of them is ended: by a handle of the kernel's (a pidfd) that is
-//! taken before it is looked at, so that the signal goes to the process that was looked at, and to no other that got
-//! its number meanwhile.
+//! Processes that are no children of ours, and how one of them is ended: by a handle of the
+//! kernel's (a pidfd) that is taken before it is looked at, so that the signal goes to the process
+//! that was looked at, and to no other that got its number meanwhile.
 //!
-//! A run killed by SIGKILL could not end its children. Most end by themselves, their work done. One that serves for as
-//! long as it is let (`kubectl proxy`), or goes on to the next step (`podman build`), is known by its command line. Words
-//! alone prove nothing: it must be that very program, of this user, in our own namespace of processes.
+//! A run killed by SIGKILL could not end its children. Most end by themselves, their work done. One
+//! that serves for as long as it is let (`kubectl proxy`), or goes on to the next step (`podman
+//! build`), is known by its command line. Words alone prove nothing: it must be that very program,
+//! of this user, in our own namespace of processes.
 //!
-//! A command may leave children behind as well: they are in its process group or, if they have left that, have its
-//! environment.
+//! A command may leave children behind as well: they are in its process group or, if they have left
+//! that, have its environment.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,7 +18,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::kernel;
 
-/// Ends every process of this program whose command line, word by word, is `ours`; gives back how many.
+/// Ends every process of this program whose command line, word by word, is `ours`; gives back how
+/// many.
 pub fn end_strays(program: &str, signal: Signal, ours: impl Fn(&[&str]) -> bool) -> usize {
     let Some(program) = super::find(program).and_then(|file| fs_err::canonicalize(file).ok())
     else {
@@ -52,8 +54,8 @@ fn handle(pid: i32) -> Option<OwnedFd> {
     pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
 }
 
-/// Whether a process runs this program, is this user's, and is in our namespace of processes: in another one, it is
-/// a container's, whose run we know nothing of.
+/// Whether a process runs this program, is this user's, and is in our namespace of processes: in
+/// another one, it is a container's, whose run we know nothing of.
 fn is_of(folder: &Path, program: &Path) -> bool {
     let link = |name: &str| fs_err::read_link(folder.join(name)).ok();
     let exe = link("exe").map(|exe| {
@@ -69,7 +71,8 @@ fn is_of(folder: &Path, program: &Path) -> bool {
         && namespace == fs_err::read_link("/proc/self/ns/pid").ok()
 }
 
-/// The living processes of a group, each as people call it; none if the kernel does not list processes.
+/// The living processes of a group, each as people call it; none if the kernel does not list
+/// processes.
 pub(super) fn group(id: u32) -> Option<Vec<String>> {
     if !Path::new("/proc/self/stat").exists() {
         return None;
@@ -85,8 +88,8 @@ pub(super) fn group(id: u32) -> Option<Vec<String>> {
     Some(members)
 }
 
-/// The living processes that `leader` has left: those of its group, and those with `variable` (`NAME=VALUE`) in their
-/// environment.
+/// The living processes that `leader` has left: those of its group, and those with `variable`
+/// (`NAME=VALUE`) in their environment.
 pub(super) fn left(leader: u32, variable: &str) -> Vec<String> {
     let mut left = group(leader).unwrap_or_default();
     for (pid, folder) in kernel::processes(Path::new("/")) {
@@ -112,8 +115,8 @@ fn called(pid: i32, process: &Path) -> String {
     format!("`{}` (process {pid})", words.join(" ").trim_end())
 }
 
-/// Whether a line `PID (NAME) STATE PARENT GROUP …` is of a process of that group that has not ended. The name
-/// may hold anything.
+/// Whether a line `PID (NAME) STATE PARENT GROUP …` is of a process of that group that has not
+/// ended. The name may hold anything.
 fn lives_in(stat: &str, group: u32) -> bool {
     let Some((_, rest)) = stat.rsplit_once(')') else { return false };
     let mut words = rest.split_whitespace();

@@ -1,20 +1,24 @@
 //! Which steps have become slower, beyond the noise they were seen to have.
 //!
-//! The times of a step scatter by a part of themselves, and now and then one is far off (a busy machine, a slow
-//! network). So their logarithms are compared, and nothing is believed of one figure that others could not bear out:
+//! The times of a step scatter by a part of themselves, and now and then one is far off (a busy
+//! machine, a slow network). So their logarithms are compared, and nothing is believed of one
+//! figure that others could not bear out:
 //!
-//! - **middle**: the mean of the middle half, which no outlier moves and which wastes less than a median.
-//! - **spread**: Rousseeuw and Croux's Qn, the quarter of all differences between two figures that is smallest, scaled to
-//!   the standard deviation of a normal distribution. As robust as the usual median of deviations (MAD), and from
-//!   25 figures twice as sure.
-//! - **lasting**: the middle of the last [`RECENT`] runs is above that of the runs before by more than [`SURE`] times
-//!   what the two middles together scatter by. One slow run changes nothing; three of five do.
-//! - **at once**: the last run alone is half as long again, above every figure before, and by more than [`LONE`]
-//!   spreads. Too much to wait for four more runs.
+//! - **middle**: the mean of the middle half, which no outlier moves and which wastes less than a
+//!   median.
+//! - **spread**: Rousseeuw and Croux's Qn, the quarter of all differences between two figures that
+//!   is smallest, scaled to the standard deviation of a normal distribution. As robust as the usual
+//!   median of deviations (MAD), and from 25 figures twice as sure.
+//! - **lasting**: the middle of the last [`RECENT`] runs is above that of the runs before by more
+//!   than [`SURE`] times what the two middles together scatter by. One slow run changes nothing;
+//!   three of five do.
+//! - **at once**: the last run alone is half as long again, above every figure before, and by more
+//!   than [`LONE`] spreads. Too much to wait for four more runs.
 //!
-//! With 8 % of noise and 30 runs, a step that is 25 % slower in the last five is missed once in forty times, and one
-//! in fifty gates over ten unchanged steps is wrong: the test counts both over a thousand seeds. A single
-//! run 25 % slower is not named: at three spreads, one of ten steps has its like in every hundred runs.
+//! With 8 % of noise and 30 runs, a step that is 25 % slower in the last five is missed once in
+//! forty times, and one in fifty gates over ten unchanged steps is wrong: the test counts both over
+//! a thousand seeds. A single run 25 % slower is not named: at three spreads, one of ten steps has
+//! its like in every hundred runs.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +40,8 @@ const SURE: f64 = 3.0;
 const LONE: f64 = 6.0;
 /// A single figure must be so many times what was usual.
 const MUCH: f64 = 1.5;
-/// Noise that is always there, as a part: with figures that all but agree, nothing is a regression yet.
+/// Noise that is always there, as a part: with figures that all but agree, nothing is a regression
+/// yet.
 const FLOOR: f64 = 0.03;
 /// Seconds below which nobody cares.
 const WORTH: f64 = 0.5;
@@ -146,8 +151,8 @@ fn spread(figures: &[f64]) -> f64 {
     2.2219 * few * differences[half * (half - 1) / 2 - 1]
 }
 
-/// By how many spreads the difference of two middles scatters. The middle of normal figures scatters by a fifth more than
-/// their mean.
+/// By how many spreads the difference of two middles scatters. The middle of normal figures
+/// scatters by a fifth more than their mean.
 fn scatter(old: usize, new: usize) -> f64 {
     (1.2 / count(old) + 1.2 / count(new)).sqrt()
 }
@@ -183,7 +188,8 @@ mod tests {
         (0..12).map(|_| rng.f64()).sum::<f64>() - 6.0
     }
 
-    /// Thirty runs with 8 % of noise; `slow` is a step, and since which run it takes how many times as long.
+    /// Thirty runs with 8 % of noise; `slow` is a step, and since which run it takes how many times
+    /// as long.
     fn runs(seed: u64, slow: Option<(&str, usize, f64)>) -> Past {
         let mut rng = fastrand::Rng::with_seed(seed);
         let record =

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 pub(super) struct Html(String);
 
 impl Html {
-    /// Markup of our own; figures may be formatted into it, words go in by [`Html::text`] or [`tag`].
+    /// Markup of our own; figures may be formatted into it, words go in by [`Html::text`] or
+    /// [`tag`].
     pub(super) fn raw(&mut self, markup: impl AsRef<str>) -> &mut Self {
         self.0.push_str(markup.as_ref());
         self

@@ -1,9 +1,9 @@
 //! Stage 9: the record of a run, and what records tell.
 //!
-//! A run leaves `runs/RUN/events.jsonl`, its events as they happened. Everything told of past runs is read from
-//! these files alone, and all of it is a value: [`Past`] the runs, [`Past::seconds`] what a piece of work
-//! is expected to take,
-//! [`Trend`] how that went over time, [`Regression`] what became slower, [`page`] one run for a browser.
+//! A run leaves `runs/RUN/events.jsonl`, its events as they happened. Everything told of past runs
+//! is read from these files alone, and all of it is a value: [`Past`] the runs, [`Past::seconds`]
+//! what a piece of work is expected to take, [`Trend`] how that went over time, [`Regression`] what
+//! became slower, [`page`] one run for a browser.
 
 mod gate; //     what became slower, beyond the noise
 mod html; //     text in which words stay words

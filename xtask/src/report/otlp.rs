@@ -1,4 +1,5 @@
-//! A run as a trace: its record as spans, in the JSON form of OTLP 1 over HTTP, sent when the run is over.
+//! A run as a trace: its record as spans, in the JSON form of OTLP 1 over HTTP, sent when the run
+//! is over.
 //!
 //! | of the run | is |
 //! | --- | --- |
@@ -7,9 +8,9 @@
 //! | what it waited for | an event of its span |
 //! | a failure | status 2 with the error's first line |
 //!
-//! Ids follow from the host and the run's id, so sending a record twice makes no second trace. Nothing is sampled, and
-//! nothing of it runs while the run does: the record is what is read. Hosts of traces are near (an agent, a
-//! collector of the cluster): plain HTTP, and no time to spare.
+//! Ids follow from the host and the run's id, so sending a record twice makes no second trace.
+//! Nothing is sampled, and nothing of it runs while the run does: the record is what is read. Hosts
+//! of traces are near (an agent, a collector of the cluster): plain HTTP, and no time to spare.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +27,8 @@ pub const LIMIT: Duration = Duration::from_secs(2);
 const OK: u8 = 1;
 const ERROR: u8 = 2;
 
-/// Sends the trace of a run to the collector at `endpoint` (`http://HOST:PORT`, traces lie below it).
+/// Sends the trace of a run to the collector at `endpoint` (`http://HOST:PORT`, traces lie below
+/// it).
 pub fn send(endpoint: &str, record: &Record, host: &str) -> Result<()> {
     let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
     let agent: ureq::Agent = ureq::Agent::config_builder()

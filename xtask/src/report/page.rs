@@ -1,7 +1,8 @@
-//! One run as a page: a chart over time, the memory beside it, its steps against those of earlier runs.
+//! One run as a page: a chart over time, the memory beside it, its steps against those of earlier
+//! runs.
 //!
-//! Self-contained: no script, no font, no address is fetched, so it can be kept with a build's artifacts and opened
-//! anywhere. Everything in it that is not ours goes through [`super::html`].
+//! Self-contained: no script, no font, no address is fetched, so it can be kept with a build's
+//! artifacts and opened anywhere. Everything in it that is not ours goes through [`super::html`].
 
 use super::html::Html;
 use super::past::{Past, median};

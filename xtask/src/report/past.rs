@@ -1,7 +1,8 @@
 //! The runs that are kept, and what work took in them.
 //!
-//! What a piece of work is expected to take is the median of its last [`LAST`] times on a machine like this
-//! one: by name and by the way it was done, since a cluster made takes 25 s and one used again 0.3.
+//! What a piece of work is expected to take is the median of its last [`LAST`] times on a machine
+//! like this one: by name and by the way it was done, since a cluster made takes 25 s and one used
+//! again 0.3.
 
 use super::record::{Record, Step};
 use crate::event::{Kind, Machine};

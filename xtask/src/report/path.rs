@@ -1,7 +1,8 @@
-//! The path a run really went: from what ended last back to the start, each time to what had to end before.
+//! The path a run really went: from what ended last back to the start, each time to what had to end
+//! before.
 //!
-//! What a step waited for is what it needs, or memory: where it began well after its last need had ended, it
-//! was the end of a build that gave it room.
+//! What a step waited for is what it needs, or memory: where it began well after its last need had
+//! ended, it was the end of a build that gave it room.
 
 use super::record::{Record, Step};
 
@@ -31,7 +32,8 @@ pub(super) fn critical(record: &Record) -> Vec<usize> {
     path
 }
 
-/// When a step had all it needs, in seconds since the start of the run. What holds no memory waits for nothing else.
+/// When a step had all it needs, in seconds since the start of the run. What holds no memory waits
+/// for nothing else.
 pub(super) fn ready(record: &Record, step: &Step) -> f64 {
     if step.reserved.is_none() {
         return step.start;

@@ -1,8 +1,8 @@
 //! One past run, read back from the events it left.
 //!
-//! A record is read whole or not at all: one line that is not JSON (a disk that was full, a file cut short)
-//! and nothing in it is believed. Kinds of events this version does not know are passed over. A run
-//! that was killed has no summary; what it had finished counts all the same.
+//! A record is read whole or not at all: one line that is not JSON (a disk that was full, a file
+//! cut short) and nothing in it is believed. Kinds of events this version does not know are passed
+//! over. A run that was killed has no summary; what it had finished counts all the same.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -267,7 +267,8 @@ impl Reader {
                 self.holds(at, image, 0);
                 self.end(at, End { name, kind, action, ok, seconds, error }, peak_memory);
             }
-            // What came from the shared cache stands for the build. What did not is built after all.
+            // What came from the shared cache stands for the build. What did not is built after
+            // all.
             Line::FetchFinished { image, ok: true, seconds } => {
                 let (name, kind, action) =
                     (format!("build {image}"), Kind::Build, "fetch".to_owned());

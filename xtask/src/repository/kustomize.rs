@@ -9,8 +9,9 @@
 //! Of what a kustomization changes only `images:` is followed: the outer ones see what the inner
 //! ones made. Resources from the network and what generators and Helm charts make are not seen.
 //!
-//! A kustomization reaches no file outside its repository, by whatever way ([`reach`]): kustomize's own rule, no file
-//! above the kustomization's folder, would refuse what is common (`../../config/app.conf`).
+//! A kustomization reaches no file outside its repository, by whatever way ([`reach`]): kustomize's
+//! own rule, no file above the kustomization's folder, would refuse what is common
+//! (`../../config/app.conf`).
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -64,8 +65,8 @@ pub type Trouble = (PathBuf, usize, String);
 /// The longest chain of kustomizations, each a part of the one before.
 const DEEPEST: usize = 64;
 
-/// Keys whose values are files or folders, wherever they stand in a kustomization or in the configuration of a
-/// generator or transformer.
+/// Keys whose values are files or folders, wherever they stand in a kustomization or in the
+/// configuration of a generator or transformer.
 const REFERENCES: [&str; 21] = [
     "additionalValuesFiles",
     "bases",
@@ -108,8 +109,8 @@ pub fn applied(path: &Path, root: &Path) -> Result<Vec<Applied>, Trouble> {
     Ok(found)
 }
 
-/// What applying `path` would fetch from the network; an error where it would read a file outside its
-/// repository. `root` is the configuration's folder.
+/// What applying `path` would fetch from the network; an error where it would read a file outside
+/// its repository. `root` is the configuration's folder.
 pub fn reach(path: &Path, root: &Path) -> Result<Vec<String>, Trouble> {
     let mut walk = Walk::new(path, root);
     walk.collect(path, &[], 0, &mut Vec::new())?;

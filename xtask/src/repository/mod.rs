@@ -22,8 +22,8 @@ use ignore::WalkBuilder;
 
 use crate::plain_file;
 
-/// The folder a repository begins at: the one with `.git`, or else `root` itself. What a repository names lies
-/// below it.
+/// The folder a repository begins at: the one with `.git`, or else `root` itself. What a repository
+/// names lies below it.
 pub fn top(root: &Path) -> PathBuf {
     let root = fs_err::canonicalize(root).unwrap_or_else(|_| root.to_owned());
     let top = root.ancestors().find(|folder| folder.join(".git").exists());

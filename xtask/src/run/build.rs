@@ -63,8 +63,8 @@ pub(crate) fn told(planned: &Planned) -> PlannedImage {
     }
 }
 
-/// Fetches the bases of images that are to be built and that the engine does not hold (with `newer`: all of
-/// them). If any came, the keys are taken again.
+/// Fetches the bases of images that are to be built and that the engine does not hold (with
+/// `newer`: all of them). If any came, the keys are taken again.
 pub(crate) fn fetch_bases(
     workspace: &Workspace,
     run: &Run,

@@ -1,9 +1,9 @@
-//! One build of a key on a machine at a time: two suites that share an image, started together, build
-//! it once.
+//! One build of a key on a machine at a time: two suites that share an image, started together,
+//! build it once.
 //!
-//! Whoever builds holds a lock named after the tag, which is the key. Who had to wait for it asks the
-//! engine before it builds in its turn: an image under that tag whose label is that key is the one it
-//! was about to make. A run that is killed frees its lock, and the next builds.
+//! Whoever builds holds a lock named after the tag, which is the key. Who had to wait for it asks
+//! the engine before it builds in its turn: an image under that tag whose label is that key is the
+//! one it was about to make. A run that is killed frees its lock, and the next builds.
 
 use std::fs::File;
 

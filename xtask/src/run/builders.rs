@@ -1,11 +1,13 @@
-//! `[[builders]]` in a run: which of them answer, what each may hold, and what goes to and from them.
+//! `[[builders]]` in a run: which of them answer, what each may hold, and what goes to and from
+//! them.
 //!
-//! Every builder has a budget, a page of the ledger and a list of what it was sent. A base goes to it once; what it
-//! has built comes home before the build counts as done, so whoever needs an image finds it where it
-//! always is. Images that are ready at the same time share a stream.
+//! Every builder has a budget, a page of the ledger and a list of what it was sent. A base goes to
+//! it once; what it has built comes home before the build counts as done, so whoever needs an image
+//! finds it where it always is. Images that are ready at the same time share a stream.
 //!
-//! A builder that does not answer after something went wrong there is lost for the rest of the run: a warning, and
-//! its work goes to the others. Without builders in the configuration none of this is asked.
+//! A builder that does not answer after something went wrong there is lost for the rest of the run:
+//! a warning, and its work goes to the others. Without builders in the configuration none of this
+//! is asked.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -32,7 +34,8 @@ use crate::secret_name;
 use crate::session::{Run, Workspace, lock};
 use crate::text::bytes;
 
-/// With less free disk, in bytes, a builder is left out: a base and what is built on it would not fit.
+/// With less free disk, in bytes, a builder is left out: a base and what is built on it would not
+/// fit.
 const LEAST_DISK: u64 = bytesize::GIB;
 
 /// The builders that answered when the run began, in the order of the configuration.

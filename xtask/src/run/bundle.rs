@@ -1,8 +1,8 @@
 //! `cargo xtask images --bundle FILE` and `--from-bundle FILE`: images carried to another machine.
 //!
-//! A bundle is used for what it is worth here: an image counts only if its key is the one this checkout's
-//! plan wants. A machine that never built anything holds no base images, so their ids are those of the
-//! bundle's own builds; every other part of the key is taken from this checkout.
+//! A bundle is used for what it is worth here: an image counts only if its key is the one this
+//! checkout's plan wants. A machine that never built anything holds no base images, so their ids
+//! are those of the bundle's own builds; every other part of the key is taken from this checkout.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -67,7 +67,8 @@ pub(crate) fn write(common: RunContext, names: &[String], file: &Path) -> Result
     )
 }
 
-/// Loads what is missing of the images called `names`; with `--check`, what then is still to be built fails.
+/// Loads what is missing of the images called `names`; with `--check`, what then is still to be
+/// built fails.
 pub(crate) fn load(
     session: &Session,
     workspace: &Workspace,
@@ -121,7 +122,8 @@ fn right_platforms(bundle: &Bundle, workspace: &Workspace, facts: &Facts) -> Res
     Ok(())
 }
 
-/// Those of the bundle's images that are missing here and are what this checkout wants. Says what is left.
+/// Those of the bundle's images that are missing here and are what this checkout wants. Says what
+/// is left.
 fn choose<'a>(
     workspace: &Workspace,
     run: &Run,
@@ -152,8 +154,8 @@ fn choose<'a>(
     wanted
 }
 
-/// Whether this checkout would build that very image, on the bases that the engine holds or, where it
-/// holds none, those of the bundle.
+/// Whether this checkout would build that very image, on the bases that the engine holds or, where
+/// it holds none, those of the bundle.
 fn is_wanted(one: &ImageState, image: &Packed, held: &BTreeMap<String, String>) -> bool {
     let as_packed = image.record.as_ref().map(|record| evaluate::with_bases(held, record));
     let parts = as_packed.map(|bases| one.context.parts(&bases));

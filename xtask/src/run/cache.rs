@@ -1,10 +1,10 @@
-//! The registry of `[cache]` in a run: an image is looked for there before it is built, and what was
-//! built is put there.
+//! The registry of `[cache]` in a run: an image is looked for there before it is built, and what
+//! was built is put there.
 //!
-//! The plan does not ask: it needs no network, and says "build" of an image that is not here. The run looks in
-//! the cache as the prelude of each build, so that a miss costs what asking takes and a build never
-//! waits for another image's answer. A registry that fails once is left alone for the rest of the run: one
-//! warning, and everything is built. Nothing waits for a push.
+//! The plan does not ask: it needs no network, and says "build" of an image that is not here. The
+//! run looks in the cache as the prelude of each build, so that a miss costs what asking takes and
+//! a build never waits for another image's answer. A registry that fails once is left alone for the
+//! rest of the run: one warning, and everything is built. Nothing waits for a push.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -112,8 +112,8 @@ impl Cache {
         }
     }
 
-    /// Sees to it that the registry has the image, and gives back the name by which nodes pull it. Here what the
-    /// registry does not do is a failure of the run.
+    /// Sees to it that the registry has the image, and gives back the name by which nodes pull it.
+    /// Here what the registry does not do is a failure of the run.
     pub(crate) fn publish(
         &self,
         common: RunContext,
@@ -135,7 +135,8 @@ impl Cache {
         asked.then_some(&self.settings)
     }
 
-    /// What nodes of a cluster of ours may pull: all that the run did not build. None if they cannot mean the registry.
+    /// What nodes of a cluster of ours may pull: all that the run did not build. None if they
+    /// cannot mean the registry.
     pub(crate) fn pulls<'r>(
         &self,
         images: impl Iterator<Item = &'r ImageHandle>,
@@ -149,8 +150,8 @@ impl Cache {
         Some(Pulls { cache, references, failed })
     }
 
-    /// Has the run look here before it builds, and push what it built if it may. What is built by force is not
-    /// looked for, nor what holds more than its key tells.
+    /// Has the run look here before it builds, and push what it built if it may. What is built by
+    /// force is not looked for, nor what holds more than its key tells.
     pub(crate) fn join(&self, run_graph: &mut RunGraph, evaluation: &Evaluation) {
         let anew = |name: &str| {
             let image = evaluation.image(name);

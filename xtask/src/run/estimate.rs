@@ -1,4 +1,5 @@
-//! What a run is expected to take: how each piece of work is going to be done, and what that took in past runs.
+//! What a run is expected to take: how each piece of work is going to be done, and what that took
+//! in past runs.
 //!
 //! | work | ways | foreseen |
 //! | --- | --- | --- |
@@ -8,7 +9,8 @@
 //! | step | `unchanged`, else its key: `apply`, `helm`, `secret`, `configmap`, `run` | recorded as applied, and so is all it needs: `unchanged` |
 //! | test | the command itself | |
 //!
-//! Nothing is asked of the cluster for it: a forecast that errs costs a little of the best order, no more.
+//! Nothing is asked of the cluster for it: a forecast that errs costs a little of the best order,
+//! no more.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! The common beginning of every command that is about images: contexts and keys on one side, what the
-//! engine holds on the other, the plan out of both.
+//! The common beginning of every command that is about images: contexts and keys on one side, what
+//! the engine holds on the other, the plan out of both.
 //!
 //! The engine is asked while the walk runs: for the bases the Dockerfiles name and for the tags
 //! the last builds left. Only if a key turns out to be another one is it asked again.
@@ -159,9 +159,9 @@ pub(crate) fn named(config: &Config, names: &[String]) -> Result<Vec<Image>> {
     Ok(names.iter().filter_map(|name| images.get(name)).cloned().collect())
 }
 
-/// The parts of an image's key. A base that the engine does not hold (the image came in a bundle, or the
-/// base was removed) is taken for that of the last build, if that makes the very key that the image under
-/// its tag carries: then nothing it was built from is known to be another.
+/// The parts of an image's key. A base that the engine does not hold (the image came in a bundle,
+/// or the base was removed) is taken for that of the last build, if that makes the very key that
+/// the image under its tag carries: then nothing it was built from is known to be another.
 fn parts_of(
     context: &Context,
     record: Option<&Record>,
@@ -200,8 +200,8 @@ fn ask(workspace: &Workspace, tags: &[String], bases: &[String]) -> Result<Local
     workspace.engine.look_up(Some(&facts), tags, bases)
 }
 
-/// What the bases of `opened` hand down, for a command that does without an engine where there is none: to it they are
-/// then unknown, as they are to a key taken before they are fetched.
+/// What the bases of `opened` hand down, for a command that does without an engine where there is
+/// none: to it they are then unknown, as they are to a key taken before they are fetched.
 pub(crate) fn handed_down<'a>(
     session: &Session,
     opened: impl IntoIterator<Item = &'a Opened>,
@@ -214,7 +214,8 @@ pub(crate) fn handed_down<'a>(
     inherited(&asked.unwrap_or_default().bases)
 }
 
-/// As [`handed_down`], without starting a process: as far as podman's store says it to whoever reads it.
+/// As [`handed_down`], without starting a process: as far as podman's store says it to whoever
+/// reads it.
 pub(crate) fn handed_down_silently(session: &Session, opened: &[Opened]) -> Result<context::Bases> {
     let podman = engine::podman(&session.engine_settings()?);
     let cache = Paths::of(&session.config()?.root).engine_facts();

@@ -1,7 +1,7 @@
 //! The one run: evaluate, plan, execute, summary. `images` is a request without a suite.
 //!
-//! A failed build lets its siblings go on, since what they make counts. After any other failure nothing of the run goes
-//! on; diagnostics are written before anything is taken down.
+//! A failed build lets its siblings go on, since what they make counts. After any other failure
+//! nothing of the run goes on; diagnostics are written before anything is taken down.
 
 use std::path::Path;
 use std::sync::Mutex;

@@ -7,9 +7,10 @@
 //!
 //! On a cluster that others run, an image is pushed to the registry in place of a load.
 //!
-//! Builds and the cluster start together. An image is loaded as soon as it and the cluster are there; a
-//! step is applied when the steps it names are done and the images in its manifests are loaded. The tests start
-//! when all steps are done, and the images that no step names are loaded: those are theirs. Pure.
+//! Builds and the cluster start together. An image is loaded as soon as it and the cluster are
+//! there; a step is applied when the steps it names are done and the images in its manifests are
+//! loaded. The tests start when all steps are done, and the images that no step names are loaded:
+//! those are theirs. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,7 +54,8 @@ pub(crate) enum Task {
     Cluster,
     /// Images that are sent in one stream.
     Load(Vec<String>),
-    /// Puts an image into the registry, from which nodes that are not ours pull it: in a load's place.
+    /// Puts an image into the registry, from which nodes that are not ours pull it: in a load's
+    /// place.
     Publish(String),
     /// The step's name.
     Step(String),
@@ -155,8 +157,8 @@ impl RunGraph {
         loads
     }
 
-    /// Builds and pushes; gives back the push of each image. It needs the cluster so far as that is the one that is
-    /// meant.
+    /// Builds and pushes; gives back the push of each image. It needs the cluster so far as that is
+    /// the one that is meant.
     fn add_published(&mut self, cluster: NodeId, images: &[ImageNode]) -> BTreeMap<String, NodeId> {
         let mut pushes = BTreeMap::new();
         for image in images {
@@ -226,8 +228,8 @@ impl RunGraph {
         self.each_build(|image, node| node.roams = Some(placement(image)));
     }
 
-    /// Has every build followed by a push, if it is not: a job that weighs nothing beside builds, and that nothing
-    /// needs.
+    /// Has every build followed by a push, if it is not: a job that weighs nothing beside builds,
+    /// and that nothing needs.
     pub(crate) fn push_builds(&mut self) {
         for build in 0..self.tasks.len() {
             if let Task::Build(image) = self.tasks[build].task.clone()

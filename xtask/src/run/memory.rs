@@ -1,4 +1,5 @@
-//! The memory of a run: its budget, its page of the machine's ledger, what cannot fit, and the lone retry.
+//! The memory of a run: its budget, its page of the machine's ledger, what cannot fit, and the lone
+//! retry.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +27,8 @@ use crate::schedule::{simulate, simulate_over};
 use crate::session::{Run, Workspace};
 use crate::text::bytes;
 
-/// Builds at once for each CPU, if not told otherwise: one compiles while another waits for network and disk.
+/// Builds at once for each CPU, if not told otherwise: one compiles while another waits for network
+/// and disk.
 pub(crate) const JOBS_PER_CPU: usize = 2;
 
 /// What builds of a run may hold, and who else holds some.
@@ -197,7 +199,8 @@ impl Memory {
         to_build(evaluation).filter(alone).map(said).collect()
     }
 
-    /// Begins the part of a run that builds: warns of builds that are too large, opens a page of the ledger.
+    /// Begins the part of a run that builds: warns of builds that are too large, opens a page of
+    /// the ledger.
     pub(crate) fn begin(&self, workspace: &Workspace, run: &Run, evaluation: &Evaluation) {
         if to_build(evaluation).next().is_none() {
             return;
@@ -288,8 +291,8 @@ pub(crate) fn tell_waiting(run: &Run, graph: &Graph) -> impl FnMut(NodeId, &Scar
     }
 }
 
-/// What else has a claim on the machine that builds. A cluster that another run has yet to make takes its
-/// memory as well.
+/// What else has a claim on the machine that builds. A cluster that another run has yet to make
+/// takes its memory as well.
 fn claims(workspace: &Workspace, coming: Option<&config::Cluster>, facts: &Facts) -> Claims {
     let Workspace { config, paths, engine } = workspace;
     let provider = engine.name();
@@ -313,8 +316,8 @@ fn to_build(evaluation: &Evaluation) -> impl Iterator<Item = &ImageState> {
     evaluation.images.iter().filter(|one| one.planned.action == Action::Build)
 }
 
-/// A build's part of the CPUs beside `jobs - 1` others: one when it is run again (parallel compilers multiply
-/// what it takes), all when it is alone.
+/// A build's part of the CPUs beside `jobs - 1` others: one when it is run again (parallel
+/// compilers multiply what it takes), all when it is alone.
 fn part(cpus: usize, jobs: usize, again: bool) -> Option<usize> {
     match (again, jobs) {
         (true, _) => Some(1),

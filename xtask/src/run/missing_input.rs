@@ -1,5 +1,5 @@
-//! A build that failed for want of a file that is in the context and was not sent: the last lines of
-//! its log name the file, and the hint says what keeps it out.
+//! A build that failed for want of a file that is in the context and was not sent: the last lines
+//! of its log name the file, and the hint says what keeps it out.
 
 use std::path::Path;
 
@@ -93,9 +93,9 @@ fn first_left_out(
     paths.find_map(|path| left_out(&path).map(|why| (path, why)))
 }
 
-/// What may be a path of the context in a line. The build has the context in a folder of its own, and
-/// Go a package under its module's name: so every end of a path is tried, the longest first. What is
-/// missing is named last; before it often stands who misses it.
+/// What may be a path of the context in a line. The build has the context in a folder of its own,
+/// and Go a package under its module's name: so every end of a path is tried, the longest first.
+/// What is missing is named last; before it often stands who misses it.
 fn paths(line: &str) -> Vec<String> {
     let ends_word = |c: char| c.is_whitespace() || "\"'`,;()[]<>=".contains(c);
     let mut paths = Vec::new();

@@ -1,5 +1,6 @@
-//! A run, in the order it happens: [`evaluate`] says what is up to date, [`plan`] makes the [`graph`] with its
-//! [`estimate`], [`execute`] walks it within the [`memory`] there is. [`build`] makes images, [`suite`] deploys and tests.
+//! A run, in the order it happens: [`evaluate`] says what is up to date, [`plan`] makes the
+//! [`graph`] with its [`estimate`], [`execute`] walks it within the [`memory`] there is. [`build`]
+//! makes images, [`suite`] deploys and tests.
 
 pub(crate) mod build;
 pub(crate) mod build_lock;

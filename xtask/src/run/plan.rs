@@ -59,7 +59,8 @@ pub(crate) fn plan(
     run_graph
 }
 
-/// The manifests by step. A plan asks nobody: a step with parts from the network is left out, and named.
+/// The manifests by step. A plan asks nobody: a step with parts from the network is left out, and
+/// named.
 pub(crate) fn rendered(
     workspace: &Workspace,
     suite: &Suite,

@@ -1,13 +1,15 @@
 //! Whose images are: the project's mark on them, and the keys that each checkout wants.
 //!
-//! Images are called by their names in the configuration, and two repositories may both have an `api`. So each
-//! image of ours says which project built it, and `gc` looks at its own project's alone. A project is known by where
-//! its repository comes from, or, where that is not said, by its first commits; without git, by its folder. Two
-//! configurations in one repository are two projects.
+//! Images are called by their names in the configuration, and two repositories may both have an
+//! `api`. So each image of ours says which project built it, and `gc` looks at its own project's
+//! alone. A project is known by where its repository comes from, or, where that is not said, by its
+//! first commits; without git, by its folder. Two configurations in one repository are two
+//! projects.
 //!
-//! Several checkouts may want one image: clones of a project, or projects whose key is the same, which have the same
-//! content. Each run notes in the machine's folder the keys that its checkout wants; `gc` spares those of the others.
-//! A note is good for [`WANTED`]: nobody says that a checkout has gone.
+//! Several checkouts may want one image: clones of a project, or projects whose key is the same,
+//! which have the same content. Each run notes in the machine's folder the keys that its checkout
+//! wants; `gc` spares those of the others. A note is good for [`WANTED`]: nobody says that a
+//! checkout has gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,10 +1,11 @@
 //! `cargo xtask plan --since REV`: which images and suites a change touches.
 //!
-//! The change is what lies between the working tree and the commit where it left REV (their merge base), as
-//! a review shows it. That commit is laid out aside, as far as its images can read it (its files, its ignore files, its
-//! Dockerfiles, its xtask.toml), and surveyed like the working tree is. So an image is touched if, and only if, a part
-//! of its key is another: base images are compared by reference, since what an engine holds is no part of a change.
-//! What the bases hand down (ENV, ONBUILD) narrows and widens both sides alike; an engine is asked for it where there
+//! The change is what lies between the working tree and the commit where it left REV (their merge
+//! base), as a review shows it. That commit is laid out aside, as far as its images can read it
+//! (its files, its ignore files, its Dockerfiles, its xtask.toml), and surveyed like the working
+//! tree is. So an image is touched if, and only if, a part of its key is another: base images are
+//! compared by reference, since what an engine holds is no part of a change. What the bases hand
+//! down (ENV, ONBUILD) narrows and widens both sides alike; an engine is asked for it where there
 //! is one.
 //!
 //! | a suite is touched by | |
@@ -229,8 +230,8 @@ fn records(opened: Vec<Opened>, indices: &PrivatePath, bases: Bases) -> BTreeMap
     records.collect()
 }
 
-/// The files of a context as git could have them: neither its own, nor folders, nor modes, of which it knows only
-/// whether a file may be executed.
+/// The files of a context as git could have them: neither its own, nor folders, nor modes, of which
+/// it knows only whether a file may be executed.
 fn seen(context: &Context) -> BTreeMap<String, String> {
     let is_seen = |(path, what): &(String, String)| {
         !what.starts_with('d') && !path.split('/').any(|part| part == ".git")

@@ -1,5 +1,5 @@
-//! What every run that builds or deploys does first: removes what killed runs have left, and says in
-//! a line what is not as it looks.
+//! What every run that builds or deploys does first: removes what killed runs have left, and says
+//! in a line what is not as it looks.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,8 @@ use crate::run::evaluate::Evaluation;
 use crate::run::project;
 use crate::session::{Run, Workspace, moment};
 
-/// How long it is known of a run that it was killed: other engines and other stores may have something of it.
+/// How long it is known of a run that it was killed: other engines and other stores may have
+/// something of it.
 const KILLED: Duration = Duration::from_hours(7 * 24);
 
 pub(crate) fn open(workspace: &Workspace, run: &Run, evaluation: &Evaluation) -> Result<()> {

@@ -22,8 +22,8 @@ pub struct Node {
     pub memory: u64,
     /// Whether it counts against the cap on jobs (it computes rather than waits).
     pub is_job: bool,
-    /// Bytes of a beginning that is no job and may make the rest needless (a look into a cache); none: there is
-    /// no such beginning.
+    /// Bytes of a beginning that is no job and may make the rest needless (a look into a cache);
+    /// none: there is no such beginning.
     pub prelude: Option<u64>,
     /// Where it may be done besides home; none: nowhere.
     pub roams: Option<Placement>,
@@ -34,7 +34,8 @@ pub struct Node {
 }
 
 impl Graph {
-    /// Adds a node after everything it needs; `needs` must be in the graph already, so there are no cycles.
+    /// Adds a node after everything it needs; `needs` must be in the graph already, so there are no
+    /// cycles.
     pub fn add(&mut self, node: Node) -> NodeId {
         debug_assert!(node.needs.iter().all(|need| *need < self.nodes.len()));
         self.nodes.push(node);

@@ -9,11 +9,13 @@
 //! 4. A node that does not fit lets smaller ones pass, but only so often ([`PATIENCE`]): then
 //!    nothing that weighs anything starts until it fits. So none waits for ever.
 //!
-//! A node with a prelude runs that first, with little memory and no job slot; what comes of it says whether the
-//! node itself is still to be run ([`Scheduler::go_on`]) and then waits for its room like any other.
+//! A node with a prelude runs that first, with little memory and no job slot; what comes of it says
+//! whether the node itself is still to be run ([`Scheduler::go_on`]) and then waits for its room
+//! like any other.
 //!
-//! With several places rules 2 to 4 hold at each of them, and [`super::place`] says who goes where. What ran at a
-//! place that is lost waits again; what no place is left for is given up ([`State::Stranded`]).
+//! With several places rules 2 to 4 hold at each of them, and [`super::place`] says who goes where.
+//! What ran at a place that is lost waits again; what no place is left for is given up
+//! ([`State::Stranded`]).
 //!
 //! Pure: time is whatever the caller says it is, and of no account where there is one place.
 
@@ -187,8 +189,8 @@ impl<'a> Scheduler<'a> {
         self.states.iter().all(|state| !matches!(state, State::Waiting | State::Running))
     }
 
-    /// The node to [`begin`](Self::begin) next and where, if one may at `now`, in seconds. Where it is `refused`, only
-    /// one that holds no memory.
+    /// The node to [`begin`](Self::begin) next and where, if one may at `now`, in seconds. Where it
+    /// is `refused`, only one that holds no memory.
     pub fn next(&self, now: f64, refused: &[bool]) -> Option<(NodeId, PlaceId)> {
         if self.is_spread {
             return self.next_anywhere(now, refused);
@@ -275,8 +277,8 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// A running node has ended and is to be run once more: with `memory` bytes (all there are, if that is less),
-    /// and alone.
+    /// A running node has ended and is to be run once more: with `memory` bytes (all there are, if
+    /// that is less), and alone.
     pub fn again(&mut self, node: NodeId, memory: u64) {
         self.free(node);
         self.states[node] = State::Waiting;
@@ -302,7 +304,8 @@ impl<'a> Scheduler<'a> {
         self.strand();
     }
 
-    /// The place at which `node` ran is lost: that is to be run elsewhere, and nothing more is run there.
+    /// The place at which `node` ran is lost: that is to be run elsewhere, and nothing more is run
+    /// there.
     pub fn lose(&mut self, node: NodeId) {
         let (place, _) = self.free(node);
         self.states[node] = State::Waiting;

@@ -1,24 +1,27 @@
 //! Where work is done, if there is more than one place: home and the builders elsewhere.
 //!
-//! All that waits is laid out on paper, in the order of its ranks, each piece where it would be over first: where
-//! it has room for as long as it is expected to take, beside what runs there and what was laid there before
-//! it. Bringing what it is built on is part of that, where it is not yet. What on paper starts now, starts.
-//! From this follows:
+//! All that waits is laid out on paper, in the order of its ranks, each piece where it would be
+//! over first: where it has room for as long as it is expected to take, beside what runs there and
+//! what was laid there before it. Bringing what it is built on is part of that, where it is not
+//! yet. What on paper starts now, starts. From this follows:
 //!
-//! - A heavy piece keeps its turn: a lighter one passes it only if that is expected to be over in time.
-//! - Neighbours, built on the same base, gather where that is, until another place would be done sooner though
-//!   the base has to be brought there.
-//! - Heavy pieces go where there is memory, light ones where there are slots: what a piece leaves to nobody counts as
-//!   if it took so much longer, where there is more work than room.
+//! - A heavy piece keeps its turn: a lighter one passes it only if that is expected to be over in
+//!   time.
+//! - Neighbours, built on the same base, gather where that is, until another place would be done
+//!   sooner though the base has to be brought there.
+//! - Heavy pieces go where there is memory, light ones where there are slots: what a piece leaves
+//!   to nobody counts as if it took so much longer, where there is more work than room.
 //! - A slow place is left to those that are done there before a fast one is free.
 //!
-//! The paper is made anew whenever something has ended, and every second while something waits though there is room, so
-//! a guess that was wrong is mended at the next look. What is late is taken to be as late again.
+//! The paper is made anew whenever something has ended, and every second while something waits
+//! though there is room, so a guess that was wrong is mended at the next look. What is late is
+//! taken to be as late again.
 //!
-//! How fast a place is beside the others is known from earlier runs, and learned: of a place that ended what was expected
-//! to take `e` seconds in `t`, and was known to take `p` times as long as others, `(t + B p f) / (e + B)` is
-//! believed, where `f` is the same fraction over all places (all of them may be slower today) and `B` is
-//! [`BELIEF`]. Nothing is learned from what nobody knew the time of.
+//! How fast a place is beside the others is known from earlier runs, and learned: of a place that
+//! ended what was expected to take `e` seconds in `t`, and was known to take `p` times as long as
+//! others, `(t + B p f) / (e + B)` is believed, where `f` is the same fraction over all places (all
+//! of them may be slower today) and `B` is [`BELIEF`]. Nothing is learned from what nobody knew the
+//! time of.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +38,8 @@ pub const HOME: PlaceId = 0;
 const BRING: f64 = 5.0;
 /// Seconds it takes to bring home what was built elsewhere.
 const BRING_HOME: f64 = 3.0;
-/// Seconds every place is taken to have behind it at the pace it is known for, so that one build teaches little.
+/// Seconds every place is taken to have behind it at the pace it is known for, so that one build
+/// teaches little.
 const BELIEF: f64 = 60.0;
 /// Seconds until it is looked again whether other runs have left room.
 const LATER: f64 = 1.0;
@@ -144,7 +148,8 @@ impl Room {
         self.lones -= usize::from(piece.lone);
     }
 
-    /// A piece that was expected to take `expected` seconds has taken `took`, its way home included.
+    /// A piece that was expected to take `expected` seconds has taken `took`, its way home
+    /// included.
     pub(super) fn learn(&mut self, at: PlaceId, expected: f64, took: f64) {
         self.ended.expected += expected + way_home(at);
         self.ended.took += took;
@@ -167,8 +172,8 @@ impl Room {
         piece.seconds * pace + bases.map(|_| BRING).sum::<f64>()
     }
 
-    /// Seconds of the place that a piece of `seconds` leaves to nobody: a heavy one where memory is short leaves slots, a
-    /// light one where slots are short leaves memory.
+    /// Seconds of the place that a piece of `seconds` leaves to nobody: a heavy one where memory is
+    /// short leaves slots, a light one where slots are short leaves memory.
     fn waste(&self, piece: &Piece, seconds: f64) -> f64 {
         let Limits { memory, jobs } = self.place.limits;
         if self.fair == 0 || piece.weight == 0 {
@@ -318,17 +323,17 @@ impl Slot {
     }
 }
 
-/// No schedule over these places is shorter than the longest path at the fastest of them, nor than it takes to
-/// work off all bytes, where no build counts for more than `cap` of them: at any moment what runs at a place
-/// counts for its memory at most, and for `cap` for each of its slots. A small cap makes that a bound of slots,
-/// a large one of memory, and one between sees that a place with many slots and little memory fills one of
-/// the two. `speeds` is what each place does in a second.
+/// No schedule over these places is shorter than the longest path at the fastest of them, nor than
+/// it takes to work off all bytes, where no build counts for more than `cap` of them: at any moment
+/// what runs at a place counts for its memory at most, and for `cap` for each of its slots. A small
+/// cap makes that a bound of slots, a large one of memory, and one between sees that a place with
+/// many slots and little memory fills one of the two. `speeds` is what each place does in a second.
 pub fn lower_bound_over(graph: &Graph, places: &[Place], speeds: &[f64]) -> f64 {
     longest_path(graph, speeds).max(longest_work(graph, places, speeds).0)
 }
 
-/// Bytes that are worth a slot: the cap of [`lower_bound_over`] that says most. 0 where the longest path says more, so
-/// that there is enough of both.
+/// Bytes that are worth a slot: the cap of [`lower_bound_over`] that says most. 0 where the longest
+/// path says more, so that there is enough of both.
 pub(super) fn fair_share(graph: &Graph, places: &[Place]) -> u64 {
     let speeds: Vec<f64> = places.iter().map(|place| 1.0 / place.pace).collect();
     let (seconds, cap) = longest_work(graph, places, &speeds);

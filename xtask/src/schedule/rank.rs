@@ -1,10 +1,12 @@
-//! Who goes first among those that may start: the longest remaining path, unless another rank is seen to end sooner.
+//! Who goes first among those that may start: the longest remaining path, unless another rank is
+//! seen to end sooner.
 //!
-//! The longest path first is near the best on most graphs (1 % off on average over random ones), but not on
-//! all: up to 1.8 times as long was seen, where a short heavy node on the way to a long light one has
-//! to wait. So the order is played through, and nodes change places as long as that shortens it. Where
-//! a tenth or more is gained, a node, or all that can be, is held back until another has begun, though it could start: the one
-//! thing no ranking can do. (Where only builds weigh anything, and they need nothing, that never pays.)
+//! The longest path first is near the best on most graphs (1 % off on average over random ones),
+//! but not on all: up to 1.8 times as long was seen, where a short heavy node on the way to a long
+//! light one has to wait. So the order is played through, and nodes change places as long as that
+//! shortens it. Where a tenth or more is gained, a node, or all that can be, is held back until
+//! another has begun, though it could start: the one thing no ranking can do. (Where only builds
+//! weigh anything, and they need nothing, that never pays.)
 //!
 //! The playing is bounded, and stops at once where nothing shorter can exist.
 
@@ -14,7 +16,8 @@ use super::simulate::play;
 
 /// Most orders that are played through of each kind.
 const TRIES: usize = 200;
-/// Playing takes the square of the number of nodes: some 10 ms in all, unoptimised, however large the run.
+/// Playing takes the square of the number of nodes: some 10 ms in all, unoptimised, however large
+/// the run.
 const STEPS: usize = 40_000;
 /// What holding a node back must come to, since it is lost if other times turn out than expected.
 const GAIN: f64 = 0.9;
@@ -83,7 +86,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Makes `change` to one pair after the other as long as that shortens the whole by the factor `gain`.
+    /// Makes `change` to one pair after the other as long as that shortens the whole by the factor
+    /// `gain`.
     fn climb(&mut self, gain: f64, change: impl Fn(&mut Ranking, NodeId, NodeId)) {
         let most = TRIES.min(STEPS / self.graph.nodes.len().pow(2).max(1));
         let mut tries = 0;
@@ -115,8 +119,8 @@ fn pairs(graph: &Graph) -> Vec<(NodeId, NodeId)> {
     nodes.iter().flat_map(|one| with_all(*one)).filter(|(one, other)| one != other).collect()
 }
 
-/// Seconds the whole graph takes if every node takes what it is expected to; infinite if nodes are held
-/// back in a circle.
+/// Seconds the whole graph takes if every node takes what it is expected to; infinite if nodes are
+/// held back in a circle.
 fn makespan(graph: &Graph, limits: Limits, ranking: &Ranking) -> f64 {
     let (timeline, is_over) = play(graph, Scheduler::ranked(graph, limits, ranking.clone()));
     if is_over { timeline.makespan() } else { f64::INFINITY }

@@ -1,12 +1,14 @@
 //! The executor: one coordinator, workers in a rayon pool of their own, messages between.
 //!
 //! A worker waits for its child inside this pool and nowhere else; hashing has another pool. The
-//! bytes of a node are held from before its worker starts until after it has returned: its [`Permit`]
-//! is owned by the call that owns the child, and a worker returns when its child is gone.
+//! bytes of a node are held from before its worker starts until after it has returned: its
+//! [`Permit`] is owned by the call that owns the child, and a worker returns when its child is
+//! gone.
 //!
-//! Memory is shared with other runs of the machine. They free theirs without a word to us, so while a node
-//! waits for them alone the coordinator looks again every [`PACE`]. Where a node waits for the better of several places
-//! it looks every [`LOOK`], since what was expected there may be late. Otherwise it sleeps until a worker ends.
+//! Memory is shared with other runs of the machine. They free theirs without a word to us, so while
+//! a node waits for them alone the coordinator looks again every [`PACE`]. Where a node waits for
+//! the better of several places it looks every [`LOOK`], since what was expected there may be late.
+//! Otherwise it sleeps until a worker ends.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -67,7 +69,8 @@ pub struct Permit {
     share: Option<Share>,
 }
 
-/// What the run is to do when something fails, when it is being stopped, and what else it has to ask.
+/// What the run is to do when something fails, when it is being stopped, and what else it has to
+/// ask.
 pub struct ExecOptions<'a> {
     /// Start nothing more after the first failure.
     pub fail_fast: bool,
@@ -77,8 +80,9 @@ pub struct ExecOptions<'a> {
     pub take: &'a dyn Fn(PlaceId, &str, u64) -> Result<Share, String>,
 }
 
-/// Runs `work` for every node in the order the graph allows, where the places have room; the first of them is
-/// home. `waiting` is told what a node that could run but for that waits for, whenever it is something else.
+/// Runs `work` for every node in the order the graph allows, where the places have room; the first
+/// of them is home. `waiting` is told what a node that could run but for that waits for, whenever
+/// it is something else.
 pub fn run<E: Send>(
     graph: &Graph,
     places: &[Place],

@@ -25,7 +25,8 @@ pub fn simulate(graph: &Graph, limits: Limits) -> Timeline {
     play(graph, Scheduler::ranked(graph, limits, Ranking::of(graph, limits))).0
 }
 
-/// The run over several places, the first of which is home. `seconds` is what a node really takes at one.
+/// The run over several places, the first of which is home. `seconds` is what a node really takes
+/// at one.
 pub fn simulate_over(
     graph: &Graph,
     places: &[Place],

@@ -14,8 +14,8 @@
 //! | `PHPUnit` | `OK (4 tests, 4 assertions)`, `Tests: 6, Assertions: 2, Errors: 1, …` |
 //! | bats, TAP | `1..4`, `ok 1 name`, `not ok 2 name`, `ok 3 name # skip`; `4 tests, 1 failure, 1 skipped` |
 //!
-//! What a runner says of its failure in words (`error: test failed`) counts as one failed test where
-//! no number says so: a test binary that crashed prints no counts.
+//! What a runner says of its failure in words (`error: test failed`) counts as one failed test
+//! where no number says so: a test binary that crashed prints no counts.
 
 mod golang;
 mod lines;
@@ -42,7 +42,8 @@ impl Counts {
     }
 }
 
-/// The sum of two numbers that a runner, or whoever writes like one, has printed: as much as a record holds.
+/// The sum of two numbers that a runner, or whoever writes like one, has printed: as much as a
+/// record holds.
 pub(super) fn sum(one: u64, other: u64) -> u64 {
     one.saturating_add(other).min(MOST)
 }

@@ -12,8 +12,9 @@
 //! | `XTASK_LABELS` | on a cluster that others run: `KEY=VALUE,…`, for namespaces a test makes itself |
 //! | `XTASK_TEST` | to tests alone: what processes that they leave are known by |
 //!
-//! Names are in capitals, with `_` for `-` and `.`. Tests get `GOFLAGS` as well: the user's with `-count=1`, so
-//! that `go test` runs them instead of answering from its cache, which knows nothing of a cluster.
+//! Names are in capitals, with `_` for `-` and `.`. Tests get `GOFLAGS` as well: the user's with
+//! `-count=1`, so that `go test` runs them instead of answering from its cache, which knows nothing
+//! of a cluster.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -76,8 +77,8 @@ impl Environment<'_> {
     }
 }
 
-/// The user's flags for `go`, and the one that keeps `go test` from its cache. `go` takes the environment's
-/// or, where that has none, those of its own file (`go env -w`).
+/// The user's flags for `go`, and the one that keeps `go test` from its cache. `go` takes the
+/// environment's or, where that has none, those of its own file (`go env -w`).
 pub(super) fn go_flags(environment: Option<&str>, file: Option<&str>) -> String {
     let of_file = |text: &str| {
         let line = text.lines().find_map(|line| line.trim().strip_prefix("GOFLAGS="));

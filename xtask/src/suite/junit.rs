@@ -1,9 +1,10 @@
 //! The `JUnit` report a suite leaves: kept with the run, and its counts are those of the run, since
 //! they are the runner's own word where its output has to be guessed at.
 //!
-//! Test cases are counted one by one, since runners do not agree on what the numbers of a `testsuite`
-//! hold. Those numbers count where there is no case, and where they know of more failures. What lies
-//! there before the command starts is set aside, so that whatever lies there afterwards is of this run.
+//! Test cases are counted one by one, since runners do not agree on what the numbers of a
+//! `testsuite` hold. Those numbers count where there is no case, and where they know of more
+//! failures. What lies there before the command starts is set aside, so that whatever lies there
+//! afterwards is of this run.
 
 use std::path::{Path, PathBuf};
 

@@ -8,8 +8,8 @@
 //! | `junit` | the report a runner leaves |
 //! | `verdict` | whether a command that ended well has passed |
 //!
-//! Its output goes live to the events and whole to a log. It has passed if its exit code says so and
-//! tests are known to have run, of which none failed.
+//! Its output goes live to the events and whole to a log. It has passed if its exit code says so
+//! and tests are known to have run, of which none failed.
 
 mod counts;
 mod environment;

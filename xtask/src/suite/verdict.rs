@@ -1,4 +1,5 @@
-//! Whether a test command that ended well has passed: its exit code alone is no proof that tests ran.
+//! Whether a test command that ended well has passed: its exit code alone is no proof that tests
+//! ran.
 //!
 //! | a command that ended with 0 | |
 //! | --- | --- |

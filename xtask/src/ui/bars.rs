@@ -1,5 +1,5 @@
-//! Moving lines for a terminal: one a running step, with its time and what it waits for; what is over
-//! is printed above them and stays.
+//! Moving lines for a terminal: one a running step, with its time and what it waits for; what is
+//! over is printed above them and stays.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,8 +1,9 @@
 //! What GitHub shows of a run: annotations on the lines at fault, and a summary of the job.
 //!
-//! An annotation is a line of output in GitHub's own form, `::error file=…,line=…,title=…::message`. `%`, CR
-//! and LF are escaped in it, in properties `:` and `,` too. The summary is Markdown, appended to the file
-//! `GITHUB_STEP_SUMMARY` names when the run is over. Both only under GitHub Actions.
+//! An annotation is a line of output in GitHub's own form, `::error
+//! file=…,line=…,title=…::message`. `%`, CR and LF are escaped in it, in properties `:` and `,`
+//! too. The summary is Markdown, appended to the file `GITHUB_STEP_SUMMARY` names when the run is
+//! over. Both only under GitHub Actions.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -106,7 +107,8 @@ pub fn annotation(kind: &str, at: Option<&Place>, title: &str, message: &str) ->
     format!("::{kind}{space}{}::{}", properties.join(","), data(message))
 }
 
-/// As `@actions/core` escapes a message. It is decoded and shown as it is, so nothing in it may control either.
+/// As `@actions/core` escapes a message. It is decoded and shown as it is, so nothing in it may
+/// control either.
 fn data(text: &str) -> String {
     let lines = text.lines().map(|line| sanitize::defused(&sanitize::line(line)));
     lines.collect::<Vec<_>>().join("\n").replace('%', "%25").replace('\n', "%0A")
@@ -168,8 +170,8 @@ impl Seen {
     }
 }
 
-/// Text that Markdown shows as it is: no link, no picture, no HTML, no end of a cell. What an entity stands
-/// for is never taken for markup.
+/// Text that Markdown shows as it is: no link, no picture, no HTML, no end of a cell. What an
+/// entity stands for is never taken for markup.
 fn cell(text: &str) -> String {
     let mut cell = String::new();
     for letter in sanitize::line(text).chars() {

@@ -74,7 +74,8 @@ pub fn scripts() -> Box<dyn Sink> {
     Box::new(json::Json)
 }
 
-/// The reader of a run's events for GitHub, where that is what runs us; `records` is the run's folder.
+/// The reader of a run's events for GitHub, where that is what runs us; `records` is the run's
+/// folder.
 pub fn github(records: &std::path::Path) -> Option<Box<dyn Sink>> {
     github::is_here().then(|| Box::new(github::Github::new(records)) as Box<dyn Sink>)
 }
@@ -86,7 +87,8 @@ pub fn mark(place: &Place, message: &str) {
     }
 }
 
-/// Prints text for people, with colour where it shows. A reader that has gone (`| head`) is no fault.
+/// Prints text for people, with colour where it shows. A reader that has gone (`| head`) is no
+/// fault.
 pub fn data(text: &[u8]) -> Result<()> {
     write(anstream::stdout().lock(), shown(&String::from_utf8_lossy(text)).as_bytes())
 }
@@ -96,7 +98,8 @@ pub fn json(bytes: &[u8]) -> Result<()> {
     write(std::io::stdout().lock(), sanitize::json(bytes).as_bytes())
 }
 
-/// Prints names, one a line: byte by byte for a script, as text on a terminal or in a job of GitHub's.
+/// Prints names, one a line: byte by byte for a script, as text on a terminal or in a job of
+/// GitHub's.
 pub fn list(bytes: &[u8]) -> Result<()> {
     if std::io::stdout().is_terminal() {
         return data(bytes);

@@ -1,11 +1,13 @@
-//! What others wrote, as text: names of files, output of builds and tests, errors of engines, manifests.
+//! What others wrote, as text: names of files, output of builds and tests, errors of engines,
+//! manifests.
 //!
-//! Whatever is printed passes here once, on its way out. Controls become visible signs (`␛`), so that none
-//! moves the cursor, sets the clipboard or hides a line; so do the marks that turn the direction of writing. What stays
-//! is newline, tab and plain colours, which end with their line.
+//! Whatever is printed passes here once, on its way out. Controls become visible signs (`␛`), so
+//! that none moves the cursor, sets the clipboard or hides a line; so do the marks that turn the
+//! direction of writing. What stays is newline, tab and plain colours, which end with their line.
 //!
-//! GitHub reads commands out of a step's output: a line that begins with `::`, and `##[` anywhere. Both get a
-//! space of no width ([`defused`]); in JSON an escape stands for one of the letters ([`json`]).
+//! GitHub reads commands out of a step's output: a line that begins with `::`, and `##[` anywhere.
+//! Both get a space of no width ([`defused`]); in JSON an escape stands for one of the letters
+//! ([`json`]).
 
 use std::fmt::Write as _;
 
@@ -124,7 +126,8 @@ fn is_skipped(letter: char) -> bool {
     letter.is_whitespace() || matches!(letter, '\u{feff}' | '\u{200b}')
 }
 
-/// Serialized JSON with an escape for what serde leaves as it is and a terminal or GitHub would not.
+/// Serialized JSON with an escape for what serde leaves as it is and a terminal or GitHub would
+/// not.
 pub(super) fn json(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(text.len());

@@ -1,5 +1,6 @@
-//! docker's own programs from Debian's packages, unpacked into a folder: nothing is installed, so no daemon starts by
-//! itself, no rule of the machine's firewall changes, and nothing of it is left.
+//! docker's own programs from Debian's packages, unpacked into a folder: nothing is installed, so
+//! no daemon starts by itself, no rule of the machine's firewall changes, and nothing of it is
+//! left.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

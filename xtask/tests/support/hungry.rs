@@ -8,8 +8,8 @@ use xtask::process::Tool;
 
 use super::machine::{BASE, Group, engine, engine_tool, remove_images};
 
-/// A workspace with some images, a control group to run in, and a ledger of its own; all of it, and what was
-/// built, goes when this is dropped.
+/// A workspace with some images, a control group to run in, and a ledger of its own; all of it, and
+/// what was built, goes when this is dropped.
 pub(crate) struct Hungry {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) group: Group,

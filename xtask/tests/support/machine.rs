@@ -1,4 +1,5 @@
-//! The machine under tests against a real engine: which engine, a control group with a limit, what runs.
+//! The machine under tests against a real engine: which engine, a control group with a limit, what
+//! runs.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -36,8 +37,8 @@ pub(crate) fn trials(usual: u64) -> Range<u64> {
     first.parse().unwrap()..end.parse().unwrap()
 }
 
-/// Removes every image whose label says it is of `image`, those too that have no name: a build leaves one for
-/// each of its steps.
+/// Removes every image whose label says it is of `image`, those too that have no name: a build
+/// leaves one for each of its steps.
 pub(crate) fn remove_images(image: &str) {
     let filter = format!("label=dev.xtask.image={image}");
     let list =
@@ -114,8 +115,8 @@ impl Group {
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Kernel kills for memory inside and below. Version 1 counts each in the group it was in, which is gone with its
-    /// build; the kernel's log names that one.
+    /// Kernel kills for memory inside and below. Version 1 counts each in the group it was in,
+    /// which is gone with its build; the kernel's log names that one.
     pub(crate) fn kills(&self) -> usize {
         if let Ok(text) = fs_err::read_to_string(self.folder.join("memory.events")) {
             let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
@@ -132,7 +133,8 @@ impl Drop for Group {
         if let Some((file, old)) = &self.dockers {
             fs_err::write(file, old.trim()).ok();
         }
-        // Of an engine that was killed groups of its own are left, in version 1 under other controllers too.
+        // Of an engine that was killed groups of its own are left, in version 1 under other
+        // controllers too.
         let below = self.path.trim_start_matches('/');
         let others = children(Path::new(MOUNT)).into_iter().map(|mount| mount.join(below));
         for group in others.chain([self.folder.clone()]).flat_map(|group| tree(&group)) {

@@ -15,8 +15,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// What podman 4.3.1 says of itself, as far as it is read. Remote, so that no control groups are made for builds that
-/// are none; no `graphRoot`, so that every question reaches the program.
+/// What podman 4.3.1 says of itself, as far as it is read. Remote, so that no control groups are
+/// made for builds that are none; no `graphRoot`, so that every question reaches the program.
 const INFO: &str = r#"{
   "host": {
     "arch": "amd64", "os": "linux", "cpus": 2, "memTotal": 16000000000, "memFree": 8000000000,

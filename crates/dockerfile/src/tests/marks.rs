@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Line of each mark, `K` behind it if the key counts, `@base` if a base does; or the reason why there are none.
+/// Line of each mark, `K` behind it if the key counts, `@base` if a base does; or the reason why
+/// there are none.
 fn marks(case: &Case, text: &str) -> Vec<String> {
     match case.read(text).layer_cache {
         LayerCache::Unusable { line, .. } => vec![format!("none:{line}")],

@@ -1,5 +1,5 @@
-//! Properties: nothing panics, nothing is narrower than a slow and simple reading, and the parser agrees with
-//! the crate `parse-dockerfile` where both are right.
+//! Properties: nothing panics, nothing is narrower than a slow and simple reading, and the parser
+//! agrees with the crate `parse-dockerfile` where both are right.
 
 use std::collections::BTreeSet;
 

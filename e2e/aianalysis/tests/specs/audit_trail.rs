@@ -1,4 +1,5 @@
-//! BR-AIANALYSIS-012: every investigation can be followed in `DataStorage`, under the resource's uid.
+//! BR-AIANALYSIS-012: every investigation can be followed in `DataStorage`, under the resource's
+//! uid.
 
 use aianalysis_e2e::analysis::{Request, uid};
 use aianalysis_e2e::env::Env;

@@ -1,4 +1,5 @@
-//! BR-AIANALYSIS-001: a signal with a recorded case is analysed, and the analysis is on the resource.
+//! BR-AIANALYSIS-001: a signal with a recorded case is analysed, and the analysis is on the
+//! resource.
 
 use aianalysis_e2e::analysis::Request;
 use harness::namespace::Namespace;

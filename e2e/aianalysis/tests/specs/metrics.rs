@@ -1,4 +1,5 @@
-//! BR-AIANALYSIS-013: what operators alert on. A controller of its own, so that every count is exact.
+//! BR-AIANALYSIS-013: what operators alert on. A controller of its own, so that every count is
+//! exact.
 
 use aianalysis_e2e::stack;
 use anyhow::{Result, ensure};

@@ -1,4 +1,5 @@
-//! BR-AIANALYSIS-004: a fault that may pass is tried again, later each time, and every attempt counts.
+//! BR-AIANALYSIS-004: a fault that may pass is tried again, later each time, and every attempt
+//! counts.
 
 use aianalysis_e2e::analysis::{Request, uid};
 use aianalysis_e2e::env::Env;
@@ -30,8 +31,8 @@ fn br_aianalysis_004_retry_with_backoff() -> Spec {
     Ok(())
 }
 
-/// An analysis whose answers were all recorded: one that is lost before, on a busy machine, the case has
-/// counted and the controller has not.
+/// An analysis whose answers were all recorded: one that is lost before, on a busy machine, the
+/// case has counted and the controller has not.
 fn undisturbed(namespace: &Namespace) -> Result<serde_json::Value> {
     for _ in 0..5 {
         let analysis = Request::about("FlakyModel").create_in(namespace.name())?;

@@ -1,4 +1,5 @@
-//! BR-GATEWAY-105: the Kubernetes API limits the gateway; signals wait, then are told to come again.
+//! BR-GATEWAY-105: the Kubernetes API limits the gateway; signals wait, then are told to come
+//! again.
 //!
 //! The 429s are real and meet one private gateway only: `gateway_e2e::rate_limit` says how.
 

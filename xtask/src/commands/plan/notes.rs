@@ -1,4 +1,5 @@
-//! What a plan knows that nobody asked for: said on standard error, a line each, before the plan itself.
+//! What a plan knows that nobody asked for: said on standard error, a line each, before the plan
+//! itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,7 +59,8 @@ fn lost_files(evaluation: &Evaluation) {
     }
 }
 
-/// Build arguments that stay in their image's history although they look like secrets: image and name.
+/// Build arguments that stay in their image's history although they look like secrets: image and
+/// name.
 fn suspicious(evaluation: &Evaluation) -> impl Iterator<Item = (&str, &str)> {
     let images = evaluation.images.iter().map(|one| &one.image);
     let args = images.flat_map(|image| image.args.keys().map(move |name| (&*image.name, &**name)));
@@ -73,7 +75,8 @@ fn absent_bases(evaluation: &Evaluation) -> Vec<&str> {
     absent.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Of a suite: what it has and its manifests do not use. Nothing is said where not all of them are known.
+/// Of a suite: what it has and its manifests do not use. Nothing is said where not all of them are
+/// known.
 pub(super) fn of_suite(config: &Config, suite: &Suite, rendered: &BTreeMap<String, Rendered>) {
     let is_known = |step: &crate::config::Step| {
         rendered.contains_key(&step.name) && !matches!(step.action, Action::Run(_))

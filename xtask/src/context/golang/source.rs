@@ -1,8 +1,9 @@
 //! What one Go file says of the files it needs: its imports and its `//go:embed` patterns.
 //!
-//! Up to its last import a file is comments, `package NAME` and import declarations; the first other
-//! word ends them. Build tags are not looked at: a file counts on every platform. `//go:embed` means
-//! something only in files that import `embed`, so only those are read to their end.
+//! Up to its last import a file is comments, `package NAME` and import declarations; the first
+//! other word ends them. Build tags are not looked at: a file counts on every platform.
+//! `//go:embed` means something only in files that import `embed`, so only those are read to their
+//! end.
 
 use std::collections::BTreeSet;
 
@@ -63,7 +64,8 @@ fn import(first: Token, rest: &mut &[u8]) -> Option<String> {
     }
 }
 
-/// The next token; none inside at the end of the file, none outside where a string or comment has no end.
+/// The next token; none inside at the end of the file, none outside where a string or comment has
+/// no end.
 #[expect(clippy::option_option, reason = "`??` then asks for a token where there must be one")]
 fn token<'a>(rest: &mut &'a [u8]) -> Option<Option<Token<'a>>> {
     skip_blank(rest)?;

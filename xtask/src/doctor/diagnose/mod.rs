@@ -1,7 +1,7 @@
 //! Deciding: from facts to findings. Pure; one function a check.
 //!
-//! A fault keeps a run from its end, or may. What only a person's own commands would trip over, or what
-//! only costs, is a note.
+//! A fault keeps a run from its end, or may. What only a person's own commands would trip over, or
+//! what only costs, is a note.
 
 mod around;
 mod room;

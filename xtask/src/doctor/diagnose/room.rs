@@ -15,8 +15,8 @@ const DISK: u64 = 5 << 30;
 const FILES: u64 = 100_000;
 /// Less memory than this and not one build fits beside a cluster.
 const MEMORY: u64 = 2 << 30;
-/// The gateway suite's cluster, of one node, was seen to hold 27 inotify instances, and 338 processes and
-/// threads; builds come on top of those.
+/// The gateway suite's cluster, of one node, was seen to hold 27 inotify instances, and 338
+/// processes and threads; builds come on top of those.
 const CLUSTER_INSTANCES: u64 = 40;
 const CLUSTER_PROCESSES: u64 = 1_024;
 /// What Linux gave before 5.11; kubelet, containerd and every pod that follows a file share it.

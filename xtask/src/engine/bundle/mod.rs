@@ -1,6 +1,7 @@
 //! Images in one file, to be carried from the machine that built them to those that use them.
 //!
-//! A bundle is a docker-archive, so any engine can load it as it is, with two members of ours around it:
+//! A bundle is a docker-archive, so any engine can load it as it is, with two members of ours
+//! around it:
 //!
 //! ```text
 //! xtask-bundle.json     what is in it: name, tag, key, id, why it was built, from what
@@ -17,16 +18,19 @@
 //! | an image with another key | the label in that configuration is the key, and the tag its beginning |
 //! | an image for another platform | the platform is in the configuration |
 //!
-//! **Whoever writes a bundle is trusted**: with other layers, and a configuration, list and seal to match, it is as good as
-//! one that a build made, and once loaded it is skipped by every later run. That it is the file which the job that built it
-//! has written is known only from outside of it: by the SHA-256 that writing it prints, given to `--sha256`.
+//! **Whoever writes a bundle is trusted**: with other layers, and a configuration, list and seal to
+//! match, it is as good as one that a build made, and once loaded it is skipped by every later run.
+//! That it is the file which the job that built it has written is known only from outside of it: by
+//! the SHA-256 that writing it prints, given to `--sha256`.
 //!
-//! All of it is checked in one pass over the file, before an engine is told anything. What the engine does
-//! not hold yet is then sent as a stream of its own, hashed once more on the way, and read back.
+//! All of it is checked in one pass over the file, before an engine is told anything. What the
+//! engine does not hold yet is then sent as a stream of its own, hashed once more on the way, and
+//! read back.
 //!
-//! Layers are not compressed: CI compresses what it keeps, pipes can, and a layer that is compressed could
-//! not be compared with its digest before it is unpacked. Times, owners and modes are fixed, so the same images
-//! make the same bytes. Nothing is ever held in memory but the small members.
+//! Layers are not compressed: CI compresses what it keeps, pipes can, and a layer that is
+//! compressed could not be compared with its digest before it is unpacked. Times, owners and modes
+//! are fixed, so the same images make the same bytes. Nothing is ever held in memory but the small
+//! members.
 
 mod read;
 mod write;
@@ -66,7 +70,8 @@ pub struct Packed {
     pub id: String,
     /// Why it was built, or that it was up to date.
     pub reasons: Vec<String>,
-    /// What it was built from, if that is known: it has names of files and secrets, never their contents.
+    /// What it was built from, if that is known: it has names of files and secrets, never their
+    /// contents.
     pub record: Option<Record>,
 }
 

@@ -131,7 +131,8 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// An error unless the file is the one that whoever wrote it has named: nothing in a bundle can prove that.
+    /// An error unless the file is the one that whoever wrote it has named: nothing in a bundle can
+    /// prove that.
     pub fn expect(&self, sha256: &str) -> Result<()> {
         let path = self.path.display();
         let is = &self.sha256;
@@ -195,7 +196,8 @@ impl Bundle {
         chosen.map(|(_, archived)| archived).collect()
     }
 
-    /// Writes some of the images as a docker-archive. What is not as it was when it was checked is an error.
+    /// Writes some of the images as a docker-archive. What is not as it was when it was checked is
+    /// an error.
     fn write(&self, names: &[&str], to: &mut dyn Write) -> Result<()> {
         let images = self.chosen(names);
         let mut builder = tar::Builder::new(to);
@@ -215,8 +217,8 @@ impl Bundle {
 }
 
 impl Engine {
-    /// Loads the images called `names` and reads each back: it must have the id and the key it had when
-    /// the bundle was written. One that has not loses its tag.
+    /// Loads the images called `names` and reads each back: it must have the id and the key it had
+    /// when the bundle was written. One that has not loses its tag.
     pub fn load_bundle(
         &self,
         bundle: &Bundle,
@@ -266,8 +268,8 @@ fn parts<'a>(images: &[&'a Archived]) -> BTreeSet<&'a str> {
     parts.map(String::as_str).collect()
 }
 
-/// Reads the whole file once: every member hashed, and the seal over all of them compared. Gives back the SHA-256 of
-/// the file, too.
+/// Reads the whole file once: every member hashed, and the seal over all of them compared. Gives
+/// back the SHA-256 of the file, too.
 fn members(file: &File, size: u64) -> Result<(BTreeMap<String, Member>, String)> {
     let end = ending(&"0".repeat(64))?.len() as u64;
     let sealed = size.checked_sub(end).context("it is cut short")?;
@@ -292,8 +294,9 @@ fn ending(seal: &str) -> Result<Vec<u8>> {
     Ok(builder.into_inner()?)
 }
 
-/// The members of an archive of `most` bytes. Plain files and long names are all that is written here; of what else
-/// tar knows, some takes time or memory without end (a file of holes, a name of gigabytes).
+/// The members of an archive of `most` bytes. Plain files and long names are all that is written
+/// here; of what else tar knows, some takes time or memory without end (a file of holes, a name of
+/// gigabytes).
 fn read_members(
     archive: &mut tar::Archive<impl Read>,
     most: u64,

@@ -1,5 +1,5 @@
-//! Writing a bundle: the engine's stream, copied member by member into a file that is put in place when it
-//! has been read back whole.
+//! Writing a bundle: the engine's stream, copied member by member into a file that is put in place
+//! when it has been read back whole.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Read, Write};

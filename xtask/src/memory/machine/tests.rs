@@ -95,7 +95,8 @@ fn an_engine_elsewhere_has_nothing_of_our_files() {
 
 const POD: &str = "3f1c";
 
-/// Trees as the kernel and systemd lay them out with version 2, no limit anywhere but where one is written.
+/// Trees as the kernel and systemd lay them out with version 2, no limit anywhere but where one is
+/// written.
 fn unified<'a>(own: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut files = vec![
         ("proc/meminfo", "MemTotal: 16314596 kB\nMemAvailable: 12582912 kB\n"),
@@ -153,7 +154,8 @@ fn a_container_of_systemds_manager_is_bound_by_its_scope_however_much_it_sees() 
     let own = format!("0::{scope}/container\n");
     let host = unified(&own, &[(&limit, "2147483648\n"), (slice, "max\n")]);
     assert_eq!(limits(&machine(&host, Kind::Podman, false)), [(&*scope, 2 << 30, 0)]);
-    // With a namespace of its own it is the root; nested in another, the root of that is out of sight.
+    // With a namespace of its own it is the root; nested in another, the root of that is out of
+    // sight.
     let own = unified("0::/\n", &[("sys/fs/cgroup/memory.max", "2147483648\n")]);
     assert_eq!(limits(&machine(&own, Kind::Podman, false)), [("/", 2 << 30, 4010)]);
     // With version 1 and the same manager, by the host's path over our own mount.

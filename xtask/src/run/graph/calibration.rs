@@ -1,4 +1,5 @@
-//! The real graph and the real order on the figures of the calibration repository (Go, 15 suites; minutes).
+//! The real graph and the real order on the figures of the calibration repository (Go, 15 suites;
+//! minutes).
 //!
 //! Given, measured there:
 //!
@@ -20,8 +21,9 @@
 //! | holmesgpt build, cold | 8.7 | 12.4 less its load, the two services after it, and the tests |
 //! | kept and unchanged | 0.02 cluster, 0.02 load, 0.005 a step | 0.56 in all less the tests, spread |
 //!
-//! So the totals of `AIAnalysis` check the graph and the order, not the figures: a graph with a needless edge, or an
-//! order that starts the long build last, is over the bound (and the test below shows it).
+//! So the totals of `AIAnalysis` check the graph and the order, not the figures: a graph with a
+//! needless edge, or an order that starts the long build last, is over the bound (and the test
+//! below shows it).
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! git, as far as a change is asked of it: of the whole repository, whichever folder the configuration lies in, and of
-//! its submodules.
+//! git, as far as a change is asked of it: of the whole repository, whichever folder the
+//! configuration lies in, and of its submodules.
 //!
 //! Nothing in `.git` is changed: commits are laid out through an index of their own.
 
@@ -18,7 +18,8 @@ use crate::process::Tool;
 /// How long git may take: a large checkout on a slow disk.
 const LIMIT: Duration = Duration::from_mins(5);
 
-/// What git gives its hooks (`git rev-parse --local-env-vars`): of another work tree, or of another index.
+/// What git gives its hooks (`git rev-parse --local-env-vars`): of another work tree, or of another
+/// index.
 const LOCAL: [&str; 16] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
@@ -73,7 +74,8 @@ impl Git {
         self.tool().args(verify).arg(format!("{rev}^{{commit}}")).read().ok()
     }
 
-    /// Paths that are other than in `commit`, new ones too, relative to the top. Of a submodule it is its folder.
+    /// Paths that are other than in `commit`, new ones too, relative to the top. Of a submodule it
+    /// is its folder.
     pub(crate) fn changed(&self, commit: &str) -> Result<BTreeSet<PathBuf>> {
         let diff = ["diff", "--name-only", "--no-renames", "--no-relative", "-z"];
         let diff = self.tool().args(diff).args(["--ignore-submodules=none", commit]);
@@ -81,8 +83,8 @@ impl Git {
         Ok(paths(&diff)?.into_iter().chain(paths(&others)?).collect())
     }
 
-    /// Paths that are there and that git ignores, folders as a whole, relative to the top; those of its submodules,
-    /// too.
+    /// Paths that are there and that git ignores, folders as a whole, relative to the top; those of
+    /// its submodules, too.
     pub(crate) fn ignored(&self) -> Result<Vec<PathBuf>> {
         let mut ignored = paths(&self.others(&["--ignored", "--directory"]))?;
         for (_, folder) in submodules(&self.tool())? {
@@ -152,8 +154,8 @@ impl<'g> Old<'g> {
         Ok(links.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// Makes those of the folders that are not there yet, but hold files of the commit; all is laid out if one lies
-    /// behind a link.
+    /// Makes those of the folders that are not there yet, but hold files of the commit; all is laid
+    /// out if one lies behind a link.
     pub(crate) fn make_folders<'f>(&self, folders: impl Iterator<Item = &'f Path>) -> Result<()> {
         let (files, links) = (self.files()?, self.links()?);
         for folder in folders {

@@ -8,9 +8,9 @@
 //! | the cluster | kind's own configuration |
 //! | the test | its `inputs`; without, the closure of the packages that `cargo test` names, else everything |
 //!
-//! A link is read twice: as the link, and as what it leads to. What a kustomization names is not understood, only
-//! found: every text in it that climbs out of its folder, be it a resource, a component, `KEY=../FILE` of a generator,
-//! or a word of a patch.
+//! A link is read twice: as the link, and as what it leads to. What a kustomization names is not
+//! understood, only found: every text in it that climbs out of its folder, be it a resource, a
+//! component, `KEY=../FILE` of a generator, or a word of a patch.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
@@ -66,8 +66,8 @@ impl Inputs {
         inputs
     }
 
-    /// Whether it reads a path that was changed. What was a folder and is none any more (a link, a submodule) has
-    /// changed with all that was in it.
+    /// Whether it reads a path that was changed. What was a folder and is none any more (a link, a
+    /// submodule) has changed with all that was in it.
     pub(crate) fn read(&self, changed: &Path) -> bool {
         let is_in = |path: &PathBuf| changed.starts_with(path) || path.starts_with(changed);
         let is_of = |(folder, globs): &(PathBuf, Rules)| {
@@ -181,8 +181,8 @@ fn is_leading(path: &Path) -> bool {
     LEADING.iter().any(|name| path.ends_with(name))
 }
 
-/// The packages that a `cargo test` or `cargo nextest run` names; none of another command, and none if it names no
-/// packages or has them from somewhere else.
+/// The packages that a `cargo test` or `cargo nextest run` names; none of another command, and none
+/// if it names no packages or has them from somewhere else.
 fn packages(command: &[String]) -> Option<Vec<String>> {
     let mut words = command.iter().map(String::as_str).take_while(|word| *word != "--");
     if Path::new(words.next()?).file_name()? != "cargo" {

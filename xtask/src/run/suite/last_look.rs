@@ -1,10 +1,10 @@
-//! The last look: before the tests, everything that the suite's steps apply is once more held to what
-//! was applied and loaded, and after them to what it was before.
+//! The last look: before the tests, everything that the suite's steps apply is once more held to
+//! what was applied and loaded, and after them to what it was before.
 //!
 //! A step's own wait says how things were at its end, and builds, loads and hooks may have come
-//! since; an unchanged step has been proved long before. So whatever the steps wait for, and whether
-//! they changed anything, one look that begins after the last of them must show all of it as it is
-//! to be. What is not is waited for, as long as its step allows, and then named.
+//! since; an unchanged step has been proved long before. So whatever the steps wait for, and
+//! whether they changed anything, one look that begins after the last of them must show all of it
+//! as it is to be. What is not is waited for, as long as its step allows, and then named.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -29,8 +29,8 @@ pub(crate) struct Loaded<'a> {
 }
 
 impl Loaded<'_> {
-    /// Whether a container of that image, whose status has this id, runs what was loaded; none if the
-    /// image is not the run's.
+    /// Whether a container of that image, whose status has this id, runs what was loaded; none if
+    /// the image is not the run's.
     pub(crate) fn runs(&self, reference: &str, image_id: &str) -> Option<bool> {
         let image = self.images.get(reference)?;
         let digest = cluster::digest(image_id);

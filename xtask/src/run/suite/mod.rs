@@ -1,7 +1,8 @@
 //! The half of a run that only a suite has: a cluster, its steps, its tests.
 //!
-//! [`step`] applies and waits, [`last_look`] looks at all of it before and after the tests. [`warm_probe`] looks at a
-//! kept cluster while the plan is made; [`shared_cluster`] is for one that others run.
+//! [`step`] applies and waits, [`last_look`] looks at all of it before and after the tests.
+//! [`warm_probe`] looks at a kept cluster while the plan is made; [`shared_cluster`] is for one
+//! that others run.
 
 pub(crate) mod last_look;
 pub(crate) mod render;
@@ -285,8 +286,8 @@ impl<'a> SuiteRun<'a> {
         kept.settle(&cluster.kubectl(), by_hooks)
     }
 
-    /// Takes down what the run made, unless it is to be kept; then it is said how to go on from there. False if
-    /// something is left that should not be.
+    /// Takes down what the run made, unless it is to be kept; then it is said how to go on from
+    /// there. False if something is left that should not be.
     pub(crate) fn take_down(&self, ok: bool) -> bool {
         let failed = !ok && stop::signal().is_none();
         let keep = self.args.keep || (self.args.keep_on_failure && failed);

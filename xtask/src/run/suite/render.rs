@@ -11,8 +11,8 @@ use crate::exit::{Exit, WithExit as _};
 use crate::kubernetes;
 use crate::repository::kustomize;
 
-/// By step; a step that applies nothing has none. With `own`, under the run's names. `root` is the configuration's
-/// folder.
+/// By step; a step that applies nothing has none. With `own`, under the run's names. `root` is the
+/// configuration's folder.
 pub(crate) fn render_all(
     suite: &Suite,
     root: &Path,
@@ -35,8 +35,8 @@ pub(crate) fn render_all(
     Ok(named.filter_map(|(step, rendered)| Some((step, rendered?))).collect())
 }
 
-/// What a step applies, as far as it is known before the run: the files that a Secret or `ConfigMap`
-/// is made of may not be there yet.
+/// What a step applies, as far as it is known before the run: the files that a Secret or
+/// `ConfigMap` is made of may not be there yet.
 pub(crate) fn render(
     step: &Step,
     root: &Path,
@@ -75,8 +75,8 @@ fn refuse_empty(step: &Step, rendered: &Rendered) -> Result<()> {
     Err(anyhow!("{text}\n{hint}")).exit(Exit::Usage)
 }
 
-/// What of a step's manifests is fetched from the network. A kustomization that reads a file outside its
-/// repository is refused.
+/// What of a step's manifests is fetched from the network. A kustomization that reads a file
+/// outside its repository is refused.
 pub(crate) fn remote_parts(step: &Step, root: &Path) -> Result<Vec<String>> {
     let Action::Apply(path) = &step.action else { return Ok(Vec::new()) };
     kustomize::reach(path, root)
@@ -85,8 +85,8 @@ pub(crate) fn remote_parts(step: &Step, root: &Path) -> Result<Vec<String>> {
         .exit(Exit::Usage)
 }
 
-/// Of objects that several steps apply: on a cluster each is what the last of them made of it. Equal
-/// namespaces are in nobody's way.
+/// Of objects that several steps apply: on a cluster each is what the last of them made of it.
+/// Equal namespaces are in nobody's way.
 pub(crate) fn applied_twice(suite: &Suite, rendered: &BTreeMap<String, Rendered>) -> Vec<String> {
     let in_order = suite.steps.iter().filter_map(|step| rendered.get(&step.name));
     let twice = deploy::applied_twice(in_order);

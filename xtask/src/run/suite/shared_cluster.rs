@@ -1,11 +1,12 @@
-//! A run on a cluster that others run: everything it makes there has a name of its own, and its images
-//! come through the registry.
+//! A run on a cluster that others run: everything it makes there has a name of its own, and its
+//! images come through the registry.
 //!
-//! The names are known as soon as the manifests are rendered; the images' digests when they are in the registry, and node
-//! ports when their Services were applied. So steps are rendered anew when it is their turn.
+//! The names are known as soon as the manifests are rendered; the images' digests when they are in
+//! the registry, and node ports when their Services were applied. So steps are rendered anew when
+//! it is their turn.
 //!
-//! What a run has made may stay for a time, so that one that is killed leaves it to others to take away. As long as the
-//! run lives, that time is renewed.
+//! What a run has made may stay for a time, so that one that is killed leaves it to others to take
+//! away. As long as the run lives, that time is renewed.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -66,8 +67,8 @@ impl<'a> SharedRun<'a> {
         Ok(Some(Self { own, cache, published, ports, renewal, ttl: existing.ttl }))
     }
 
-    /// Begins on the cluster: goes by its clock, takes away what runs have left whose time is over, and renews
-    /// the time of its own from now on. A failure is no reason not to run.
+    /// Begins on the cluster: goes by its clock, takes away what runs have left whose time is over,
+    /// and renews the time of its own from now on. A failure is no reason not to run.
     pub(crate) fn begin(&self, existing: &Existing, kubectl: &Tool, events: &Events) {
         let clock = deploy::server_time(kubectl).map(|now| self.own.set_clock(now));
         let swept = clock.and_then(|()| sweep(existing, kubectl));

@@ -58,8 +58,8 @@ impl SuiteRun<'_> {
         Ok(if unchanged { estimate::UNCHANGED } else { step.action.key() })
     }
 
-    /// Whether the step is on the cluster as it would be applied, by a look that began after all that
-    /// it needs was done.
+    /// Whether the step is on the cluster as it would be applied, by a look that began after all
+    /// that it needs was done.
     fn is_unchanged(&self, step: &Step, rendered: &Rendered) -> Result<bool> {
         let Up { cluster, kept, .. } = self.up()?;
         if cluster.is_fresh() {
@@ -146,7 +146,8 @@ impl SuiteRun<'_> {
         Ok(())
     }
 
-    /// Waits for the rollouts of what the step has applied just now, or once, and then for the rest.
+    /// Waits for the rollouts of what the step has applied just now, or once, and then for the
+    /// rest.
     fn wait(&self, step: &Step, rendered: &Rendered, unchanged: bool) -> Result<()> {
         let since = Instant::now();
         let Up { kept, looks, .. } = self.up()?;

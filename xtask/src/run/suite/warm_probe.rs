@@ -1,9 +1,10 @@
 //! A kept cluster, looked at while the plan is still being made.
 //!
-//! What it is, whether it answers, what of earlier runs is applied there and what its nodes hold: nothing of that depends
-//! on the plan, and asking takes as long as planning. Only who holds its lease may look, since another run would
-//! change what was seen; and a cluster is only taken as it is. One that must be made, started or mended is left to the
-//! cluster's own node of the graph, and so is every fault.
+//! What it is, whether it answers, what of earlier runs is applied there and what its nodes hold:
+//! nothing of that depends on the plan, and asking takes as long as planning. Only who holds its
+//! lease may look, since another run would change what was seen; and a cluster is only taken as it
+//! is. One that must be made, started or mended is left to the cluster's own node of the graph, and
+//! so is every fault.
 
 use std::thread;
 

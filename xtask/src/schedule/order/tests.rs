@@ -183,8 +183,8 @@ fn a_node_that_is_run_again_waits_until_nothing_holds_memory_and_keeps_others_ou
     assert_eq!((order.start(), order.held(HOME)), (Some(0), 6));
 }
 
-/// The shortest makespan there is: every order of nodes, each put as early as needs, bytes and slots allow.
-/// One of these schedules is among the best (they are the active ones).
+/// The shortest makespan there is: every order of nodes, each put as early as needs, bytes and
+/// slots allow. One of these schedules is among the best (they are the active ones).
 fn best(graph: &Graph, limits: Limits) -> f64 {
     let mut best = f64::INFINITY;
     place(graph, limits, &mut vec![None; graph.nodes.len()], &mut best);

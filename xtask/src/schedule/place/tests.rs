@@ -41,7 +41,8 @@ fn graph() -> impl Strategy<Value = Graph> {
     })
 }
 
-/// Plays an order through, holds it to the rules at every moment, and gives back how the nodes ended.
+/// Plays an order through, holds it to the rules at every moment, and gives back how the nodes
+/// ended.
 fn play(graph: &Graph, places: &[Place], losses: &[Loss], killed: u32) -> Vec<State> {
     let mut order = Scheduler::new(graph, places);
     let refused = vec![false; places.len()];
@@ -218,8 +219,8 @@ fn a_slow_builder_is_left_out_where_a_fast_one_is_free_sooner() {
     assert_eq!(late, 1, "only what taught us so: {:?}", timeline.ends);
 }
 
-/// Plays 1,000 images on 12 bases over 50 builders of 4 to 64 GiB and 2 to 16 jobs, half to twice as fast as the
-/// average; gives back the makespan by the lower bound, of three such fleets.
+/// Plays 1,000 images on 12 bases over 50 builders of 4 to 64 GiB and 2 to 16 jobs, half to twice
+/// as fast as the average; gives back the makespan by the lower bound, of three such fleets.
 fn ratios(known: impl Fn(f64) -> f64) -> Vec<f64> {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let image = (0usize..12, 300u64..3600, 20u32..240);

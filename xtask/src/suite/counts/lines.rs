@@ -114,7 +114,8 @@ fn sentence(line: &str) -> Option<Said> {
     if gradle || bats { of_all(line).map(Said::Counts) } else { None }
 }
 
-/// `:test UP-TO-DATE`, `> Task :api:integrationTest FROM-CACHE` (Gradle), `✓  pkg/a (cached)` (gotestsum).
+/// `:test UP-TO-DATE`, `> Task :api:integrationTest FROM-CACHE` (Gradle), `✓  pkg/a (cached)`
+/// (gotestsum).
 fn cached(line: &str) -> Option<Said> {
     if line.starts_with('✓') && line.ends_with(" (cached)") {
         return Some(Said::Cached);

@@ -1,6 +1,7 @@
 use super::*;
 
-/// `passed, failed, skipped` and how many results came from a cache; `None` where nothing was counted.
+/// `passed, failed, skipped` and how many results came from a cache; `None` where nothing was
+/// counted.
 type Expected = Option<(u64, u64, u64, u64)>;
 
 fn read(output: &str) -> Expected {
@@ -22,8 +23,9 @@ fn hold(outputs: &[((&str, &str), Expected)]) {
     }
 }
 
-/// The output of each runner as it was printed: libtest of Rust 1.95, cargo-nextest 0.9.148, go 1.26, gotestsum,
-/// Ginkgo 2, pytest 9, Jest 30, Vitest 4, Surefire 3.2, Gradle 4.4, `PHPUnit` 9.6, bats 1.8, node's runner.
+/// The output of each runner as it was printed: libtest of Rust 1.95, cargo-nextest 0.9.148, go
+/// 1.26, gotestsum, Ginkgo 2, pytest 9, Jest 30, Vitest 4, Surefire 3.2, Gradle 4.4, `PHPUnit` 9.6,
+/// bats 1.8, node's runner.
 #[test]
 fn what_runners_of_rust_and_go_really_print_is_counted() {
     hold(&[

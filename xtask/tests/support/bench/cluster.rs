@@ -16,7 +16,8 @@
 //! - A Job's pod runs once; the Job is then Complete for good.
 //! - An `EndpointSlice` has a pod that is ending as not ready but serving; the node's proxy sends
 //!   to ready ones, and to those that are serving only where none is ready.
-//! - Objects whose owner is gone go too, a while later; until then its pods are as ready as they were.
+//! - Objects whose owner is gone go too, a while later; until then its pods are as ready as they
+//!   were.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -246,7 +246,8 @@ impl State {
     }
 }
 
-/// Pods that `web`'s Service may still lead to and that are not what is to run, or not of this image.
+/// Pods that `web`'s Service may still lead to and that are not what is to run, or not of this
+/// image.
 fn strays(cluster: &Cluster, image: Option<&str>) -> Vec<String> {
     let wanted = image.map(|id| format!("sha256:{id}"));
     let is_stray = |pod: &&Value| {

@@ -1,4 +1,5 @@
-//! A cluster without one: programs in the place of kind and kubectl, and podman's containers as files.
+//! A cluster without one: programs in the place of kind and kubectl, and podman's containers as
+//! files.
 
 use std::os::unix::fs::PermissionsExt as _;
 

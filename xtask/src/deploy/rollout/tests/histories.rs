@@ -1,6 +1,6 @@
-//! Random histories of a Deployment: applied, rolled out, scaled, deleted and made anew, with pods that
-//! flap, end slowly, are evicted or run another image under the tag, and with looks that begin and
-//! end in between. Whatever the order, nothing is ready that is not so.
+//! Random histories of a Deployment: applied, rolled out, scaled, deleted and made anew, with pods
+//! that flap, end slowly, are evicted or run another image under the tag, and with looks that begin
+//! and end in between. Whatever the order, nothing is ready that is not so.
 //!
 //! The model knows of each pod which template it was made from; the verdict sees only what a server
 //! serves. A look reads one kind a tick, as real ones do, and is shared by the rule of real ones.
