@@ -84,7 +84,7 @@ fn no_function_is_longer_than_a_screen() {
         let mut open: Option<(usize, String)> = None;
         for (at, line) in source.text.lines().enumerate() {
             let indent = line.len() - line.trim_start().len();
-            if open.is_none() && is_function(line) && !line.trim_end().ends_with('}') {
+            if open.is_none() && is_function(line) && !line.trim_end().ends_with(['}', ';']) {
                 open = Some((at, " ".repeat(indent) + "}"));
             } else if let Some((start, end)) = &open
                 && line == end

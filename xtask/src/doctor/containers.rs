@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::machine::EngineKind;
+use super::upkeep::Upkeep;
 use crate::port::{self, Publisher};
 use crate::process::Tool;
 
@@ -28,16 +28,9 @@ pub(super) struct KindCluster {
 }
 
 /// All of them; none where the engine does not answer (which is found out elsewhere).
-pub(super) fn ask(engine: EngineKind) -> Containers {
-    let form = match engine {
-        EngineKind::Podman => {
-            r#"{{index .Labels "io.x-k8s.kind.cluster"}}|{{.Status}}|{{.Names}}|{{.Ports}}"#
-        }
-        EngineKind::Docker => {
-            r#"{{.Label "io.x-k8s.kind.cluster"}}|{{.Status}}|{{.Names}}|{{.Ports}}"#
-        }
-    };
-    let asked = Tool::new(engine.name()).args(["ps", "--all", "--format", form]);
+pub(super) fn ask(engine: &dyn Upkeep) -> Containers {
+    let asked =
+        Tool::new(engine.name()).args(["ps", "--all", "--format", engine.container_lines()]);
     asked.limit(ANSWER).read().map(|text| read(&text)).unwrap_or_default()
 }
 

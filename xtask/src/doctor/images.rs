@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::machine::EngineKind;
 use super::probe;
+use super::upkeep::Upkeep;
 use crate::config::EngineName;
 use crate::process::{Ending, Tool};
 use crate::reference::Reference;
@@ -39,7 +39,7 @@ pub fn stand_ins(engine: EngineName, references: &[String]) -> Vec<String> {
 /// What of `references` is there, by canonical reference; asked in one go. The error is the
 /// engine's own words when it does not answer at all.
 pub(super) fn held(
-    engine: EngineKind,
+    engine: &dyn Upkeep,
     references: &[String],
 ) -> Result<BTreeMap<String, Held>, String> {
     let form = concat!(

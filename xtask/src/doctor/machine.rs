@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::containers::KindCluster;
 use super::containers_conf::ContainersConf;
 use super::images::Held;
+use super::upkeep::Upkeep;
 use crate::engine::Facts;
 use crate::port::Holder;
 
@@ -82,25 +83,10 @@ pub(super) enum Os {
     Windows,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EngineKind {
-    Podman,
-    Docker,
-}
-
-impl EngineKind {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            EngineKind::Podman => "podman",
-            EngineKind::Docker => "docker",
-        }
-    }
-}
-
 /// The engine that would be used, there or not.
 #[derive(Clone, Debug)]
 pub(super) struct Engine {
-    pub(super) kind: EngineKind,
+    pub(super) kind: &'static dyn Upkeep,
     pub(super) installed: bool,
     /// What it said instead of answering.
     pub(super) silent: Option<String>,

@@ -25,6 +25,7 @@ mod machine;
 mod mend;
 mod packages;
 mod probe;
+mod upkeep;
 mod proof;
 mod versions;
 

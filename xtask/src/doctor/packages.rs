@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::machine::{Cgroup, EngineKind};
+use super::machine::Cgroup;
 use crate::process;
 
 /// A package: present if a program of one of these names is on PATH or one of these files exists.
@@ -61,7 +61,7 @@ impl Package {
     }
 
     /// Whether it is needed at all: crun will do for runc where cgroups are v2 alone.
-    pub(super) fn is_needed(&self, engine: EngineKind, cgroup: Cgroup, crun: bool) -> bool {
-        engine == EngineKind::Podman && !(self.name == "runc" && cgroup == Cgroup::V2 && crun)
+    pub(super) fn is_needed(&self, cgroup: Cgroup, crun: bool) -> bool {
+        !(self.name == "runc" && cgroup == Cgroup::V2 && crun)
     }
 }

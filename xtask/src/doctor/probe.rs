@@ -9,10 +9,8 @@ use std::time::Duration;
 use super::containers::{self, Containers};
 use super::containers_conf::ContainersConf;
 use super::images::Held;
-use super::machine::{
-    Engine, EngineKind, Kubeconfig, Machine, Os, Ours, Proof, Tools, Version, read_version,
-};
-use super::{Look, Needs, host, images, packages, proof};
+use super::machine::{Engine, Kubeconfig, Machine, Os, Ours, Proof, Tools, Version, read_version};
+use super::{Look, Needs, host, images, packages, proof, upkeep};
 use crate::config::EngineName;
 use crate::kernel;
 use crate::port;
@@ -92,7 +90,7 @@ fn ask(
     prove: impl FnOnce() -> Proof + Send,
 ) -> Answers {
     let installed = engine.installed;
-    let podman = installed && engine.kind == EngineKind::Podman && os() == Os::Linux;
+    let podman = installed && engine.kind.runs_containers() && os() == Os::Linux;
     std::thread::scope(|threads| {
         let held = threads.spawn(|| {
             let nobody = Err("it is not installed".to_owned());
@@ -170,14 +168,15 @@ fn os() -> Os {
 pub(super) fn choose(name: EngineName) -> Engine {
     let podman = process::find("podman").is_some();
     let docker = process::find("docker").is_some();
-    let kind = match name {
-        EngineName::Docker => EngineKind::Docker,
-        EngineName::Auto if !podman && docker && docker_listens() => EngineKind::Docker,
-        EngineName::Podman | EngineName::Auto => EngineKind::Podman,
+    let by_docker = match name {
+        EngineName::Docker => true,
+        EngineName::Auto => !podman && docker && docker_listens(),
+        EngineName::Podman => false,
     };
-    let (installed, other) = match kind {
-        EngineKind::Podman => (podman, docker && docker_listens()),
-        EngineKind::Docker => (docker, podman),
+    let (kind, installed, other) = if by_docker {
+        (upkeep::DOCKER, docker, podman)
+    } else {
+        (upkeep::PODMAN, podman, docker && docker_listens())
     };
     Engine { kind, installed, silent: None, version: None, other }
 }

@@ -25,8 +25,9 @@ use crate::config::BuilderAt;
 use crate::exit::{Exit, WithExit as _};
 use crate::process::{self, Tool};
 
+use super::client::{Client, DOCKER, PODMAN};
 use super::registry::{Fetched, Wanted};
-use super::{BuildKit, Engine, ImageInfo, Kind};
+use super::{BuildKit, Engine, ImageInfo};
 
 /// How long it may take to say that it is there.
 pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
@@ -57,12 +58,12 @@ pub struct Abilities {
 impl Away {
     /// The builder at that address; it is not asked whether it is there.
     pub fn at(at: &BuilderAt) -> anyhow::Result<Self> {
-        let engine = |kind, flag, to| Engine::away(kind, flag, to).map(Self::Engine);
+        let engine = |client, flag, to| Engine::away(client, flag, to).map(Self::Engine);
         match at {
-            BuilderAt::PodmanUrl(url) => engine(Kind::Podman, "--url", url),
-            BuilderAt::PodmanConnection(name) => engine(Kind::Podman, "--connection", name),
-            BuilderAt::DockerUrl(url) => engine(Kind::Docker, "--host", url),
-            BuilderAt::DockerContext(name) => engine(Kind::Docker, "--context", name),
+            BuilderAt::PodmanUrl(url) => engine(PODMAN, "--url", url),
+            BuilderAt::PodmanConnection(name) => engine(PODMAN, "--connection", name),
+            BuilderAt::DockerUrl(url) => engine(DOCKER, "--host", url),
+            BuilderAt::DockerContext(name) => engine(DOCKER, "--context", name),
             BuilderAt::BuildKit(address) => BuildKit::at(address).map(Self::BuildKit),
         }
     }
@@ -90,7 +91,7 @@ impl Away {
 
     /// Whether it can build on what `home` holds; an error says why not.
     pub fn suits(&self, home: &Engine) -> anyhow::Result<()> {
-        let can = home.kind == Kind::Podman || matches!(self, Self::Engine(_));
+        let can = home.client.writes_layouts() || matches!(self, Self::Engine(_));
         ensure!(can, "only podman hands images to BuildKit, and `{}` holds them", home.name());
         Ok(())
     }
@@ -113,11 +114,11 @@ impl Away {
 }
 
 impl Engine {
-    fn away(kind: Kind, flag: &str, to: &str) -> anyhow::Result<Self> {
-        let program = process::find(kind.name())
-            .with_context(|| format!("failed to find `{}` on PATH", kind.name()))
+    fn away(client: &'static dyn Client, flag: &str, to: &str) -> anyhow::Result<Self> {
+        let program = process::find(client.name())
+            .with_context(|| format!("failed to find `{}` on PATH", client.name()))
             .exit(Exit::Environment)?;
-        Ok(Self { address: vec![flag.to_owned(), to.to_owned()], ..Self::at(kind, program) })
+        Ok(Self { address: vec![flag.to_owned(), to.to_owned()], ..Self::at(client, program) })
     }
 
     /// Whether its service is elsewhere, whatever machine that is on.
@@ -127,10 +128,7 @@ impl Engine {
 
     /// Asks whether it is there; an error says why it is not.
     fn answers(&self) -> anyhow::Result<()> {
-        let form = match self.kind {
-            Kind::Podman => "{{.Server.APIVersion}}",
-            Kind::Docker => "{{.Server.Version}}",
-        };
+        let form = self.client.version_format();
         let asked = self.tool().args(["version", "--format", form]).limit(SIGN_OF_LIFE);
         asked.read().with_context(|| format!("failed to reach {}", self.address.join(" ")))?;
         Ok(())

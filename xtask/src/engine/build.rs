@@ -20,14 +20,13 @@ use crate::event::{Event, Events, seconds};
 use crate::process::{Brief, Ending, Failure, Output, Tool};
 
 use super::cgroup::{self, Cgroup};
+use super::client::Client;
 use super::command::Site;
 use super::forget::Untrusted;
 use super::kernel_log::{KernelLog, Kill};
 use super::oom::{self, Evidence};
 use super::watch::{Limits, Seen, Watched};
-use super::{
-    ANSWER, BuildRequest, Engine, Facts, ImageInfo, Kind, command, layers, leftovers, watch,
-};
+use super::{ANSWER, BuildRequest, Engine, Facts, ImageInfo, command, layers, leftovers, watch};
 
 /// Last lines of a build's output that are searched for signs of a kill.
 const SIGNS: usize = 400;
@@ -142,13 +141,15 @@ impl Engine {
         let facts = self.known_facts().map_err(BuildError::Environment)?;
         let mut peak = None;
         let (mut without_cache, mut races) = (false, 0);
-        let mut layers = order.layers.filter(|_| self.kind == Kind::Podman);
+        let mut layers = order.layers.filter(|_| self.client.shares_layers());
         loop {
             let no_cache = order.no_cache || without_cache;
             let order = BuildRequest { no_cache, layers, ..order.clone() };
             let attempt = self.attempt(&order, facts, events).map_err(BuildError::Environment)?;
             self.take_names_off(&attempt.layers);
-            if let (Kind::Podman, true, Err(failure)) = (self.kind, facts.remote, &attempt.end) {
+            if let (false, true, Err(failure)) =
+                (self.client.has_daemon(), facts.remote, &attempt.end)
+            {
                 tell_what_goes_on(order.image, failure, events);
             }
             peak = peak.max(attempt.peak);
@@ -217,14 +218,14 @@ impl Engine {
                 remote: facts.remote,
                 aside: aside.path(),
                 cgroup: parent.as_deref(),
-                with_care: self.kind == Kind::Podman && local,
+                with_care: !self.client.has_daemon() && local,
                 rootless: facts.rootless,
             },
         )?;
-        if self.kind == Kind::Docker {
+        if self.client.has_daemon() {
             confine(cgroup.as_ref(), order.cpus);
         }
-        let kernel = Kernel::from_now(self.kind, facts.remote);
+        let kernel = Kernel::from_now(self.client, facts.remote);
         let begun = SystemTime::now();
         let mut said = Said::default();
         let limits = Limits::from_now(order.timeout, order.silence);
@@ -232,7 +233,7 @@ impl Engine {
             events.emit(Event::BuildMemory { image: order.image.to_owned(), bytes });
         };
         let watched =
-            local.then_some(Watched { kind: self.kind, cgroup: cgroup.as_ref(), tell: &tell });
+            local.then_some(Watched { client: self.client, cgroup: cgroup.as_ref(), tell: &tell });
         let (end, seen) = run(&tool, watched, &limits, |line| {
             limits.lives();
             let line = said.hear(line);
@@ -346,7 +347,7 @@ fn confine(cgroup: Option<&Cgroup>, cpus: Option<usize>) {
 
 /// The kernel's own witnesses, from before the build on.
 struct Kernel {
-    kind: Kind,
+    client: &'static dyn Client,
     remote: bool,
     count: Option<u64>,
     log: Option<KernelLog>,
@@ -364,8 +365,8 @@ struct Kills {
 }
 
 impl Kernel {
-    fn from_now(kind: Kind, remote: bool) -> Self {
-        Self { kind, remote, count: oom::machine_kills(), log: KernelLog::from_now() }
+    fn from_now(client: &'static dyn Client, remote: bool) -> Self {
+        Self { client, remote, count: oom::machine_kills(), log: KernelLog::from_now() }
     }
 
     /// The kills since, told apart by the build's control group and process tree.
@@ -391,7 +392,7 @@ impl Kernel {
             logged.into_iter().partition(|kill| in_group(kill) || in_tree(kill));
         // One that docker's daemon has put somewhere may be ours as well.
         let elsewhere =
-            |kill: &&Kill| self.kind == Kind::Podman || !cgroup::is_daemons(&kill.group);
+            |kill: &&Kill| !self.client.has_daemon() || !cgroup::is_daemons(&kill.group);
         let others = others.iter().filter(elsewhere).count();
         let worst = own.iter().max_by_key(|kill| kill.had);
         Kills {

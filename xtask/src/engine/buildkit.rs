@@ -13,16 +13,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 
 use crate::event::{Event, Events, seconds};
 use crate::exit::{Exit, WithExit as _};
 use crate::process::{self, Tool};
+use crate::secret_name;
 
 use super::away::{SIGN_OF_LIFE, STREAM};
 use super::build::{Attempt, beside};
-use super::command;
+use super::command::{BUNDLE_SECRET, HOST_BUNDLE, dockerfile, secret};
 use super::oom::{self, Evidence};
 use super::registry::Wanted;
 use super::{BuildError, BuildRequest, Built, Engine};
@@ -115,10 +116,9 @@ impl BuildKit {
         let archive = aside.path().join("image.tar");
         let tool = self
             .named(order)
-            .and_then(|bases| command::buildkit(order, self.tool(), &bases, aside.path(), &archive))
+            .and_then(|bases| command(order, self.tool(), &bases, aside.path(), &archive))
             .map_err(BuildError::Environment)?;
-        let (id, tail) =
-            attempt(&tool, order, &aside.path().join(command::METADATA), events).judge()?;
+        let (id, tail) = attempt(&tool, order, &aside.path().join(METADATA), events).judge()?;
         let missing = || BuildError::Missing { tag: order.tag.to_owned(), tail };
         let id = id.ok_or_else(missing)?;
         let load = home.tool().arg("load").arg("--input").arg(&archive).limit(STREAM);
@@ -190,9 +190,75 @@ fn id_in(metadata: &[u8]) -> Option<String> {
     Some(digest.trim_start_matches("sha256:").to_owned())
 }
 
+/// Where `buildctl` is told to write what it has made.
+const METADATA: &str = "metadata.json";
+
+/// The command for `order` to `BuildKit`, whose client is `buildctl`; it writes the image to
+/// `archive`.
+fn command(
+    order: &BuildRequest,
+    buildctl: Tool,
+    bases: &[Named],
+    aside: &Path,
+    archive: &Path,
+) -> anyhow::Result<Tool> {
+    if let Some(name) = order.args.keys().find(|name| secret_name::is_secret(name)) {
+        let image = order.image;
+        bail!(
+            "build argument `{name}` of `{image}` looks like a secret, and `buildctl` shows its value to all users of \
+             this machine\nhint: give it as one of `secrets`: cargo xtask lint"
+        );
+    }
+    let text = fs_err::read(order.dockerfile).context("failed to read the Dockerfile")?;
+    let (_, trusted) = dockerfile(order, aside, &text)?;
+    let mut tool = buildctl.args(["build", "--progress=plain", "--frontend=dockerfile.v0"]);
+    // BuildKit keeps a context under the name of the folder its client runs in: that has to be of
+    // this run alone.
+    tool = tool.folder(order.stage);
+    let local = |name: &str, folder: &Path| format!("{name}={}", folder.display());
+    tool = tool.arg("--local").arg(local("context", order.stage));
+    tool = tool.arg("--local").arg(local("dockerfile", aside));
+    let mut options = vec![("filename".to_owned(), "Dockerfile")];
+    options.extend(order.labels.iter().map(|(name, value)| (format!("label:{name}"), &**value)));
+    options.extend(order.args.iter().map(|(name, value)| (format!("build-arg:{name}"), &**value)));
+    options.extend(order.target.map(|target| ("target".to_owned(), target)));
+    options.extend(order.platform.map(|platform| ("platform".to_owned(), platform)));
+    for (name, value) in options {
+        tool = tool.arg("--opt").arg(format!("{name}={value}"));
+    }
+    for (at, base) in bases.iter().enumerate() {
+        let (name, digest) = (familiar(&base.reference), &base.digest);
+        tool = tool.arg("--oci-layout").arg(local(&format!("base{at}"), &base.folder));
+        tool = tool.arg("--opt").arg(format!("context:{name}=oci-layout://base{at}@{digest}"));
+    }
+    if trusted {
+        tool = tool.arg("--secret").arg(format!("id={BUNDLE_SECRET},src={HOST_BUNDLE}"));
+    }
+    for (id, file) in order.secrets {
+        tool = tool.arg("--secret").arg(secret(id, file, aside)?);
+    }
+    if order.no_cache {
+        tool = tool.arg("--no-cache");
+    }
+    tool = tool.arg("--output").arg(format!("type=docker,dest={}", archive.display()));
+    tool = tool.arg("--metadata-file").arg(aside.join(METADATA)).log(order.log);
+    Ok(match order.timeout {
+        Some(timeout) => tool.limit(timeout),
+        None => tool,
+    })
+}
+
+/// A reference as `BuildKit` looks for it: without what docker takes for granted.
+fn familiar(reference: &str) -> &str {
+    let name = reference.strip_prefix("docker.io/").unwrap_or(reference);
+    let name = name.strip_prefix("library/").filter(|_| name != reference).unwrap_or(name);
+    name.strip_suffix(":latest").unwrap_or(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn what_buildctl_says_is_read() {
@@ -207,5 +273,53 @@ mod tests {
         let metadata = br#"{"containerimage.config.digest":"sha256:cd"}"#;
         assert_eq!(id_in(metadata).as_deref(), Some("cd"));
         assert_eq!(id_in(b"{}"), None);
+    }
+
+    #[test]
+    fn a_secret_is_not_given_to_buildctl() {
+        let folder = tempfile::tempdir().unwrap();
+        let dockerfile = folder.path().join("Dockerfile");
+        fs_err::write(&dockerfile, "FROM scratch\nARG NPM_TOKEN\nARG MODE\n").unwrap();
+        let args = |name: &str| BTreeMap::from([(name.to_owned(), "hunter2".to_owned())]);
+        let build = |args: &BTreeMap<String, String>| {
+            let order = BuildRequest {
+                image: "api",
+                tag: "localhost/api:1",
+                labels: &[],
+                stage: folder.path(),
+                dockerfile: &dockerfile,
+                target: None,
+                platform: None,
+                args,
+                bases: &BTreeMap::new(),
+                secrets: &BTreeMap::new(),
+                no_cache: false,
+                layers: None,
+                marks: None,
+                trust_host_ca: false,
+                timeout: None,
+                silence: Duration::ZERO,
+                cpus: None,
+                log: folder.path(),
+                run: "1",
+            };
+            command(&order, Tool::new("buildctl"), &[], folder.path(), folder.path())
+        };
+        let told = build(&args("NPM_TOKEN")).unwrap_err().to_string();
+        assert!(told.contains("`NPM_TOKEN` of `api`") && told.contains("\nhint: "), "{told}");
+        assert!(!told.contains("hunter2"));
+        assert!(build(&args("MODE")).unwrap().to_string().contains("build-arg:MODE=hunter2"));
+    }
+
+    #[test]
+    fn a_base_is_found_by_the_name_buildkit_gives_it() {
+        for (reference, name) in [
+            ("docker.io/library/debian:bookworm-slim", "debian:bookworm-slim"),
+            ("docker.io/kindest/node:latest", "kindest/node"),
+            ("localhost/library/base:1", "localhost/library/base:1"),
+            ("debian", "debian"),
+        ] {
+            assert_eq!(familiar(reference), name);
+        }
     }
 }

@@ -38,7 +38,7 @@ const END: Duration = Duration::from_secs(5);
 
 /// The control group of one build. Dropping it kills what is in it and removes it.
 #[derive(Debug)]
-pub(super) struct Cgroup {
+pub(crate) struct Cgroup {
     tree: Tree,
     /// As the engine is told it: absolute below the mount.
     path: String,

@@ -23,16 +23,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use crate::config::Cache;
 use crate::process::Tool;
 use crate::secret_name;
 
-use super::buildkit::Named;
-use super::layers;
+use super::Engine;
 use super::watch::PATIENCE;
-use super::{Engine, Kind};
 
 /// One image to build. All paths are absolute.
 #[derive(Clone, Debug)]
@@ -74,19 +72,16 @@ pub struct BuildRequest<'a> {
 }
 
 /// Matches nothing, but is a pattern.
-const NOTHING: &str = "xtask-leaves-out-nothing/of/what/it/has/staged\n";
-const HOST_CERTIFICATES: &str = "/etc/ssl/certs";
-const HOST_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
-const BUNDLE_SECRET: &str = "xtask-host-ca";
+pub(super) const NOTHING: &str = "xtask-leaves-out-nothing/of/what/it/has/staged\n";
+pub(super) const HOST_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(super) const BUNDLE_SECRET: &str = "xtask-host-ca";
 /// `BuildKit` takes no larger one.
 const LARGEST_SECRET: u64 = 500 * 1024;
 /// How much longer than its limits a build may take to end.
 const CARE: Duration = PATIENCE.saturating_add(Duration::from_secs(15));
-/// Where `buildctl` is told to write what it has made.
-pub(super) const METADATA: &str = "metadata.json";
 
 /// Where an order is carried out.
-pub(super) struct Site<'a> {
+pub(crate) struct Site<'a> {
     pub engine: &'a Engine,
     /// The engine builds in another kernel than ours.
     pub remote: bool,
@@ -104,11 +99,8 @@ pub(super) struct Site<'a> {
 /// The command for `order`.
 pub(super) fn build(order: &BuildRequest, site: &Site) -> anyhow::Result<Tool> {
     let text = fs_err::read(order.dockerfile).context("failed to read the Dockerfile")?;
-    let tool = match site.engine.kind {
-        Kind::Podman => podman(order, site, &text)?,
-        Kind::Docker => docker(order, site, &text)?,
-    };
-    let mut tool = tool.arg("--iidfile").arg(id_file(site.aside));
+    let client = site.engine.client;
+    let mut tool = client.build(order, site, &text)?.arg("--iidfile").arg(id_file(site.aside));
     if let Some(cgroup) = site.cgroup {
         tool = tool.args(["--cgroup-parent", cgroup]);
     }
@@ -133,7 +125,7 @@ pub(super) fn build(order: &BuildRequest, site: &Site) -> anyhow::Result<Tool> {
     if let Some(platform) = order.platform {
         tool = tool.args(["--platform", platform]);
     }
-    let unusable = site.engine.kind == Kind::Podman && order.marks.is_none();
+    let unusable = client.needs_marks() && order.marks.is_none();
     if order.no_cache || unusable {
         tool = tool.arg("--no-cache");
     }
@@ -153,117 +145,6 @@ pub(super) fn id_file(aside: &Path) -> PathBuf {
     aside.join("id")
 }
 
-fn podman(order: &BuildRequest, site: &Site, text: &[u8]) -> anyhow::Result<Tool> {
-    let ignore = site.aside.join("ignore");
-    fs_err::write(&ignore, NOTHING)?;
-    let cpus = order.cpus.filter(|_| !site.remote).and_then(some_cpus);
-    let mut tool = match &cpus {
-        Some(cpus) if site.rootless => {
-            Tool::new("taskset").args(["--cpu-list", cpus]).arg(site.engine.name())
-        }
-        _ => site.engine.tool(),
-    };
-    if site.cgroup.is_some() {
-        // systemd's manager wants a slice where this one takes a path.
-        tool = tool.arg("--cgroup-manager=cgroupfs");
-    }
-    // Bases have been fetched: a build that fetched one itself would use another than its key says.
-    tool = tool.args(["build", "--layers", "--pull=never", "--format=docker"]);
-    if let Some(cpus) = cpus.filter(|_| !site.rootless) {
-        tool = tool.args(["--cpuset-cpus", &cpus]);
-    }
-    if order.trust_host_ca && !site.remote && Path::new(HOST_CERTIFICATES).is_dir() {
-        tool = tool.arg("--volume").arg(format!("{HOST_CERTIFICATES}:{HOST_CERTIFICATES}:ro"));
-    }
-    if let Some(cache) = order.layers.filter(|_| !order.no_cache) {
-        tool = tool.args(layers::flags(cache));
-    }
-    tool = tool.arg("--ignorefile").arg(ignore);
-    let marks = order.marks.unwrap_or_default();
-    let Some((label, _)) = order.labels.last().filter(|_| !marks.is_empty()) else {
-        return Ok(tool.arg("--file").arg(order.dockerfile));
-    };
-    let copy = site.aside.join("Dockerfile");
-    fs_err::write(&copy, marked(text, label, marks))?;
-    Ok(tool.arg("--file").arg(copy))
-}
-
-/// The Dockerfile with the marks as lines of their own: values of a label that the build itself
-/// sets last.
-fn marked(text: &[u8], label: &str, marks: &[(usize, String)]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() + marks.len() * 64);
-    let mut marks = marks.iter().peekable();
-    let mut put = |out: &mut Vec<u8>, line: usize| {
-        while let Some((_, value)) = marks.next_if(|(at, _)| *at <= line) {
-            out.extend_from_slice(format!("LABEL {label}={value}\n").as_bytes());
-        }
-    };
-    for (at, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        put(&mut out, at + 1);
-        out.extend_from_slice(line);
-    }
-    if !out.ends_with(b"\n") {
-        out.push(b'\n');
-    }
-    put(&mut out, usize::MAX);
-    out
-}
-
-/// The command for `order` to `BuildKit`, whose client is `buildctl`; it writes the image to
-/// `archive`.
-pub(super) fn buildkit(
-    order: &BuildRequest,
-    buildctl: Tool,
-    bases: &[Named],
-    aside: &Path,
-    archive: &Path,
-) -> anyhow::Result<Tool> {
-    if let Some(name) = order.args.keys().find(|name| secret_name::is_secret(name)) {
-        let image = order.image;
-        bail!(
-            "build argument `{name}` of `{image}` looks like a secret, and `buildctl` shows its value to all users of \
-             this machine\nhint: give it as one of `secrets`: cargo xtask lint"
-        );
-    }
-    let text = fs_err::read(order.dockerfile).context("failed to read the Dockerfile")?;
-    let (_, trusted) = dockerfile(order, aside, &text)?;
-    let mut tool = buildctl.args(["build", "--progress=plain", "--frontend=dockerfile.v0"]);
-    // BuildKit keeps a context under the name of the folder its client runs in: that has to be of
-    // this run alone.
-    tool = tool.folder(order.stage);
-    let local = |name: &str, folder: &Path| format!("{name}={}", folder.display());
-    tool = tool.arg("--local").arg(local("context", order.stage));
-    tool = tool.arg("--local").arg(local("dockerfile", aside));
-    let mut options = vec![("filename".to_owned(), "Dockerfile")];
-    options.extend(order.labels.iter().map(|(name, value)| (format!("label:{name}"), &**value)));
-    options.extend(order.args.iter().map(|(name, value)| (format!("build-arg:{name}"), &**value)));
-    options.extend(order.target.map(|target| ("target".to_owned(), target)));
-    options.extend(order.platform.map(|platform| ("platform".to_owned(), platform)));
-    for (name, value) in options {
-        tool = tool.arg("--opt").arg(format!("{name}={value}"));
-    }
-    for (at, base) in bases.iter().enumerate() {
-        let (name, digest) = (familiar(&base.reference), &base.digest);
-        tool = tool.arg("--oci-layout").arg(local(&format!("base{at}"), &base.folder));
-        tool = tool.arg("--opt").arg(format!("context:{name}=oci-layout://base{at}@{digest}"));
-    }
-    if trusted {
-        tool = tool.arg("--secret").arg(format!("id={BUNDLE_SECRET},src={HOST_BUNDLE}"));
-    }
-    for (id, file) in order.secrets {
-        tool = tool.arg("--secret").arg(secret(id, file, aside)?);
-    }
-    if order.no_cache {
-        tool = tool.arg("--no-cache");
-    }
-    tool = tool.arg("--output").arg(format!("type=docker,dest={}", archive.display()));
-    tool = tool.arg("--metadata-file").arg(aside.join(METADATA)).log(order.log);
-    Ok(match order.timeout {
-        Some(timeout) => tool.limit(timeout),
-        None => tool,
-    })
-}
-
 /// Whether engines take a path in an option with several parts for what it is.
 pub(super) fn is_plain(path: &Path) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
@@ -272,7 +153,7 @@ pub(super) fn is_plain(path: &Path) -> bool {
 
 /// The option for a secret. Engines take it apart at commas and quotes, each in its own way, so a
 /// file with other letters in its path is named by a link among the files beside the context.
-fn secret(id: &str, file: &Path, aside: &Path) -> anyhow::Result<String> {
+pub(super) fn secret(id: &str, file: &Path, aside: &Path) -> anyhow::Result<String> {
     if is_plain(file) {
         return Ok(format!("id={id},src={}", file.display()));
     }
@@ -284,27 +165,13 @@ fn secret(id: &str, file: &Path, aside: &Path) -> anyhow::Result<String> {
     Ok(format!("id={id},src={}", link.display()))
 }
 
-/// A reference as `BuildKit` looks for it: without what docker takes for granted.
-fn familiar(reference: &str) -> &str {
-    let name = reference.strip_prefix("docker.io/").unwrap_or(reference);
-    let name = name.strip_prefix("library/").filter(|_| name != reference).unwrap_or(name);
-    name.strip_suffix(":latest").unwrap_or(name)
-}
-
-fn docker(order: &BuildRequest, site: &Site, text: &[u8]) -> anyhow::Result<Tool> {
-    let (copy, trusted) = dockerfile(order, site.aside, text)?;
-    let tool = site.engine.tool().env("DOCKER_BUILDKIT", "1");
-    let tool = tool.args(["build", "--progress=plain", "--file"]).arg(copy);
-    Ok(if trusted {
-        tool.arg("--secret").arg(format!("id={BUNDLE_SECRET},src={HOST_BUNDLE}"))
-    } else {
-        tool
-    })
-}
-
 /// The Dockerfile as `BuildKit` is to have it, outside the context with an ignore file beside it;
 /// and whether its RUNs are shown the host's CA certificates.
-fn dockerfile(order: &BuildRequest, aside: &Path, text: &[u8]) -> anyhow::Result<(PathBuf, bool)> {
+pub(super) fn dockerfile(
+    order: &BuildRequest,
+    aside: &Path,
+    text: &[u8],
+) -> anyhow::Result<(PathBuf, bool)> {
     let copy = aside.join("Dockerfile");
     let bundle = Path::new(HOST_BUNDLE);
     let trusted = order.trust_host_ca
@@ -362,17 +229,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_go_in_front_of_their_lines_and_no_byte_is_changed() {
-        let mark = |line| (line, "m".to_owned());
-        let text = b"FROM a\n# \xfc\nARG V\nCOPY x \\\n  /$V";
-        let marks = [mark(3), mark(4), mark(6)];
-        let expected =
-            b"FROM a\n# \xfc\nLABEL l=m\nARG V\nLABEL l=m\nCOPY x \\\n  /$V\nLABEL l=m\n";
-        assert_eq!(marked(text, "l", &marks), expected);
-        assert_eq!(marked(text, "l", &[]), [&text[..], b"\n"].concat());
-    }
-
-    #[test]
     fn a_secret_is_named_by_a_path_no_engine_takes_apart() {
         let folder = tempfile::tempdir().unwrap();
         let aside = folder.path();
@@ -389,54 +245,6 @@ mod tests {
             assert!(is_plain(Path::new(link)), "{link}");
             assert_eq!(fs_err::read_to_string(link).unwrap(), odd);
             assert_eq!(secret(&id, &file, aside).unwrap(), option, "asked twice");
-        }
-    }
-
-    #[test]
-    fn a_secret_is_not_given_to_buildctl() {
-        let folder = tempfile::tempdir().unwrap();
-        let dockerfile = folder.path().join("Dockerfile");
-        fs_err::write(&dockerfile, "FROM scratch\nARG NPM_TOKEN\nARG MODE\n").unwrap();
-        let args = |name: &str| BTreeMap::from([(name.to_owned(), "hunter2".to_owned())]);
-        let build = |args: &BTreeMap<String, String>| {
-            let order = BuildRequest {
-                image: "api",
-                tag: "localhost/api:1",
-                labels: &[],
-                stage: folder.path(),
-                dockerfile: &dockerfile,
-                target: None,
-                platform: None,
-                args,
-                bases: &BTreeMap::new(),
-                secrets: &BTreeMap::new(),
-                no_cache: false,
-                layers: None,
-                marks: None,
-                trust_host_ca: false,
-                timeout: None,
-                silence: Duration::ZERO,
-                cpus: None,
-                log: folder.path(),
-                run: "1",
-            };
-            buildkit(&order, Tool::new("buildctl"), &[], folder.path(), folder.path())
-        };
-        let told = build(&args("NPM_TOKEN")).unwrap_err().to_string();
-        assert!(told.contains("`NPM_TOKEN` of `api`") && told.contains("\nhint: "), "{told}");
-        assert!(!told.contains("hunter2"));
-        assert!(build(&args("MODE")).unwrap().to_string().contains("build-arg:MODE=hunter2"));
-    }
-
-    #[test]
-    fn a_base_is_found_by_the_name_buildkit_gives_it() {
-        for (reference, name) in [
-            ("docker.io/library/debian:bookworm-slim", "debian:bookworm-slim"),
-            ("docker.io/kindest/node:latest", "kindest/node"),
-            ("localhost/library/base:1", "localhost/library/base:1"),
-            ("debian", "debian"),
-        ] {
-            assert_eq!(familiar(reference), name);
         }
     }
 

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{ANSWER, Engine, Kind};
+use super::{ANSWER, Engine};
 
 /// As `image inspect` prints it.
 #[derive(Debug, Default, Deserialize)]
@@ -60,7 +60,7 @@ impl Engine {
             let Content { os, architecture, .. } = content;
             return Ok(Some(format!("it is for {os}/{architecture}, not {platform}")));
         }
-        let whole = self.kind == Kind::Docker || content.has_its_layers();
+        let whole = self.client.has_daemon() || content.has_its_layers();
         Ok((!whole).then(|| "its layers are not those of its configuration".to_owned()))
     }
 }

@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::exit::{Exit, WithExit as _};
@@ -24,7 +23,7 @@ use crate::private::PrivatePath;
 use crate::process::Ending;
 
 use super::away::SIGN_OF_LIFE;
-use super::{ANSWER, Engine, Kind};
+use super::{ANSWER, Engine};
 
 /// What an engine says of itself and of the machine it builds on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,13 +159,9 @@ impl Engine {
     }
 
     fn ask(&self) -> anyhow::Result<Facts> {
-        let format = match self.kind {
-            Kind::Podman => "json",
-            Kind::Docker => "{{json .}}",
-        };
         let answer = self
             .tool()
-            .args(["info", "--format", format])
+            .args(["info", "--format", self.client.info_format()])
             .limit(if self.is_away() { SIGN_OF_LIFE } else { ANSWER })
             .run()
             .map_err(|failure| {
@@ -184,11 +179,9 @@ impl Engine {
             .with_context(|| format!("failed to read the answer of `{} info`", self.name()))
             .exit(Exit::Environment)?;
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-        let facts = match self.kind {
-            Kind::Podman => podman(&info, &kernel),
-            Kind::Docker => docker(&info, &kernel),
-        };
-        let facts = facts
+        let facts = self
+            .client
+            .facts(&info, &kernel)
             .with_context(|| format!("failed to understand the answer of `{} info`", self.name()))
             .exit(Exit::Environment)?;
         // On this machine or not: its store and its control groups are no affair of ours.
@@ -251,147 +244,10 @@ fn keep(cache: &PrivatePath, kept: &Kept) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn podman(info: &Value, kernel: &str) -> anyhow::Result<Facts> {
-    let (host, store) = (&info["host"], &info["store"]);
-    let remote =
-        host["serviceIsRemote"].as_bool() == Some(true) || differs(text(&host["kernel"]), kernel);
-    let driver = text(&store["graphDriverName"]);
-    Ok(Facts {
-        version: text(&info["version"]["Version"]).to_owned(),
-        platform: format!("{}/{}", text(&host["os"]), text(&host["arch"])),
-        memory_total: host["memTotal"].as_u64().context("it does not say `memTotal`")?,
-        memory_free: host["memFree"].as_u64(),
-        cpus: count(&host["cpus"])?,
-        disk_free: store["graphRootAllocated"]
-            .as_u64()
-            .zip(store["graphRootUsed"].as_u64())
-            .map(|(all, used)| all.saturating_sub(used)),
-        graph_root: readable_store(store).filter(|_| !remote),
-        store_driver: driver.to_owned(),
-        cgroup_version: if text(&host["cgroupVersion"]) == "v2" { 2 } else { 1 },
-        cgroup_manager: text(&host["cgroupManager"]).to_owned(),
-        rootless: host["security"]["rootless"].as_bool() == Some(true),
-        remote,
-        runtime: text(&host["ociRuntime"]["name"]).to_owned(),
-        runtime_version: version_in(text(&host["ociRuntime"]["version"])),
-        conmon_version: version_in(text(&host["conmon"]["version"])),
-        places: ["graphRoot", "volumePath"]
-            .iter()
-            .filter_map(|key| Some(PathBuf::from(store[key].as_str()?)))
-            .collect(),
-        containerd_store: false,
-    })
-}
-
-/// The first word of `crun version 1.14.1` that begins with a digit.
-fn version_in(words: &str) -> Option<String> {
-    let version =
-        words.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-    version.map(|word| word.trim_end_matches(',').to_owned())
-}
-
-/// The store's folder, unless images may lie in further stores too.
-fn readable_store(store: &Value) -> Option<PathBuf> {
-    let elsewhere = store["graphOptions"]
-        .as_object()
-        .is_some_and(|options| options.keys().any(|key| key.to_lowercase().contains("imagestore")));
-    let root = PathBuf::from(store["graphRoot"].as_str()?);
-    (!elsewhere && root.is_absolute()).then_some(root)
-}
-
-fn docker(info: &Value, kernel: &str) -> anyhow::Result<Facts> {
-    let arch = match text(&info["Architecture"]) {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let rootless = info["SecurityOptions"]
-        .as_array()
-        .is_some_and(|options| options.iter().any(|option| text(option).contains("rootless")));
-    Ok(Facts {
-        version: text(&info["ServerVersion"]).to_owned(),
-        platform: format!("{}/{arch}", text(&info["OSType"])),
-        memory_total: info["MemTotal"]
-            .as_u64()
-            .filter(|&m| m > 0)
-            .context("it does not say `MemTotal`")?,
-        memory_free: None,
-        cpus: count(&info["NCPU"])?,
-        disk_free: None,
-        graph_root: None,
-        store_driver: text(&info["Driver"]).to_owned(),
-        cgroup_version: if text(&info["CgroupVersion"]) == "2" { 2 } else { 1 },
-        cgroup_manager: text(&info["CgroupDriver"]).to_owned(),
-        rootless,
-        remote: text(&info["OperatingSystem"]) == "Docker Desktop"
-            || differs(text(&info["KernelVersion"]), kernel),
-        runtime: text(&info["DefaultRuntime"]).to_owned(),
-        runtime_version: None,
-        conmon_version: None,
-        places: info["DockerRootDir"].as_str().map(PathBuf::from).into_iter().collect(),
-        containerd_store: info["DriverStatus"]
-            .as_array()
-            .is_some_and(|rows| rows.iter().any(|row| text(&row[1]).contains("containerd"))),
-    })
-}
-
-fn differs(theirs: &str, ours: &str) -> bool {
-    !theirs.is_empty() && theirs != ours
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn count(value: &Value) -> anyhow::Result<usize> {
-    let count = value.as_u64().context("it does not say how many CPUs it has")?;
-    Ok(usize::try_from(count)?)
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use serde_json::json;
-
-    /// Facts of a podman whose store lies in `root`.
-    pub(crate) fn local(root: &Path) -> Facts {
-        podman(&podman_info(root), "6.1").unwrap()
-    }
-
-    fn podman_info(root: &Path) -> Value {
-        json!({
-            "host": {
-                "arch": "amd64", "os": "linux", "kernel": "6.1", "cpus": 2, "cgroupVersion": "v1",
-                "cgroupManager": "cgroupfs", "memTotal": 25_276_510_208_u64, "memFree": 1024,
-                "ociRuntime": {
-                    "name": "runc", "path": "/usr/bin/runc",
-                    "version": "runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1",
-                },
-                "conmon": {"version": "conmon version 2.1.6, commit: unknown"},
-                "security": {"rootless": false},
-                "serviceIsRemote": false,
-            },
-            "store": {
-                "graphDriverName": "overlay", "graphRoot": root, "graphOptions": {},
-                "volumePath": root.join("volumes"),
-                "graphRootAllocated": 900, "graphRootUsed": 300,
-            },
-            "version": {"Version": "4.3.1"},
-        })
-    }
-
-    #[test]
-    fn a_local_podman_says_where_its_store_is() {
-        let facts = local(Path::new("/store"));
-        assert_eq!(facts.graph_root.as_deref(), Some(Path::new("/store")));
-        assert_eq!((facts.memory_total, facts.cpus), (25_276_510_208, 2));
-        assert_eq!(facts.disk_free, Some(600));
-        assert_eq!((facts.platform.as_str(), facts.cgroup_version), ("linux/amd64", 1));
-        assert!(!facts.remote);
-        assert_eq!(facts.runtime_version.as_deref(), Some("1.1.5+ds1"));
-        assert_eq!(facts.conmon_version.as_deref(), Some("2.1.6"));
-        assert_eq!(facts.places, [Path::new("/store"), Path::new("/store/volumes")]);
-    }
+    use crate::engine::client::tests::local;
 
     #[test]
     fn an_answer_that_was_changed_or_names_another_store_is_asked_for_again() {
@@ -424,69 +280,5 @@ pub(crate) mod tests {
         fs_err::rename(&store, folder.path().join("aside")).unwrap();
         fs_err::create_dir(&store).unwrap();
         assert_eq!(kept(&cache, "key"), None, "a new store in its place");
-    }
-
-    #[test]
-    fn another_kernel_a_remote_service_or_a_second_store_means_asking() {
-        let info = podman_info(Path::new("/store"));
-        assert!(podman(&info, "6.2").unwrap().remote, "a virtual machine's kernel");
-        for (place, value) in [
-            ("/host/serviceIsRemote", json!(true)),
-            ("/store/graphOptions", json!({"overlay.additionalImageStores": "/x"})),
-        ] {
-            let mut info = info.clone();
-            *info.pointer_mut(place).unwrap() = value;
-            assert_eq!(podman(&info, "6.1").unwrap().graph_root, None, "{place}");
-        }
-    }
-
-    #[test]
-    fn docker_names_its_machine_in_its_own_words() {
-        let mut info = json!({
-            "ServerVersion": "20.10.24", "OSType": "linux", "Architecture": "x86_64",
-            "MemTotal": 2_085_208_064_u64, "NCPU": 2, "Driver": "overlay2", "CgroupVersion": "2",
-            "CgroupDriver": "systemd", "KernelVersion": "6.1", "OperatingSystem": "Debian",
-            "DefaultRuntime": "runc", "SecurityOptions": ["name=seccomp", "name=rootless"],
-            "DockerRootDir": "/var/lib/docker", "DriverStatus": [["Backing Filesystem", "extfs"]],
-        });
-        let facts = docker(&info, "6.1").unwrap();
-        assert_eq!((facts.platform.as_str(), facts.cgroup_version), ("linux/amd64", 2));
-        assert!(facts.rootless && !facts.remote && facts.graph_root.is_none());
-        assert!(!facts.containerd_store && facts.places == [Path::new("/var/lib/docker")]);
-        info["DriverStatus"] = json!([["driver-type", "io.containerd.snapshotter.v1"]]);
-        assert!(docker(&info, "6.1").unwrap().containerd_store);
-        info["OperatingSystem"] = json!("Docker Desktop");
-        assert!(docker(&info, "6.1").unwrap().remote);
-        // A client without a daemon prints zeros.
-        info["MemTotal"] = json!(0);
-        assert!(docker(&info, "6.1").is_err());
-    }
-
-    #[test]
-    fn on_a_mac_every_engine_builds_in_a_virtual_machine_of_its_own_size() {
-        let ours = "24.6.0";
-        let mut info = podman_info(Path::new("/var/lib/containers/storage"));
-        info["host"]["kernel"] = json!("6.12.13-200.fc41.aarch64");
-        info["host"]["arch"] = json!("arm64");
-        info["host"]["serviceIsRemote"] = json!(true);
-        info["host"]["memTotal"] = json!(2_045_513_728_u64);
-        let facts = podman(&info, ours).unwrap();
-        assert!(facts.remote && facts.graph_root.is_none());
-        assert_eq!((facts.platform.as_str(), facts.memory_total), ("linux/arm64", 2_045_513_728));
-        for (system, kernel) in [
-            ("Docker Desktop", "6.10.14-linuxkit"),
-            ("Alpine Linux v3.20", "6.6.41-0-virt"),
-            ("Ubuntu 24.04 LTS", "6.8.0-44-generic"),
-        ] {
-            let info = json!({
-                "ServerVersion": "28.0.1", "OSType": "linux", "Architecture": "aarch64",
-                "MemTotal": 8_217_182_208_u64, "NCPU": 8, "Driver": "overlayfs",
-                "CgroupVersion": "2", "CgroupDriver": "cgroupfs", "DefaultRuntime": "runc",
-                "KernelVersion": kernel, "OperatingSystem": system,
-            });
-            let facts = docker(&info, ours).unwrap();
-            assert!(facts.remote, "{system}");
-            assert_eq!(facts.memory_total, 8_217_182_208);
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
-use super::{ANSWER, Engine, Kind};
+use super::{ANSWER, Engine};
 use crate::event::Events;
 
 /// What a build has left that may not be whole.
@@ -48,7 +48,7 @@ impl Engine {
             );
         }
         let mut failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
-        if self.kind == Kind::Docker {
+        if self.client.has_daemon() {
             failed.extend(self.prune(untrusted.begun).err().map(|error| format!("{error:#}")));
         }
         if let Some(failure) = failed.first() {

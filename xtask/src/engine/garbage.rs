@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::history::{self, Step};
-use super::{ANSWER, Engine, Kind};
+use super::{ANSWER, Engine};
 use crate::plan::{IMAGE_LABEL, KEY_LABEL, PROJECT_LABEL};
 
 /// Names asked about in one call, so that a command line stays within its limit.
@@ -124,21 +124,7 @@ impl Engine {
 
     /// Ids of the images that containers were made from, running or not.
     pub fn in_use(&self) -> Result<BTreeSet<String>> {
-        let failed = "failed to list the containers";
-        let ps = self.tool().args(["ps", "--all", "--no-trunc", "--format"]).limit(ANSWER);
-        let listed = match self.kind {
-            Kind::Podman => ps.arg("{{.ImageID}}").read().context(failed)?,
-            // docker's `ps` shows names only. A container that has gone since is a reason to run
-            // again.
-            Kind::Docker => {
-                let containers = ps.arg("{{.ID}}").read().context(failed)?;
-                let asked = self.tool().args(["inspect", "--format", "{{.Image}}"]).limit(ANSWER);
-                if containers.is_empty() {
-                    return Ok(BTreeSet::new());
-                }
-                asked.args(containers.lines()).read().context(failed)?
-            }
-        };
+        let listed = self.client.images_in_use(self).context("failed to list the containers")?;
         Ok(listed.lines().map(|id| id.trim_start_matches("sha256:").to_owned()).collect())
     }
 

@@ -15,7 +15,7 @@ use crate::process::{Ending, Stream};
 use crate::reference::Reference;
 
 use super::history::{self, Step};
-use super::{ANSWER, Engine, Facts, Kind, store};
+use super::{ANSWER, Client, Engine, Facts, store};
 
 /// An image as the engine holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +192,7 @@ impl Engine {
         }
         for name in names {
             let matching: Vec<&Inspected> =
-                images.iter().filter(|image| image.answers_to(name, self.kind)).collect();
+                images.iter().filter(|image| image.answers_to(name, self.client)).collect();
             match matching.as_slice() {
                 [image, rest @ ..] if rest.iter().all(|other| other.id == image.id) => {
                     found.insert(name, image.held());
@@ -230,26 +230,17 @@ impl Inspected {
     }
 
     /// docker prints short names (`debian:12`), podman whole ones.
-    fn answers_to(&self, wanted: &str, kind: Kind) -> bool {
+    fn answers_to(&self, wanted: &str, client: &dyn Client) -> bool {
         let wanted = Reference::parse(wanted);
-        let candidates = whole(&wanted, kind);
+        let candidates = client.names(&wanted);
         self.names().map(|name| Reference::parse(name)).any(|name| {
-            whole(&name, kind).iter().any(|name| candidates.contains(name))
+            client.names(&name).iter().any(|name| candidates.contains(name))
                 && match &wanted.digest {
                     Some(_) => name.digest == wanted.digest,
                     None => name.digest.is_none() && name.tag() == wanted.tag(),
                 }
         })
     }
-}
-
-/// docker knows no `localhost/` beside `docker.io/`: a name without a host is Docker Hub's.
-fn whole(reference: &Reference, kind: Kind) -> Vec<String> {
-    let mut names = reference.candidates();
-    if kind == Kind::Docker {
-        names.drain(..names.len() - 1);
-    }
-    names
 }
 
 /// Whether all an engine complains about, in lower case, is images that are not there.

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::watch::{Seen, start_time};
-use super::{ANSWER, Engine, Facts, Kind, cgroup, store};
+use super::{ANSWER, Engine, Facts, cgroup, store};
 use crate::private::{Owner, PrivatePath};
 use crate::{kernel, paths, process};
 
@@ -49,7 +49,7 @@ impl Engine {
         let orphans = cgroup::orphans();
         let processes = programs + orphans.iter().map(cgroup::Orphan::processes).sum::<usize>();
         drop(orphans);
-        if self.kind != Kind::Podman || facts.remote {
+        if self.client.has_daemon() || facts.remote {
             return Swept { processes, ..Swept::default() };
         }
         let (containers, folders) = self.remove_remains(facts, cgroup::of_dead_build);
@@ -60,7 +60,7 @@ impl Engine {
 
     /// Ids of images that were begun and are not being written any more: those of ours, and others.
     pub fn half_written(&self, facts: &Facts) -> (Vec<String>, Vec<String>) {
-        if self.kind != Kind::Podman || facts.remote {
+        if self.client.has_daemon() || facts.remote {
             return Default::default();
         }
         let old = |begun: SystemTime| begun.elapsed().is_ok_and(|age| age > WRITING);

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 
+use client::{Client, DOCKER, PODMAN};
+
 use crate::config::{self, EngineName};
 use crate::exit::{Exit, WithExit as _};
 use crate::process::{self, Tool};
@@ -29,6 +31,7 @@ mod build;
 mod buildkit;
 mod bundle;
 mod cgroup;
+pub(crate) mod client;
 mod command;
 mod content;
 mod facts;
@@ -51,11 +54,11 @@ pub use build::{BuildError, Built};
 pub use buildkit::BuildKit;
 pub use bundle::{Bundle, List, Packed};
 pub(crate) use cgroup::counter;
+#[cfg(test)]
+pub(crate) use client::tests::local as local_facts;
 pub use command::BuildRequest;
 pub use facts::Facts;
 pub(crate) use facts::POINTERS;
-#[cfg(test)]
-pub(crate) use facts::tests::local as local_facts;
 pub use garbage::{Kept, Old, garbage};
 pub use holdings::{ImageInfo, Inherited, LocalImages};
 pub use leftovers::Swept;
@@ -65,17 +68,10 @@ pub use publish::Published;
 /// or on a machine that has too much to do, takes minutes.
 const ANSWER: Duration = Duration::from_mins(5);
 
-/// Which of the two engines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Podman,
-    Docker,
-}
-
 /// An engine that was found on this machine. Cheap to clone; clones share what was learned of it.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    pub kind: Kind,
+    pub(crate) client: &'static dyn Client,
     program: PathBuf,
     /// What comes first on every command line of one that is elsewhere.
     address: Vec<String>,
@@ -84,23 +80,25 @@ pub struct Engine {
 
 /// podman, if the settings allow it and it is installed. Starts no process.
 pub fn podman(settings: &config::Engine) -> Option<Engine> {
-    let program = process::find(Kind::Podman.name())?;
-    (settings.name != EngineName::Docker).then(|| Engine::at(Kind::Podman, program))
+    let program = process::find(PODMAN.name())?;
+    (settings.name != EngineName::Docker).then(|| Engine::at(PODMAN, program))
 }
 
 /// The engine the settings ask for. `auto` takes podman where it is installed, else docker if its
 /// daemon answers. Starts no process for podman.
 pub fn choose(settings: &config::Engine) -> anyhow::Result<Engine> {
-    let found = |kind: Kind| process::find(kind.name()).map(|program| Engine::at(kind, program));
+    let found = |client: &'static dyn Client| {
+        process::find(client.name()).map(|program| Engine::at(client, program))
+    };
     let missing = |what: &str| {
         anyhow!("failed to find {what}\nhint: cargo xtask doctor --fix").exit(Exit::Environment)
     };
     match settings.name {
-        EngineName::Podman => found(Kind::Podman).ok_or_else(|| missing("`podman` on PATH")),
-        EngineName::Docker => found(Kind::Docker)
-            .ok_or_else(|| missing("`docker` on PATH"))
-            .and_then(Engine::with_daemon),
-        EngineName::Auto => match (found(Kind::Podman), found(Kind::Docker)) {
+        EngineName::Podman => found(PODMAN).ok_or_else(|| missing("`podman` on PATH")),
+        EngineName::Docker => {
+            found(DOCKER).ok_or_else(|| missing("`docker` on PATH")).and_then(Engine::with_daemon)
+        }
+        EngineName::Auto => match (found(PODMAN), found(DOCKER)) {
             (Some(podman), _) => Ok(podman),
             (None, Some(docker)) => docker.with_daemon(),
             (None, None) => {
@@ -110,18 +108,9 @@ pub fn choose(settings: &config::Engine) -> anyhow::Result<Engine> {
     }
 }
 
-impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Podman => "podman",
-            Kind::Docker => "docker",
-        }
-    }
-}
-
 impl Engine {
-    fn at(kind: Kind, program: PathBuf) -> Self {
-        Self { kind, program, address: Vec::new(), facts: Arc::default() }
+    fn at(client: &'static dyn Client, program: PathBuf) -> Self {
+        Self { client, program, address: Vec::new(), facts: Arc::default() }
     }
 
     /// This engine, if its daemon answers.
@@ -136,7 +125,7 @@ impl Engine {
     }
 
     pub fn name(&self) -> &'static str {
-        self.kind.name()
+        self.client.name()
     }
 
     /// What has failed because the engine did not answer, or not in a way that is understood.
@@ -157,22 +146,12 @@ impl Engine {
     /// Writes all of `tags` as one docker-archive to standard output: layers in common are in it
     /// once.
     pub fn save(&self, tags: &[String]) -> Tool {
-        let tool = self.tool().arg("save");
-        let tool = match self.kind {
-            Kind::Podman => {
-                tool.args(["--quiet", "--multi-image-archive", "--format", "docker-archive"])
-            }
-            Kind::Docker => tool,
-        };
-        tool.args(tags)
+        self.client.save(self.tool().arg("save")).args(tags)
     }
 
     /// Takes a tag off an image. The image goes with its last tag.
     pub fn remove_tag(&self, tag: &str) -> anyhow::Result<()> {
-        let tool = match self.kind {
-            Kind::Podman => self.tool().args(["untag", tag, tag]),
-            Kind::Docker => self.tool().args(["image", "rm", tag]),
-        };
+        let tool = self.client.remove_tag(self.tool(), tag);
         tool.limit(ANSWER).run().with_context(|| format!("failed to remove tag `{tag}`"))?;
         Ok(())
     }

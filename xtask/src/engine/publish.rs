@@ -16,7 +16,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail};
 
 use super::registry::{ABSENT, reference, says};
-use super::{ANSWER, Engine, Kind};
+use super::{ANSWER, Engine};
 use crate::config::{Cache, CacheMode};
 use crate::event::Events;
 use crate::process::Failure;
@@ -111,7 +111,7 @@ impl Engine {
     ) -> anyhow::Result<String> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("digest");
-        let file = (self.kind == Kind::Podman).then_some(&*file);
+        let file = self.client.digest_file(&file);
         let said = self.push_noting(cache, (image, tag), (log, file), events);
         let said = said.map_err(|error| match error.downcast::<Failure>() {
             Ok(failure) => told(failure),

@@ -18,13 +18,13 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 
 use crate::config;
 use crate::event::{Event, Events, seconds};
 use crate::process::{Failure, Stream, Tool};
 
-use super::{ANSWER, Engine, ImageInfo, Kind};
+use super::{ANSWER, Engine, ImageInfo};
 
 /// Bytes the engine's program takes while it carries an image, whatever the image's size.
 pub const CARRIER: u64 = 64 << 20;
@@ -142,13 +142,7 @@ impl Engine {
         if let Some(file) = digest {
             push = push.arg("--digestfile").arg(file);
         }
-        let end = match self.kind {
-            Kind::Podman => push.args([tag, &to]).run().map_err(|failure| anyhow!(failure)),
-            Kind::Docker => self.tag(tag, &to).and_then(|()| Ok(push.arg(&to).run()?)),
-        };
-        if self.kind == Kind::Docker {
-            self.drop_reference(&to);
-        }
+        let end = self.client.push(self, push, tag, &to);
         let (ok, seconds) = (end.is_ok(), seconds(started.elapsed()));
         events.emit(Event::PushFinished { image: image.to_owned(), ok, seconds });
         end.map(|output| output.tail)
@@ -159,11 +153,9 @@ impl Engine {
         self.carrying("pull", cache).arg(name).answer(cache.answer, is_answer).log(log)
     }
 
-    /// The engine's `pull` or `push`. docker's daemon has its own list of insecure registries.
+    /// The engine's `pull` or `push`.
     fn carrying(&self, verb: &str, cache: &config::Cache) -> Tool {
-        let insecure = cache.insecure && self.kind == Kind::Podman;
-        let flag = insecure.then_some("--tls-verify=false");
-        self.tool().arg(verb).args(flag).limit(cache.transfer)
+        self.client.carry(self.tool().arg(verb), cache).limit(cache.transfer)
     }
 
     /// Takes the registry's name off what came; an image that got no other goes with it.

@@ -287,7 +287,7 @@ mod tests {
             ids.push(id);
         }
         fs_err::write(folder.join("images.json"), json!(entries).to_string()).unwrap();
-        let facts = super::super::facts::tests::local(root.path());
+        let facts = crate::engine::local_facts(root.path());
         (root, facts, ids)
     }
 

@@ -36,9 +36,9 @@ use crate::event::MEMORY_PACE;
 use crate::kernel;
 use crate::process::{self, Ending, GRACE, stop};
 
-use super::Kind;
 use super::activity::{self, Activity, Used};
 use super::cgroup::{self, Cgroup, Daemons};
+use super::client::Client;
 
 const PACE: Duration = Duration::from_millis(200);
 /// While a build is being ended.
@@ -50,7 +50,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was seen of a build while it ran.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Bytes; none if nothing could be measured.
     pub peak: Option<u64>,
     /// The most bytes that RUN had asked the kernel for, whether they were in use or not.
@@ -117,7 +117,7 @@ impl Limits {
 /// Where a build is looked at, and who hears what it holds.
 #[derive(Clone, Copy)]
 pub(super) struct Watched<'a> {
-    pub kind: Kind,
+    pub client: &'a dyn Client,
     /// The group made for its RUN, if one could be.
     pub cgroup: Option<&'a Cgroup>,
     /// Told bytes, every [`MEMORY_PACE`].
@@ -146,24 +146,20 @@ impl Drop for Counted {
 
 /// Watches until the sender of `done` is dropped. A build by podman is ended at its limits.
 pub(super) fn watch(program: u32, watched: Watched, limits: &Limits, done: &Receiver<()>) -> Seen {
-    let Watched { kind, cgroup, tell } = watched;
-    let _counted = (kind == Kind::Docker).then(Counted::new);
+    let Watched { client, cgroup, tell } = watched;
+    let _counted = client.has_daemon().then(Counted::new);
     let mut seen = Seen::default();
     let mut ousted_at = None;
     let mut told_at: Option<Instant> = None;
     let mut activity = Activity::new(limits.silence, Instant::now());
     loop {
-        let bytes = match kind {
-            Kind::Podman => sample(program, cgroup, &mut seen),
-            Kind::Docker => sample_docker(cgroup, &mut seen),
-        };
-        if let Some(bytes) = bytes
+        if let Some(bytes) = client.sample(program, cgroup, &mut seen)
             && told_at.is_none_or(|at| at.elapsed() >= MEMORY_PACE)
         {
             told_at = Some(Instant::now());
             tell(bytes);
         }
-        if kind == Kind::Podman {
+        if !client.has_daemon() {
             if activity.look(Instant::now(), at_work(program, cgroup)) {
                 limits.lives();
             }
@@ -222,7 +218,7 @@ fn oust(program: u32, cgroup: Option<&Cgroup>, since: Instant) {
 }
 
 /// Gives back the bytes there are now, if they can be measured.
-fn sample(program: u32, cgroup: Option<&Cgroup>, seen: &mut Seen) -> Option<u64> {
+pub(super) fn sample(program: u32, cgroup: Option<&Cgroup>, seen: &mut Seen) -> Option<u64> {
     let inside: BTreeSet<i32> =
         cgroup.map(Cgroup::processes).unwrap_or_default().into_iter().collect();
     let group = cgroup.and_then(Cgroup::anonymous);
@@ -255,7 +251,7 @@ fn sample(program: u32, cgroup: Option<&Cgroup>, seen: &mut Seen) -> Option<u64>
 }
 
 /// docker's own program is but a client: only what RUN takes is of interest.
-fn sample_docker(cgroup: Option<&Cgroup>, seen: &mut Seen) -> Option<u64> {
+pub(super) fn sample_docker(cgroup: Option<&Cgroup>, seen: &mut Seen) -> Option<u64> {
     let (bytes, kills) = match cgroup {
         Some(cgroup) if seen.in_own_group || !cgroup.processes().is_empty() => {
             if !seen.in_own_group {

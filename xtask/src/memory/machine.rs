@@ -13,7 +13,8 @@
 
 use std::path::Path;
 
-use crate::engine::{Facts, Kind, counter};
+use crate::engine::client::Client;
+use crate::engine::{Facts, counter};
 use crate::kernel;
 use crate::memory::budget::{Group, Machine};
 
@@ -21,9 +22,9 @@ use crate::memory::budget::{Group, Machine};
 const NO_LIMIT: u64 = 1 << 60;
 
 /// The memory of the machine that builds, its files below `root`.
-pub fn read(root: &Path, kind: Kind, facts: &Facts) -> Machine {
+pub(crate) fn read(root: &Path, client: &dyn Client, facts: &Facts) -> Machine {
     let machine = Machine {
-        engine: kind.name(),
+        engine: client.name(),
         remote: facts.remote,
         total: facts.memory_total,
         ..Machine::default()
@@ -32,7 +33,7 @@ pub fn read(root: &Path, kind: Kind, facts: &Facts) -> Machine {
         return machine;
     }
     let mut groups = groups(root, "self");
-    if kind == Kind::Docker
+    if client.has_daemon()
         && let Some(daemon) = text(root, "run/docker.pid")
     {
         groups.extend(self::groups(root, daemon.trim()));

@@ -245,7 +245,7 @@ pub(crate) fn subject<'a>(
 ) -> learned::ProfileKey<'a> {
     learned::ProfileKey {
         image: &image.name,
-        engine: workspace.engine.kind.name(),
+        engine: workspace.engine.name(),
         platform: image.platform.as_deref().unwrap_or_default(),
         dockerfile: &parts.dockerfile,
     }

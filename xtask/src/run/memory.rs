@@ -52,7 +52,7 @@ impl Memory {
         coming: Option<&config::Cluster>,
     ) -> Result<Self> {
         let facts = workspace.engine.facts(&workspace.paths.engine_facts())?;
-        let machine = machine::read(Path::new("/"), workspace.engine.kind, &facts);
+        let machine = machine::read(Path::new("/"), workspace.engine.client, &facts);
         let claims = claims(workspace, coming, &facts);
         let budget = Budget::of(&machine, &claims);
         let jobs = jobs.map(usize::from).or(workspace.config.engine.jobs);

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::machine::{EngineKind, Machine};
+use super::super::machine::Machine;
 use super::super::mend::{Mend, Order, Step};
 use super::{Finding, Needs, State, advice, cannot, fault, finding, fine, note};
 use crate::port::Holder;
@@ -145,11 +145,7 @@ fn engines(machine: &Machine) -> Vec<State> {
             format!("export KIND_EXPERIMENTAL_PROVIDER={used}"),
         ));
     }
-    let turning: &[&str] = match machine.engine.kind {
-        EngineKind::Podman => &["CONTAINER_HOST", "CONTAINER_CONNECTION"],
-        EngineKind::Docker => &["DOCKER_HOST", "DOCKER_CONTEXT"],
-    };
-    for name in turning {
+    for name in machine.engine.kind.turned_by() {
         let Some(value) = machine.pointers.get(name) else { continue };
         states.push(advice(
             format!("{name} is `{value}`"),

@@ -12,15 +12,13 @@ use std::time::Duration;
 
 use super::containers_conf::Trouble;
 use super::images::{self, canonical};
-use super::machine::{EngineKind, Machine, Os, Proof, Version};
+use super::machine::{Machine, Os, Proof, Version};
 use super::mend::{Fetch, Mend, Order, Step, install, install_steps};
 use super::packages::{PODMAN, RECIPES};
 use super::versions::OLD_CRUN;
 use super::{Finding, Needs, State};
 use crate::process::Tool;
 
-/// Podman before 4.0 has no netavark and another way with networks.
-const PODMAN_VERSION: Version = (4, 0, 0);
 /// kind before 0.30 does not know podman's networks well enough, nor Kubernetes 1.34.
 const KIND: Version = (0, 30, 0);
 /// The kind that is installed.
@@ -80,29 +78,18 @@ fn engine(machine: &Machine) -> Finding {
     let name = engine.kind.name();
     let state = match (&engine.silent, engine.version) {
         _ if !engine.installed => not_installed(machine),
-        (Some(words), _) => cannot(
-            format!("{name} does not answer: {words}"),
-            WHY,
-            match (machine.os, engine.kind) {
-                (Os::Linux, EngineKind::Docker) => "sudo systemctl start docker",
-                (Os::Linux, EngineKind::Podman) => "podman info",
-                (_, EngineKind::Podman) => {
-                    "podman machine init --memory 8192 && podman machine start"
-                }
-                (_, EngineKind::Docker) => "start Docker Desktop",
-            },
-        ),
-        (None, Some(version)) if engine.kind == EngineKind::Podman && version < PODMAN_VERSION => {
-            cannot(
-                format!("podman {} is too old", shown(version)),
-                "before 4.0, its networks and build caches work otherwise",
-                "install podman 4.3 or later",
-            )
+        (Some(words), _) => {
+            cannot(format!("{name} does not answer: {words}"), WHY, engine.kind.start(machine.os))
         }
-        (None, version) => fine(match version {
-            Some(version) => format!("{name} {}", shown(version)),
-            None => name.to_owned(),
-        }),
+        (None, Some(version)) => match engine.kind.oldest() {
+            Some((oldest, why)) if version < oldest => cannot(
+                format!("{name} {} is too old", shown(version)),
+                why,
+                format!("install {name} {} or later", shown(oldest)),
+            ),
+            _ => fine(format!("{name} {}", shown(version))),
+        },
+        (None, None) => fine(name),
     };
     finding("engine", state)
 }
@@ -111,35 +98,25 @@ fn not_installed(machine: &Machine) -> State {
     const WHY: &str = "images are built and clusters run by a container engine";
     let name = machine.engine.kind.name();
     let what = format!("{name} is not installed");
-    match (machine.os, machine.engine.kind) {
-        (Os::Linux, EngineKind::Podman) if machine.apt => {
-            fault(what, WHY, install(&missing(machine), machine.root))
-        }
-        (Os::Linux, _) => cannot(what, WHY, format!("install {name} by your package manager")),
-        (Os::Mac, EngineKind::Podman) => {
-            let how =
-                "brew install podman && podman machine init --memory 8192 && podman machine start";
-            cannot(what, WHY, how)
-        }
-        (Os::Windows, EngineKind::Podman) => {
-            cannot(what, WHY, "winget install RedHat.Podman && podman machine init --memory 8192")
-        }
-        (Os::Mac | Os::Windows, EngineKind::Docker) => {
-            cannot(what, WHY, "install Docker Desktop, or name podman as the engine in xtask.toml")
-        }
+    let engine = machine.engine.kind;
+    if machine.os == Os::Linux && machine.apt && engine.runs_containers() {
+        return fault(what, WHY, install(&missing(machine), machine.root));
     }
+    cannot(what, WHY, engine.install(machine.os))
 }
 
 /// Debian packages podman wants and this machine lacks.
 fn missing(machine: &Machine) -> Vec<&'static str> {
-    let needed = PODMAN.iter().filter(|package| {
-        package.is_needed(machine.engine.kind, machine.cgroup, machine.conf.crun)
-    });
+    let needed =
+        PODMAN.iter().filter(|package| package.is_needed(machine.cgroup, machine.conf.crun));
     needed.map(|package| package.name).filter(|name| !machine.packages.contains(name)).collect()
 }
 
 fn packages(machine: &Machine) -> Option<Finding> {
-    if machine.os != Os::Linux || !podman(machine) || !machine.engine.installed {
+    if machine.os != Os::Linux
+        || !machine.engine.kind.runs_containers()
+        || !machine.engine.installed
+    {
         return None;
     }
     let missing = missing(machine);
@@ -162,14 +139,10 @@ fn packages(machine: &Machine) -> Option<Finding> {
     Some(finding("packages", state))
 }
 
-fn podman(machine: &Machine) -> bool {
-    machine.engine.kind == EngineKind::Podman
-}
-
 /// Whether a container starts: seen, or foreseen while there is nothing to see it with.
 fn containers(machine: &Machine) -> Option<Finding> {
     const WHY: &str = "no build and no cluster node starts otherwise";
-    if machine.os != Os::Linux || !podman(machine) {
+    if machine.os != Os::Linux || !machine.engine.kind.runs_containers() {
         return None;
     }
     let old_crun = OLD_CRUN.is_here(|name| machine.version(name));

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::super::machine::{Cgroup, Disk, EngineKind, Machine, Os};
+use super::super::machine::{Cgroup, Disk, Machine, Os};
 use super::super::mend::{Mend, Order, Step};
 use super::versions::kubelet_refuses;
-use super::{Finding, Needs, cannot, fault, finding, fine, podman};
+use super::{Finding, Needs, cannot, fault, finding, fine};
 use crate::process::Tool;
 use crate::text;
 
@@ -41,13 +41,9 @@ fn memory(machine: &Machine) -> Option<Finding> {
     const WHY: &str =
         "a build and a cluster node need about 2 GiB together; short of it, builds are killed";
     let remote = machine.facts().filter(|facts| facts.remote).map(|facts| facts.memory_total);
-    let (bytes, how) = match (remote, machine.engine.kind) {
-        (Some(bytes), EngineKind::Podman) => (
-            bytes,
-            "podman machine stop && podman machine set --memory 8192 && podman machine start",
-        ),
-        (Some(bytes), EngineKind::Docker) => (bytes, "Docker Desktop: Settings, Resources, Memory"),
-        (None, _) => (machine.available?, "end what takes the memory: ps aux --sort=-rss | head"),
+    let (bytes, how) = match remote {
+        Some(bytes) => (bytes, machine.engine.kind.more_memory()),
+        None => (machine.available?, "end what takes the memory: ps aux --sort=-rss | head"),
     };
     let size = text::bytes(bytes);
     let whose = if remote.is_some() { "the engine has" } else { "free:" };
@@ -86,7 +82,7 @@ fn disk(disk: &Disk) -> Finding {
 /// Hard limits of this shell; root with all its rights may raise them for what it starts.
 fn limits(machine: &Machine) -> Option<Finding> {
     let limits = machine.limits;
-    let bound = podman(machine) && (!machine.root || !limits.may_raise);
+    let bound = machine.engine.kind.runs_containers() && (!machine.root || !limits.may_raise);
     if !bound || limits.open_files >= OPEN_FILES && limits.processes >= CLUSTER_PROCESSES {
         return None;
     }

@@ -10,6 +10,7 @@ use crate::doctor::images::Held;
 use crate::doctor::machine::{
     Cgroup, Disk, Engine, Inotify, Kubeconfig, Limits, Ours, Tools, read_version,
 };
+use crate::doctor::upkeep;
 use crate::engine::Facts;
 use crate::port::Holder;
 
@@ -25,7 +26,7 @@ fn healthy() -> Machine {
         root: true,
         apt: true,
         engine: Engine {
-            kind: EngineKind::Podman,
+            kind: upkeep::PODMAN,
             installed: true,
             silent: None,
             version: Some((4, 3, 1)),
@@ -195,7 +196,7 @@ fn every_fault_has_its_words_and_its_one_command() {
         ),
         (
             |machine| podman_version(machine, "3.4.4"),
-            "engine cannot: podman 3.4.4 is too old => install podman 4.3 or later",
+            "engine cannot: podman 3.4.4 is too old => install podman 4.0.0 or later",
         ),
     ];
     for (change, expected) in table {
@@ -286,10 +287,10 @@ fn ports_and_clusters_are_told_apart_by_whose_they_are() {
 #[test]
 fn elsewhere_than_on_linux_only_advice_is_given() {
     for (os, kind) in [
-        (Os::Mac, EngineKind::Podman),
-        (Os::Mac, EngineKind::Docker),
-        (Os::Windows, EngineKind::Podman),
-        (Os::Windows, EngineKind::Docker),
+        (Os::Mac, upkeep::PODMAN),
+        (Os::Mac, upkeep::DOCKER),
+        (Os::Windows, upkeep::PODMAN),
+        (Os::Windows, upkeep::DOCKER),
     ] {
         let found = troubled(|machine| {
             machine.os = os;
@@ -376,7 +377,7 @@ fn an_old_crun_is_broken_only_beside_a_new_podman_and_runc_takes_its_place() {
 #[test]
 fn dockers_other_store_is_told_of() {
     let found = troubled(|machine| {
-        machine.engine.kind = EngineKind::Docker;
+        machine.engine.kind = upkeep::DOCKER;
         with_facts(machine, |facts| {
             (facts.version, facts.containerd_store) = ("29.1.3".into(), true);
         });

@@ -1,6 +1,6 @@
 //! Versions that do not go together, or with anything.
 
-use super::super::machine::{Cgroup, EngineKind, Machine, Os};
+use super::super::machine::{Cgroup, Machine, Os};
 use super::super::versions::{BROKEN, Broken};
 use super::{Finding, advice, cannot, finding, fine, shown};
 
@@ -41,8 +41,7 @@ fn is_broken(machine: &Machine, broken: &Broken) -> super::State {
 
 /// Only kind's own command fails there: runs import without `--all-platforms`.
 fn containerd_store(machine: &Machine) -> Option<super::State> {
-    let docker = machine.engine.kind == EngineKind::Docker;
-    let facts = machine.facts().filter(|facts| docker && facts.containerd_store)?;
+    let facts = machine.facts().filter(|facts| facts.containerd_store)?;
     Some(advice(
         format!("docker {} keeps images in containerd's store", facts.version),
         "there `kind load docker-image` ends with `content digest … not found` \

@@ -1,13 +1,14 @@
 use super::*;
+use crate::engine::client::{DOCKER, PODMAN};
 use crate::engine::local_facts as local;
 use crate::fixture;
 
 const NONE: &str = "9223372036854771712\n";
 
-fn machine(files: &[(&str, &str)], kind: Kind, remote: bool) -> Machine {
+fn machine(files: &[(&str, &str)], client: &dyn Client, remote: bool) -> Machine {
     let root = fixture::folder(files);
     let facts = Facts { memory_total: 16 << 30, remote, ..local(Path::new("/")) };
-    read(root.path(), kind, &facts)
+    read(root.path(), client, &facts)
 }
 
 fn limits(machine: &Machine) -> Vec<(&str, u64, u64)> {
@@ -24,7 +25,7 @@ fn every_limit_above_us_counts_in_both_versions() {
         ("sys/fs/cgroup/memory/a/memory.stat", "rss 1\ntotal_rss 300\ntotal_shmem 40\n"),
         ("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9000\n"),
     ];
-    let one = machine(&one, Kind::Podman, false);
+    let one = machine(&one, PODMAN, false);
     assert_eq!(limits(&one), [("/a/b", 9000, 0), ("/a", 5000, 340)]);
     assert_eq!(one.available, Some(2 << 20));
     assert_eq!(one.groups[1].file, "/sys/fs/cgroup/memory/a/memory.limit_in_bytes");
@@ -35,7 +36,7 @@ fn every_limit_above_us_counts_in_both_versions() {
         ("sys/fs/cgroup/user.slice/memory.stat", "anon 200\nfile 900\nshmem 5\n"),
         ("sys/fs/cgroup/user.slice/s/memory.max", "max\n"),
     ];
-    assert_eq!(limits(&machine(&two, Kind::Podman, false)), [("/user.slice", 7000, 205)]);
+    assert_eq!(limits(&machine(&two, PODMAN, false)), [("/user.slice", 7000, 205)]);
 }
 
 #[test]
@@ -44,11 +45,11 @@ fn in_a_container_the_root_of_the_mount_is_our_group() {
         ("proc/self/cgroup", "4:memory:/docker/outer/docker/inner\n"),
         ("sys/fs/cgroup/memory/memory.limit_in_bytes", "4000\n"),
     ];
-    assert_eq!(limits(&machine(&one, Kind::Podman, false)), [("/", 4000, 0)]);
+    assert_eq!(limits(&machine(&one, PODMAN, false)), [("/", 4000, 0)]);
     for path in ["/", "/../..", "/../../x"] {
         let line = format!("0::{path}\n");
         let two = [("proc/self/cgroup", line.as_str()), ("sys/fs/cgroup/memory.max", "6000")];
-        assert_eq!(limits(&machine(&two, Kind::Podman, false)), [("/", 6000, 0)], "{path}");
+        assert_eq!(limits(&machine(&two, PODMAN, false)), [("/", 6000, 0)], "{path}");
     }
 }
 
@@ -61,24 +62,24 @@ fn the_groups_of_the_daemon_count_too() {
         ("sys/fs/cgroup/user.slice/memory.max", "8000\n"),
         ("sys/fs/cgroup/system.slice/docker.service/memory.max", "5000\n"),
     ];
-    let both = machine(&files, Kind::Docker, false);
+    let both = machine(&files, DOCKER, false);
     assert_eq!(
         limits(&both),
         [("/system.slice/docker.service", 5000, 0), ("/user.slice", 8000, 0)]
     );
-    assert_eq!(limits(&machine(&files, Kind::Podman, false)), [("/user.slice", 8000, 0)]);
+    assert_eq!(limits(&machine(&files, PODMAN, false)), [("/user.slice", 8000, 0)]);
 }
 
 #[test]
 fn missing_and_broken_files_bound_nothing() {
-    let bare = machine(&[], Kind::Docker, false);
+    let bare = machine(&[], DOCKER, false);
     assert_eq!((bare.available, bare.groups.len(), bare.total), (None, 0, 16 << 30));
     let broken = [
         ("proc/meminfo", "MemAvailable: many\n"),
         ("proc/self/cgroup", "0::/a\nnonsense\n4:memory\n"),
         ("sys/fs/cgroup/a/memory.max", "lots\n"),
     ];
-    let broken = machine(&broken, Kind::Podman, false);
+    let broken = machine(&broken, PODMAN, false);
     assert_eq!((broken.available, broken.groups.len()), (None, 0));
 }
 
@@ -89,7 +90,7 @@ fn an_engine_elsewhere_has_nothing_of_our_files() {
         ("proc/self/cgroup", "0::/\n"),
         ("sys/fs/cgroup/memory.max", "6000"),
     ];
-    let machine = machine(&files, Kind::Podman, true);
+    let machine = machine(&files, PODMAN, true);
     assert_eq!((machine.available, machine.groups.len(), machine.remote), (None, 0, true));
 }
 
@@ -127,7 +128,7 @@ fn a_session_is_bound_by_its_users_slice_and_not_by_a_limit_that_is_none() {
     let mut files = files;
     let max = format!("{scope}/memory.max");
     files.push((&max, "max\n"));
-    let found = machine(&files, Kind::Podman, false);
+    let found = machine(&files, PODMAN, false);
     assert_eq!(limits(&found), [("/user.slice/user-1000.slice", 8 << 30, 750)]);
     assert_eq!(found.available, Some(12 << 30));
 }
@@ -139,7 +140,7 @@ fn rootless_below_a_delegated_slice_every_level_counts() {
     let (of_service, of_slice) =
         (format!("{service}/memory.max"), format!("{service}/app.slice/memory.high"));
     let files = unified(own, &[(&of_service, "6442450944\n"), (&of_slice, "4294967296\n")]);
-    let found = machine(&files, Kind::Podman, false);
+    let found = machine(&files, PODMAN, false);
     let service = "/user.slice/user-1000.slice/user@1000.service";
     let slice = format!("{service}/app.slice");
     assert_eq!(limits(&found), [(&*slice, 4 << 30, 0), (service, 6 << 30, 0)]);
@@ -153,11 +154,11 @@ fn a_container_of_systemds_manager_is_bound_by_its_scope_however_much_it_sees() 
     // With the host's namespace, crun's inner group has no limit of its own.
     let own = format!("0::{scope}/container\n");
     let host = unified(&own, &[(&limit, "2147483648\n"), (slice, "max\n")]);
-    assert_eq!(limits(&machine(&host, Kind::Podman, false)), [(&*scope, 2 << 30, 0)]);
+    assert_eq!(limits(&machine(&host, PODMAN, false)), [(&*scope, 2 << 30, 0)]);
     // With a namespace of its own it is the root; nested in another, the root of that is out of
     // sight.
     let own = unified("0::/\n", &[("sys/fs/cgroup/memory.max", "2147483648\n")]);
-    assert_eq!(limits(&machine(&own, Kind::Podman, false)), [("/", 2 << 30, 4010)]);
+    assert_eq!(limits(&machine(&own, PODMAN, false)), [("/", 2 << 30, 4010)]);
     // With version 1 and the same manager, by the host's path over our own mount.
     let line = format!("9:memory:{scope}\n1:name=systemd:{scope}\n0::/\n");
     let one = [
@@ -165,7 +166,7 @@ fn a_container_of_systemds_manager_is_bound_by_its_scope_however_much_it_sees() 
         ("sys/fs/cgroup/memory/memory.limit_in_bytes", "2147483648\n"),
         ("sys/fs/cgroup/memory/memory.stat", "cache 9\nrss 4\ntotal_rss 4\ntotal_shmem 1\n"),
     ];
-    assert_eq!(limits(&machine(&one, Kind::Podman, false)), [("/", 2 << 30, 5)]);
+    assert_eq!(limits(&machine(&one, PODMAN, false)), [("/", 2 << 30, 5)]);
 }
 
 #[test]
@@ -173,7 +174,7 @@ fn without_a_limit_anywhere_nothing_but_the_machine_bounds() {
     let hybrid =
         "9:memory:/user.slice\n1:name=systemd:/user.slice/session-3.scope\n0::/user.slice\n";
     for own in ["0::/\n", "0::/user.slice/user-0.slice/session-1.scope\n", hybrid] {
-        let found = machine(&unified(own, &[]), Kind::Podman, false);
+        let found = machine(&unified(own, &[]), PODMAN, false);
         assert_eq!((found.groups.len(), found.available), (0, Some(12 << 30)), "{own}");
     }
 }
