@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Result, anyhow};
 
 use crate::cli;
+use crate::cluster::{self, ClusterTarget};
 use crate::config::{self, Config, ConfigErrors, EngineName};
 use crate::engine::{self, Engine};
 use crate::event::{Event, Events, Place, Sink, first_line, seconds};
@@ -45,6 +46,18 @@ pub(crate) struct Workspace {
     pub(crate) config: Config,
     pub(crate) paths: Paths,
     pub(crate) engine: Engine,
+}
+
+impl Workspace {
+    /// A cluster of the configuration, with the ports that `suite` wants of it.
+    pub(crate) fn target<'a>(
+        &'a self,
+        wanted: &'a config::Cluster,
+        suite: Option<&'a config::Suite>,
+    ) -> Box<dyn ClusterTarget + 'a> {
+        let ports = suite.map(|suite| self.config.suite_ports(suite)).unwrap_or_default();
+        cluster::target(wanted, ports, self.engine.name(), &self.paths)
+    }
 }
 
 /// One run: its places and its stream of events.

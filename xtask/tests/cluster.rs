@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use support::registry::Registry;
 use tempfile::TempDir;
-use xtask::cluster::{self, Cluster, Image, Pulls, Status};
+use xtask::cluster::{self, Cluster, ClusterTarget, Image, Pulls, Status};
 use xtask::config::{self, Port, Reuse, WaitFor};
 use xtask::deploy::{self, How, Kept, Notes, Pods, Reads, Rendered, Snapshots, Target};
 use xtask::event::Events;
@@ -84,13 +84,16 @@ impl World {
         self.folder.path().join("log")
     }
 
+    fn target<'a>(&'a self, ports: Vec<&'a Port>) -> Box<dyn ClusterTarget + 'a> {
+        cluster::target(&self.wanted, ports, "podman", &self.paths)
+    }
+
     fn up(&self, ports: &[&Port]) -> anyhow::Result<Cluster> {
-        let events = Events::silent();
-        cluster::up(&self.wanted, ports, "podman", &self.paths, &self.log(), &events)
+        self.target(ports.to_vec()).up(&self.log(), &Events::silent())
     }
 
     fn status(&self) -> Status {
-        cluster::status(&self.wanted, &[&self.port], "podman", &self.paths).unwrap()
+        self.target(vec![&self.port]).status().unwrap()
     }
 
     fn load(&self, cluster: &Cluster, images: &[Image]) -> Vec<String> {
@@ -168,7 +171,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        cluster::down(&self.wanted, "podman", &self.paths, &self.log()).unwrap();
+        self.target(Vec::new()).down(&self.log()).unwrap();
         podman(&["rmi", "--force", "localhost/xtask-deploy-a:1", "localhost/xtask-deploy-b:1"])
             .run()
             .unwrap();
@@ -218,7 +221,7 @@ fn a_kept_cluster_is_used_again(world: &World) {
     fs_err::remove_dir_all(world.paths.cluster(NAME)).unwrap();
     assert!(!world.up(&[&world.port]).unwrap().made);
     let other = Port { name: "other".into(), host: 30041, node: 30041, cluster: None, line: 1 };
-    let status = cluster::status(&world.wanted, &[&other], "podman", &world.paths).unwrap();
+    let status = world.target(vec![&other]).status().unwrap();
     assert!(matches!(status, Status::Outdated(_)), "{status:?}");
 }
 
@@ -226,7 +229,8 @@ fn somebody_elses_cluster_is_refused(world: &World) {
     let folder = tempfile::tempdir().unwrap();
     let paths = Paths::of(folder.path());
     let log = folder.path().join("log");
-    let error = cluster::down(&world.wanted, "podman", &paths, &log).unwrap_err();
+    let error =
+        cluster::target(&world.wanted, Vec::new(), "podman", &paths).down(&log).unwrap_err();
     assert_eq!(code(&error), Exit::Environment);
     let text = error.to_string();
     assert!(text.contains("another workspace") && text.contains("kind delete cluster"), "{text}");

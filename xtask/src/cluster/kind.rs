@@ -19,13 +19,14 @@ use anyhow::{Context as _, anyhow};
 
 use super::decide::{Ask, Decision, Found, decide, foreign};
 use super::nodes::{self, Mounts, Node};
-use super::record::{self, Fingerprint, Made, Mark, Record};
-use super::{Cluster, Status, port, ready, settings};
+use super::record::{self, Fingerprint, Lease, Made, Mark, Record};
+use super::{Cluster, ClusterTarget, Status, port, ready, settings};
 use crate::config;
 use crate::event::Events;
 use crate::exit::{Exit, WithExit as _};
 use crate::identity;
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
+use crate::private::PrivatePath;
 use crate::process::{Failure, Stream, Tool, stop};
 
 /// How long a question to engine or kind may take; they are answered in 0.1 s on an idle machine.
@@ -47,8 +48,60 @@ const PASSING: [&str; 4] = [
     "etcdserver: request timed out",
 ];
 
+/// A cluster of ours, as it is wanted.
+pub(super) struct Kind<'a> {
+    pub(super) wanted: &'a config::Cluster,
+    pub(super) ports: Vec<&'a config::Port>,
+    pub(super) provider: &'a str,
+    pub(super) paths: &'a Paths,
+}
+
+impl ClusterTarget for Kind<'_> {
+    fn name(&self) -> &str {
+        &self.wanted.name
+    }
+
+    fn up(&self, log: &Path, events: &Events) -> anyhow::Result<Cluster> {
+        Site::of(self, log)?.up(events)
+    }
+
+    fn standing(&self) -> Option<Cluster> {
+        if !record::is_made(&self.wanted.name, self.provider, self.paths) {
+            return None;
+        }
+        Site::of(self, &self.status_log()).ok()?.standing()
+    }
+
+    fn down(&self, log: &Path) -> anyhow::Result<()> {
+        down(&self.wanted.name, self.provider, self.paths, log)
+    }
+
+    fn status(&self) -> anyhow::Result<Status> {
+        Ok(Site::of(self, &self.status_log())?.status())
+    }
+
+    /// An engine has one kind cluster of a name, whoever wants it: its lock is the machine's.
+    fn lock(&self) -> anyhow::Result<PrivatePath> {
+        paths::kind_lock(self.provider, &self.wanted.name)
+    }
+
+    fn lease(&self, events: &Events) -> anyhow::Result<Lease> {
+        record::hold(self, self.paths, events)
+    }
+
+    fn try_lease(&self) -> Option<Lease> {
+        record::try_hold(self, self.paths).ok().flatten()
+    }
+}
+
+impl Kind<'_> {
+    fn status_log(&self) -> PathBuf {
+        self.paths.cluster(&self.wanted.name).join("status.log").into()
+    }
+}
+
 /// One cluster that is wanted, and everything to compare it with what is there.
-pub(super) struct Site<'a> {
+struct Site<'a> {
     wanted: &'a config::Cluster,
     provider: &'a str,
     paths: &'a Paths,
@@ -61,13 +114,8 @@ pub(super) struct Site<'a> {
 
 impl<'a> Site<'a> {
     /// Asks kind and the engine, all at once.
-    pub(super) fn of(
-        wanted: &'a config::Cluster,
-        ports: &[&config::Port],
-        provider: &'a str,
-        paths: &'a Paths,
-        log: &'a Path,
-    ) -> anyhow::Result<Self> {
+    fn of(target: &'a Kind<'a>, log: &'a Path) -> anyhow::Result<Self> {
+        let Kind { wanted, ports, provider, paths } = target;
         let users = wanted.config.as_ref().map(fs_err::read_to_string).transpose();
         let users = users.exit(Exit::Usage)?;
         let config = settings::text(users.as_deref(), ports, wanted)
@@ -90,7 +138,7 @@ impl<'a> Site<'a> {
         Ok(Self { wanted, provider, paths, log, config, fingerprint, nodes: nodes??, record })
     }
 
-    pub(super) fn up(mut self, events: &Events) -> anyhow::Result<Cluster> {
+    fn up(mut self, events: &Events) -> anyhow::Result<Cluster> {
         match self.decision() {
             Decision::Create => self.create(events),
             Decision::Refuse(why) => Err(refusal(&self.wanted.name, self.provider, &why)),
@@ -106,7 +154,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    pub(super) fn status(&self) -> Status {
+    fn status(&self) -> Status {
         match self.decision() {
             Decision::Create => Status::Absent,
             Decision::Reuse => Status::Running,
@@ -169,7 +217,7 @@ impl<'a> Site<'a> {
     }
 
     /// The cluster, if nothing has to be done to it; whether it answers was not asked.
-    pub(super) fn standing(&self) -> Option<Cluster> {
+    fn standing(&self) -> Option<Cluster> {
         let stands = self.decision() == Decision::Reuse && self.has_kubeconfig();
         stands.then(|| self.cluster(false))
     }

@@ -5,9 +5,10 @@
 //! | `settings` | kind's configuration: ours merged into the user's |
 //! | `nodes` | the containers that are the nodes: whose they are, and removing ours |
 //! | `record` | what we made: its random id, fingerprint, containers |
-//! | `existing` | a cluster that others run: reached, never made or deleted |
+//! | `target` | the cluster that a suite names, whoever runs it |
 //! | `decide` | reuse, start, make, remake or refuse; pure |
-//! | `kind` | making, starting, taking down |
+//! | `kind` | a cluster of ours: making, starting, taking down |
+//! | `shared` | a cluster that others run: reached, never made or deleted |
 //! | `port` | host ports, bound beforehand |
 //! | `ready` | waiting for the API and for nodes that were started again |
 //! | `ailing` | what is wrong with it, once something has failed |
@@ -22,7 +23,6 @@
 
 mod ailing;
 mod decide;
-mod existing;
 mod garbage;
 mod held;
 mod kind;
@@ -34,25 +34,25 @@ mod pull;
 mod ready;
 mod record;
 mod settings;
+mod shared;
+mod target;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::config;
-use crate::event::Events;
 use crate::kubernetes;
-use crate::paths::Paths;
 use crate::process::Tool;
 
 pub use ailing::{ailments, lost};
-pub use existing::{look, reach, was_used};
 pub use garbage::{free, garbage, is_kept, nodes_of};
 use held::Held;
 pub use held::{Image, digest, is_image};
 pub use load::{Loaded, load};
 pub use makers::makers;
 pub use pull::{Pulls, is_reachable};
-pub use record::{Lease, hold, is_held, is_made, share, try_hold};
+pub use record::{Lease, hold, is_made};
+pub use shared::Shared;
+pub use target::{ClusterTarget, target};
 
 /// A cluster that answers.
 #[derive(Clone, Debug)]
@@ -111,69 +111,4 @@ impl Cluster {
     pub fn kubectl(&self) -> Tool {
         kubernetes::kubectl(&self.kubeconfig)
     }
-}
-
-/// Brings the cluster up: reused if it is the one that is wanted, else started, made or made anew.
-/// Returns as soon as its API answers; pods wait for the rest by themselves.
-pub fn up(
-    wanted: &config::Cluster,
-    ports: &[&config::Port],
-    provider: &str,
-    paths: &Paths,
-    log: &Path,
-    events: &Events,
-) -> anyhow::Result<Cluster> {
-    match &wanted.existing {
-        Some(existing) => reach(&wanted.name, existing, paths, events),
-        None => kind::Site::of(wanted, ports, provider, paths, log)?.up(events),
-    }
-}
-
-/// The cluster as it is, if `up` would have nothing to do but ask whether it answers. Starts, makes
-/// and mends nothing; whatever cannot be asked is left to `up`, which says why.
-pub fn standing(
-    wanted: &config::Cluster,
-    ports: &[&config::Port],
-    provider: &str,
-    paths: &Paths,
-) -> Option<Cluster> {
-    if wanted.existing.is_some() || !is_made(&wanted.name, provider, paths) {
-        return None;
-    }
-    let log = paths.cluster(&wanted.name).join("status.log");
-    kind::Site::of(wanted, ports, provider, paths, &log).ok()?.standing()
-}
-
-/// Takes the cluster down, if we made it; a cluster that is not there is down already, and one that
-/// others run is only forgotten.
-pub fn down(
-    wanted: &config::Cluster,
-    provider: &str,
-    paths: &Paths,
-    log: &Path,
-) -> anyhow::Result<()> {
-    match wanted.existing {
-        Some(_) => forget(wanted, paths),
-        None => kind::down(&wanted.name, provider, paths, log),
-    }
-}
-
-/// Takes away what is kept here of a cluster that others run, its kubeconfig with it.
-pub fn forget(wanted: &config::Cluster, paths: &Paths) -> anyhow::Result<()> {
-    record::forget_folder(paths, &wanted.name)
-}
-
-/// What `up` would find.
-pub fn status(
-    wanted: &config::Cluster,
-    ports: &[&config::Port],
-    provider: &str,
-    paths: &Paths,
-) -> anyhow::Result<Status> {
-    if let Some(existing) = &wanted.existing {
-        let looked = look(&wanted.name, existing, paths, &Events::silent())?;
-        return Ok(looked.map_or_else(Status::Unasked, |_| Status::Running));
-    }
-    let log = paths.cluster(&wanted.name).join("status.log");
-    Ok(kind::Site::of(wanted, ports, provider, paths, &log)?.status())
 }

@@ -22,8 +22,8 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::ClusterTarget;
 use super::nodes::Node;
-use crate::config;
 use crate::event::Events;
 use crate::identity;
 use crate::paths::{self, Paths};
@@ -197,43 +197,33 @@ impl Lease {
 }
 
 /// Waits until no other run uses the cluster.
-pub fn hold(
-    wanted: &config::Cluster,
-    provider: &str,
-    paths: &Paths,
-    events: &Events,
-) -> anyhow::Result<Lease> {
+pub fn hold(target: &dyn ClusterTarget, paths: &Paths, events: &Events) -> anyhow::Result<Lease> {
     let mut told = false;
     loop {
-        if let Some(lease) = try_hold(wanted, provider, paths)? {
+        if let Some(lease) = try_hold(target, paths)? {
             return Ok(lease);
         }
-        wait(&wanted.name, &open(wanted, provider, paths)?, events, &mut told)?;
+        wait(target.name(), &open(target)?, events, &mut told)?;
     }
 }
 
 /// The same without waiting; none while another run uses the cluster.
-pub fn try_hold(
-    wanted: &config::Cluster,
-    provider: &str,
-    paths: &Paths,
-) -> anyhow::Result<Option<Lease>> {
-    let file = open(wanted, provider, paths)?;
-    if !is_taken(&wanted.name, file.try_lock())? {
+pub(super) fn try_hold(target: &dyn ClusterTarget, paths: &Paths) -> anyhow::Result<Option<Lease>> {
+    let file = open(target)?;
+    if !is_taken(target.name(), file.try_lock())? {
         return Ok(None);
     }
-    end_proxies(&paths.kubeconfig(&wanted.name));
+    end_proxies(&paths.kubeconfig(target.name()));
     Ok(Some(Lease(file)))
 }
 
 /// Waits until nobody has the cluster to himself, for a run that does not mind others.
-pub fn share(
-    wanted: &config::Cluster,
-    provider: &str,
+pub(super) fn share(
+    target: &dyn ClusterTarget,
     paths: &Paths,
     events: &Events,
 ) -> anyhow::Result<Lease> {
-    let (name, file) = (&wanted.name, open(wanted, provider, paths)?);
+    let (name, file) = (target.name(), open(target)?);
     if is_taken(name, file.try_lock())? {
         end_proxies(&paths.kubeconfig(name));
     }
@@ -244,19 +234,9 @@ pub fn share(
     Ok(Lease(file))
 }
 
-/// An engine has one kind cluster of a name, whoever wants it: its lock is the machine's. Of a
-/// cluster that others run, only what this checkout keeps of it is locked.
-fn lock_of(wanted: &config::Cluster, provider: &str, paths: &Paths) -> anyhow::Result<PrivatePath> {
-    match wanted.existing {
-        Some(_) => Ok(paths.cluster_lock(&wanted.name)),
-        None => paths::kind_lock(provider, &wanted.name),
-    }
-}
-
-fn open(wanted: &config::Cluster, provider: &str, paths: &Paths) -> anyhow::Result<File> {
-    let lock = lock_of(wanted, provider, paths)?;
-    lock.lock_file()
-        .with_context(|| format!("failed to open the lock of cluster `{}`", wanted.name))
+fn open(target: &dyn ClusterTarget) -> anyhow::Result<File> {
+    let opened = target.lock()?.lock_file();
+    opened.with_context(|| format!("failed to open the lock of cluster `{}`", target.name()))
 }
 
 fn is_taken(name: &str, tried: Result<(), std::fs::TryLockError>) -> anyhow::Result<bool> {
@@ -280,9 +260,9 @@ fn wait(name: &str, lock: &File, events: &Events, told: &mut bool) -> anyhow::Re
     Ok(())
 }
 
-/// Whether a run has the cluster just now.
-pub fn is_held(wanted: &config::Cluster, provider: &str, paths: &Paths) -> bool {
-    lock_of(wanted, provider, paths).is_ok_and(|lock| lock.holder() == Owner::Alive)
+/// Whether a run has that lock just now.
+pub(super) fn is_held(lock: &PrivatePath) -> bool {
+    lock.holder() == Owner::Alive
 }
 
 /// Whoever has the lease has no `kubectl proxy` yet: those there are, a killed run has left.
@@ -297,6 +277,8 @@ fn end_proxies(kubeconfig: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::target;
+    use crate::config;
 
     fn wanted(name: &str) -> config::Cluster {
         config::Cluster {
@@ -321,13 +303,14 @@ mod tests {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let [here, there] = folders.each_ref().map(|folder| Paths::of(folder.path()));
         let [a, b] = [name(), name()].map(|name| wanted(&name));
-        assert!(!is_held(&a, "podman", &here));
-        let lease = try_hold(&a, "podman", &here).unwrap();
-        assert!(lease.is_some() && is_held(&a, "podman", &there));
-        assert!(!is_held(&b, "podman", &there) && !is_held(&a, "docker", &there));
-        assert!(try_hold(&a, "podman", &there).unwrap().is_none());
+        let at = |wanted, provider, paths| target(wanted, Vec::new(), provider, paths);
+        assert!(!at(&a, "podman", &here).is_held());
+        let lease = at(&a, "podman", &here).try_lease();
+        assert!(lease.is_some() && at(&a, "podman", &there).is_held());
+        assert!(!at(&b, "podman", &there).is_held() && !at(&a, "docker", &there).is_held());
+        assert!(at(&a, "podman", &there).try_lease().is_none());
         drop(lease);
-        assert!(try_hold(&a, "podman", &there).unwrap().is_some());
+        assert!(at(&a, "podman", &there).try_lease().is_some());
         for one in [&a, &b] {
             paths::kind_lock("podman", &one.name).unwrap().remove().unwrap();
         }

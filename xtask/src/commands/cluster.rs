@@ -3,13 +3,12 @@
 use anyhow::{Context as _, Result};
 
 use crate::cli::{self, ClusterAction};
-use crate::cluster::{self, Status};
+use crate::cluster::{self, Cluster, Status};
 use crate::config;
 use crate::deploy;
 use crate::exit::Exit;
-use crate::run::lease::{lease, take_down};
 use crate::run::suite::shared_cluster;
-use crate::session::{Run, Session, Workspace};
+use crate::session::{Session, Workspace};
 use crate::ui;
 
 pub(crate) fn run(session: &Session, args: &cli::Cluster) -> Result<Exit> {
@@ -31,10 +30,9 @@ fn up(
     wanted: &config::Cluster,
 ) -> Result<Exit> {
     let run = session.begin(&workspace.paths)?;
-    let ports = workspace.config.suite_ports(suite);
-    let (provider, log) = (workspace.engine.name(), run.paths.log("cluster"));
-    let _lease = lease(wanted, workspace, &run)?;
-    let cluster = cluster::up(wanted, &ports, provider, &workspace.paths, &log, &run.events)?;
+    let target = workspace.target(wanted, Some(suite));
+    let _lease = target.lease(&run.events)?;
+    let cluster = target.up(&run.paths.log("cluster"), &run.events)?;
     let how = if cluster.made { "made" } else { "used again" };
     run.events.note(format!("cluster `{}` is up ({how})", cluster.name));
     ui::data(format!("export KUBECONFIG={}\n", cluster.kubeconfig.display()).as_bytes())?;
@@ -43,25 +41,18 @@ fn up(
 
 fn down(session: &Session, workspace: &Workspace, wanted: &config::Cluster) -> Result<Exit> {
     let run = session.begin(&workspace.paths)?;
-    let (provider, paths) = (workspace.engine.name(), &workspace.paths);
-    let _lease = cluster::hold(wanted, provider, paths, &run.events)?;
-    let log = run.paths.log("cluster");
+    let (target, log) = (workspace.target(wanted, None), run.paths.log("cluster"));
+    let _lease = cluster::hold(&*target, &workspace.paths, &run.events)?;
     if let Some(existing) = &wanted.existing {
-        clear(workspace, wanted, existing, &run)?;
+        clear(workspace, &target.up(&log, &run.events)?, existing)?;
     }
-    take_down(workspace, wanted, &log)?;
+    target.down(&log)?;
     run.events.note(format!("cluster `{}` is down", wanted.name));
     Ok(Exit::Done)
 }
 
 /// Takes away all that runs of this checkout have left on a cluster that others run.
-fn clear(
-    workspace: &Workspace,
-    wanted: &config::Cluster,
-    existing: &config::Existing,
-    run: &Run,
-) -> Result<()> {
-    let cluster = cluster::reach(&wanted.name, existing, &workspace.paths, &run.events)?;
+fn clear(workspace: &Workspace, cluster: &Cluster, existing: &config::Existing) -> Result<()> {
     let (kubectl, home) = (cluster.kubectl(), shared_cluster::home(workspace)?);
     let left = deploy::leftovers(&kubectl, &existing.owner)?;
     let mut ours = left.iter().filter(|left| left.home == home);
@@ -69,8 +60,7 @@ fn clear(
 }
 
 fn status(workspace: &Workspace, suite: &config::Suite, wanted: &config::Cluster) -> Result<Exit> {
-    let ports = workspace.config.suite_ports(suite);
-    let status = cluster::status(wanted, &ports, workspace.engine.name(), &workspace.paths)?;
+    let status = workspace.target(wanted, Some(suite)).status()?;
     let words = match &status {
         Status::Absent => "not there".to_owned(),
         Status::Running => "running, and what the configuration asks for".to_owned(),

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use crate::cli;
-use crate::cluster::{self, Cluster};
-use crate::config;
+use crate::cluster::{self, Cluster, ClusterTarget as _, Shared};
 use crate::deploy::{self, Leftover};
 use crate::engine::{self, Old};
 use crate::event::Events;
@@ -77,18 +76,20 @@ type OnCluster = (Cluster, Vec<Leftover>);
 /// What may go from clusters that others run, of those that runs of this checkout have used.
 fn on_clusters(workspace: &Workspace) -> Vec<OnCluster> {
     let wanted = workspace.config.clusters.values();
-    let theirs = wanted.filter_map(|one| Some((one, one.existing.as_ref()?)));
-    let used = theirs.filter(|(one, it)| cluster::was_used(&one.name, it, &workspace.paths));
-    let look = |(wanted, existing): (&config::Cluster, &config::Existing)| {
-        let (paths, events) = (&workspace.paths, Events::silent());
-        let _lease = cluster::share(wanted, workspace.engine.name(), paths, &events)?;
-        match cluster::look(&wanted.name, existing, paths, &events)? {
+    let shared = wanted.filter_map(|one| {
+        Some(Shared { name: &one.name, existing: one.existing.as_ref()?, paths: &workspace.paths })
+    });
+    let used = shared.filter(Shared::was_used);
+    let look = |shared: Shared| {
+        let events = Events::silent();
+        let _lease = shared.lease(&events)?;
+        match shared.look(&events)? {
             Ok(cluster) => {
-                let over = deploy::expired(&cluster.kubectl(), &existing.owner)?;
+                let over = deploy::expired(&cluster.kubectl(), &shared.existing.owner)?;
                 Ok(Some((cluster, over)))
             }
             Err(why) => {
-                ui::say(&format!("note: cluster `{}` was not asked: {why}", wanted.name));
+                ui::say(&format!("note: cluster `{}` was not asked: {why}", shared.name));
                 Ok(None)
             }
         }

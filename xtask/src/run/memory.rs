@@ -299,7 +299,7 @@ fn claims(workspace: &Workspace, coming: Option<&config::Cluster>, facts: &Facts
     let is_made = |one: &config::Cluster| cluster::is_made(&one.name, provider, paths);
     let is_coming = |one: &config::Cluster| {
         coming.is_some_and(|coming| coming.name == one.name)
-            || cluster::is_held(one, provider, paths)
+            || workspace.target(one, None).is_held()
     };
     let (up, absent): (Vec<_>, Vec<_>) = config.clusters.values().partition(|one| is_made(one));
     Claims {

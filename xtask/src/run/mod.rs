@@ -13,7 +13,6 @@ pub(crate) mod evaluate;
 pub(crate) mod execute;
 pub(crate) mod failed_step;
 pub(crate) mod graph;
-pub(crate) mod lease;
 pub(crate) mod memory;
 pub(crate) mod missing_input;
 pub(crate) mod plan;

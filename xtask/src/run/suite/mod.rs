@@ -27,7 +27,6 @@ use crate::run::build::{ImageHandle, RunContext};
 use crate::run::estimate;
 use crate::run::execute::is_echo;
 use crate::run::graph::Task;
-use crate::run::lease;
 use crate::run::plan::SuitePlan;
 use crate::run::suite::shared_cluster::SharedRun;
 use crate::run::suite::warm_probe::WarmProbe;
@@ -125,7 +124,10 @@ impl<'a> SuiteRun<'a> {
     pub(crate) fn begin(&self) -> Result<()> {
         let RunContext { workspace, run, .. } = self.context;
         let lease = lock(&self.probe).lease.take();
-        let lease = lease.map_or_else(|| lease::lease(self.wanted, workspace, run), Ok)?;
+        let lease = match lease {
+            Some(lease) => lease,
+            None => workspace.target(self.wanted, None).lease(&run.events)?,
+        };
         // Only this sets it, once.
         self.lease.set(lease).map_err(|_| anyhow!("the run began twice"))
     }
@@ -207,10 +209,10 @@ impl<'a> SuiteRun<'a> {
     }
 
     fn bring_up(&self, log: &Path) -> Result<(Cluster, Kept)> {
-        let Workspace { config, paths, engine } = self.context.workspace;
-        let ports = config.suite_ports(&self.suite);
+        let Workspace { paths, .. } = self.context.workspace;
         let events = &self.context.run.events;
-        let cluster = cluster::up(self.wanted, &ports, engine.name(), paths, log, events)?;
+        let target = self.context.workspace.target(self.wanted, Some(&self.suite));
+        let cluster = target.up(log, events)?;
         if let Some(existing) = &self.wanted.existing {
             if let Some(shared) = &self.shared {
                 shared.begin(existing, &cluster.kubectl(), events);
@@ -301,7 +303,7 @@ impl<'a> SuiteRun<'a> {
             return true;
         }
         let log = self.context.run.paths.log("cluster");
-        self.warned(lease::take_down(self.context.workspace, self.wanted, &log))
+        self.warned(self.context.workspace.target(self.wanted, None).down(&log))
     }
 
     /// Whether it went well; if not, that is said, and the run is what it was.
@@ -323,10 +325,11 @@ impl<'a> SuiteRun<'a> {
             ));
             return true;
         }
+        let log = self.context.run.paths.log("cluster");
         let removed = deploy::remove(&shared.own, &cluster.kubectl().despite_stop());
         self.warned(match removed {
             Ok(()) if self.lease.get().is_some_and(Lease::is_last) => {
-                cluster::forget(self.wanted, &self.context.workspace.paths)
+                self.context.workspace.target(self.wanted, None).down(&log)
             }
             removed => removed,
         })

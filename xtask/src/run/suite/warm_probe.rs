@@ -8,8 +8,8 @@
 
 use std::thread;
 
-use crate::cluster::{self, Cluster, Lease};
-use crate::config::{self, Suite};
+use crate::cluster::{Cluster, ClusterTarget, Lease};
+use crate::config::Suite;
 use crate::deploy::Kept;
 use crate::session::Workspace;
 
@@ -24,28 +24,21 @@ pub(crate) struct WarmProbe {
 
 impl WarmProbe {
     pub(crate) fn look(workspace: &Workspace, suite: &Suite) -> Self {
-        let wanted = workspace.config.clusters.get(&suite.cluster);
-        // One that others run is neither held nor kept.
-        let Some(wanted) = wanted.filter(|one| one.existing.is_none()) else {
+        let Some(wanted) = workspace.config.clusters.get(&suite.cluster) else {
             return Self::default();
         };
-        let lease = cluster::try_hold(wanted, workspace.engine.name(), &workspace.paths);
-        let lease = lease.ok().flatten();
-        let standing = lease.as_ref().and_then(|_| standing(workspace, suite, wanted));
+        let target = workspace.target(wanted, Some(suite));
+        let lease = target.try_lease();
+        let standing = lease.as_ref().and_then(|_| standing(workspace, &*target));
         Self { lease, standing }
     }
 }
 
-fn standing(
-    workspace: &Workspace,
-    suite: &Suite,
-    wanted: &config::Cluster,
-) -> Option<(Cluster, Kept)> {
-    let Workspace { config, paths, engine } = workspace;
-    let ports = config.suite_ports(suite);
-    let mut cluster = cluster::standing(wanted, &ports, engine.name(), paths)?;
+fn standing(workspace: &Workspace, target: &dyn ClusterTarget) -> Option<(Cluster, Kept)> {
+    let Workspace { paths, engine, .. } = workspace;
+    let mut cluster = target.standing()?;
     let kubectl = cluster.kubectl();
-    let kept = Kept::open(&paths.applied(&wanted.name), &paths.digest_key());
+    let kept = Kept::open(&paths.applied(target.name()), &paths.digest_key());
     let answers = thread::scope(|threads| {
         let seen = cluster.clone();
         let answers = threads.spawn(move || seen.answers());

@@ -7,61 +7,98 @@
 //! leads is compared with the configuration's `server` before that is asked anything.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use super::{Cluster, ready, record};
+use super::record::{self, Lease};
+use super::{Cluster, ClusterTarget, Status, ready};
 use crate::config::Existing;
 use crate::event::Events;
 use crate::exit::{Exit, WithExit as _};
 use crate::kubernetes::{kubectl, kubectl_config};
 use crate::paths::Paths;
+use crate::private::PrivatePath;
 
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// Where what names no namespace would go.
 const NOWHERE: &str = "no-namespace-was-named";
 
-/// Reaches it for a run; another server under the context's name is refused.
-pub fn reach(
-    name: &str,
-    existing: &Existing,
-    paths: &Paths,
-    events: &Events,
-) -> anyhow::Result<Cluster> {
-    within(existing, || {
-        let cluster = connect(name, &view(existing)?, existing, paths, events)?;
-        paths.used_cluster(name).write(existing.server.as_bytes())?;
-        Ok(cluster)
-    })
+/// A cluster that others run, as the configuration names it.
+pub struct Shared<'a> {
+    pub name: &'a str,
+    pub existing: &'a Existing,
+    pub paths: &'a Paths,
 }
 
-/// Reaches it for a command that is no run, if that runs no command of the kubeconfig, which may be
-/// a stranger's. The inner error says why it was not asked.
-pub fn look(
-    name: &str,
-    existing: &Existing,
-    paths: &Paths,
-    events: &Events,
-) -> anyhow::Result<Result<Cluster, String>> {
-    within(existing, || {
-        let text = view(existing)?;
-        if let Some(login) = login(&text)? {
-            return Ok(Err(format!(
-                "its kubeconfig runs `{login}` to log in, which only a run does"
-            )));
-        }
-        connect(name, &text, existing, paths, events).map(Ok)
-    })
+impl ClusterTarget for Shared<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    /// Reaches it for a run; another server under the context's name is refused.
+    fn up(&self, _: &Path, events: &Events) -> anyhow::Result<Cluster> {
+        let Self { name, existing, paths } = self;
+        within(existing, || {
+            let cluster = connect(name, &view(existing)?, existing, paths, events)?;
+            paths.used_cluster(name).write(existing.server.as_bytes())?;
+            Ok(cluster)
+        })
+    }
+
+    /// One that others run is neither held nor kept.
+    fn standing(&self) -> Option<Cluster> {
+        None
+    }
+
+    fn down(&self, _: &Path) -> anyhow::Result<()> {
+        record::forget_folder(self.paths, self.name)
+    }
+
+    fn status(&self) -> anyhow::Result<Status> {
+        let looked = self.look(&Events::silent())?;
+        Ok(looked.map_or_else(Status::Unasked, |_| Status::Running))
+    }
+
+    /// Only what this checkout keeps of it is locked.
+    fn lock(&self) -> anyhow::Result<PrivatePath> {
+        Ok(self.paths.cluster_lock(self.name))
+    }
+
+    fn lease(&self, events: &Events) -> anyhow::Result<Lease> {
+        record::share(self, self.paths, events)
+    }
+
+    fn try_lease(&self) -> Option<Lease> {
+        None
+    }
 }
 
-/// Whether a run of this checkout has reached that very server.
-pub fn was_used(name: &str, existing: &Existing, paths: &Paths) -> bool {
-    let used = paths.used_cluster(name).read(existing.server.len() as u64);
-    used.is_ok_and(|server| server == existing.server.as_bytes())
+impl Shared<'_> {
+    /// Reaches it for a command that is no run, if that runs no command of the kubeconfig, which may
+    /// be a stranger's. The inner error says why it was not asked.
+    pub fn look(&self, events: &Events) -> anyhow::Result<Result<Cluster, String>> {
+        let Self { name, existing, paths } = self;
+        within(existing, || {
+            let text = view(existing)?;
+            if let Some(login) = login(&text)? {
+                return Ok(Err(format!(
+                    "its kubeconfig runs `{login}` to log in, which only a run does"
+                )));
+            }
+            connect(name, &text, existing, paths, events).map(Ok)
+        })
+    }
+
+    /// Whether a run of this checkout has reached that very server.
+    pub fn was_used(&self) -> bool {
+        let server = &self.existing.server;
+        let used = self.paths.used_cluster(self.name).read(server.len() as u64);
+        used.is_ok_and(|used| used == server.as_bytes())
+    }
 }
 
 fn within<T>(existing: &Existing, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
