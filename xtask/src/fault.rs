@@ -3,9 +3,9 @@
 
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
+use parking_lot::Mutex;
 
 use crate::exit::{Exit, WithExit as _};
 use crate::paths;
@@ -18,7 +18,7 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::set_hook(Box::new(note));
     // Nothing of what the work has left half-done is looked at again.
     let result = catch_unwind(AssertUnwindSafe(work));
-    match FIRST.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    match FIRST.lock().take() {
         Some(said) => Err(anyhow!(told(&said, paths::opened_home()))).exit(Exit::Internal),
         None => result.unwrap_or_else(|_| Err(anyhow!(told("", None))).exit(Exit::Internal)),
     }
@@ -27,7 +27,7 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 fn note(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(|at| format!(" ({at})")).unwrap_or_default();
     let text = panic.payload_as_str().unwrap_or("it panicked");
-    let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut first = FIRST.lock();
     first.get_or_insert_with(|| format!("{text}{place}"));
 }
 

@@ -3,7 +3,6 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, anyhow};
@@ -88,11 +87,6 @@ impl Run {
         });
         result
     }
-}
-
-/// Locks what no panic leaves half-done.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Session {

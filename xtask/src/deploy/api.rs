@@ -11,10 +11,10 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -90,13 +90,13 @@ impl Api {
         let answered = ask(&socket, path);
         if answered.is_err() && UnixStream::connect(&socket).is_err() {
             // The proxy is gone: the next question starts another.
-            *self.proxy.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.proxy.lock() = None;
         }
         answered
     }
 
     fn socket(&self) -> anyhow::Result<PathBuf> {
-        let mut proxy = self.proxy.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut proxy = self.proxy.lock();
         if let Some(proxy) = proxy.as_ref() {
             return Ok(proxy.socket());
         }

@@ -1,12 +1,15 @@
-//! One HTTP/1.1 GET and a TCP connection, as waits need them: no redirects, only the status.
+//! A GET and a TCP connection, as waits need them: no redirects, no proxy, only the status.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Error};
 
-use super::tls;
 use crate::config::Trust;
 
 /// How long a connection must stay open: what publishes an engine's ports accepts before it knows
@@ -17,41 +20,46 @@ const STAYS: Duration = Duration::from_millis(300);
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// The status of a GET on `http[s]://HOST[:PORT][/PATH]`. `trust` says whose certificate https
-/// accepts.
+/// accepts; its file is read anew at each try, since a step may make it while others wait. The
+/// host's own roots are not an option: what a suite waits for has a certificate made for the run.
 pub(super) fn get(url: &str, trust: Option<&Trust>) -> anyhow::Result<u16> {
-    let (secure, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
-        (Some(rest), _) => (false, rest),
-        (_, Some(rest)) => (true, rest),
-        _ => bail!("`{url}` is not of the form http://HOST:PORT/PATH"),
-    };
-    let (host, path) = match rest.find('/') {
-        Some(at) => rest.split_at(at),
-        None => (rest, "/"),
-    };
-    let port = if secure { 443 } else { 80 };
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:{port}") };
-    let stream = connect(&address)?;
-    let head = match trust {
-        Some(trust) if secure => {
-            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-            ask(tls::over(stream, name, trust)?, host, path)?
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
+    let tls = match trust {
+        Some(Trust::Ca(file)) => tls.root_certs(RootCerts::new_with_certs(&certificates(file)?)),
+        Some(Trust::Any) => tls.disable_verification(true),
+        None if url.starts_with("https://") => {
+            bail!("nothing says whose certificate `{url}` may have")
         }
-        None if secure => bail!("nothing says whose certificate `{url}` may have"),
-        _ => ask(stream, host, path)?,
+        None => tls,
     };
-    status(&head).with_context(|| format!("what answered at {address} does not speak HTTP"))
+    let agent: Agent = Agent::config_builder()
+        .timeout_global(Some(LIMIT))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .user_agent("xtask")
+        .tls_config(tls.build())
+        .build()
+        .into();
+    match agent.get(url).call() {
+        Ok(answer) => Ok(answer.status().as_u16()),
+        Err(Error::Protocol(_)) => bail!("what answered at {url} does not speak HTTP"),
+        Err(error) => Err(error).with_context(|| format!("no answer from {url}")),
+    }
 }
 
-/// The first bytes of the answer.
-fn ask(mut stream: impl Read + Write, host: &str, path: &str) -> anyhow::Result<[u8; 12]> {
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: xtask\r\nAccept: */*\r\n\
-         Connection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).context("the connection was closed")?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head).context("the connection was closed without an answer")?;
-    Ok(head)
+fn certificates(file: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
+    let what = || format!("failed to read certificates from `{}`", file.display());
+    let pem = fs_err::read(file)?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item.with_context(what)? {
+            certificates.push(certificate);
+        }
+    }
+    ensure!(!certificates.is_empty(), "there is no certificate in `{}`", file.display());
+    Ok(certificates)
 }
 
 /// A connection to `HOST:PORT`.
@@ -85,16 +93,9 @@ pub(super) fn stays(address: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Of `HTTP/1.1 200`.
-fn status(head: &[u8; 12]) -> Option<u16> {
-    let text = std::str::from_utf8(head).ok()?;
-    let (version, status) = text.split_once(' ')?;
-    if version.starts_with("HTTP/1.") { status.parse().ok() } else { None }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::BufRead as _;
+    use std::io::{BufRead as _, Write as _};
     use std::net::TcpListener;
 
     use super::*;

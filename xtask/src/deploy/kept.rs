@@ -23,10 +23,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -142,8 +143,8 @@ impl Kept {
 
     /// Takes note of what the steps of this run are going to apply.
     pub fn expect(&self, steps: &[&Rendered]) -> anyhow::Result<()> {
-        let steps_before = lock(&self.steps);
-        let run = &mut *lock(&self.run);
+        let steps_before = self.steps.lock();
+        let run = &mut *self.run.lock();
         let salts = steps_before.values().flat_map(|applied| applied.salts.clone());
         run.salts = salts.collect();
         for document in steps.iter().flat_map(|step| &step.documents) {
@@ -164,7 +165,7 @@ impl Kept {
     /// Looks again, unless the last look began after all that this run has changed, and lately:
     /// before that, a hook or anybody else may have deleted what it saw.
     pub fn look_again(&self, kubectl: &Tool) {
-        let touched = lock(&self.run).touched;
+        let touched = self.run.lock().touched;
         self.look_if(kubectl, |look| {
             look.began.is_none_or(|began| {
                 began.elapsed() > FRESH || touched.is_some_and(|touched| touched >= began)
@@ -176,7 +177,7 @@ impl Kept {
         let kinds: Vec<String> = self.kinds().into_iter().collect();
         // Held while the cluster is asked, and nothing else with it: who comes meanwhile shares the
         // answer.
-        let mut look = lock(&self.look);
+        let mut look = self.look.lock();
         if !is_due(&look) {
             return;
         }
@@ -193,7 +194,7 @@ impl Kept {
 
     /// What a look asks for.
     fn kinds(&self) -> BTreeSet<String> {
-        let steps = lock(&self.steps);
+        let steps = self.steps.lock();
         let objects = steps.values().flat_map(|applied| &applied.objects);
         let always = [
             "ConfigMap.v1.",
@@ -207,18 +208,18 @@ impl Kept {
     }
 
     fn live(&self) -> Arc<Vec<Value>> {
-        Arc::clone(&lock(&self.look).objects)
+        Arc::clone(&self.look.lock().objects)
     }
 
     /// Says that this run has changed something just now: what was seen before proves nothing.
     pub fn touch(&self) {
-        lock(&self.run).touched = Some(Instant::now());
+        self.run.lock().touched = Some(Instant::now());
     }
 
     /// Whether a step is on the cluster just as it would be applied, and no Job of it has failed.
     pub fn is_applied(&self, rendered: &Rendered) -> bool {
         let Ok(reads) = self.reads(rendered) else { return false };
-        let (steps, live) = (lock(&self.steps), self.live());
+        let (steps, live) = (self.steps.lock(), self.live());
         let Some(applied) = steps.get(&rendered.step) else { return false };
         applied.manifest == manifest(rendered)
             && applied.images == rendered.image_ids
@@ -230,7 +231,7 @@ impl Kept {
     /// What the pods of a step find where they read, as far as it is there or is coming.
     pub fn reads(&self, rendered: &Rendered) -> anyhow::Result<Reads> {
         let mut reads = Reads::new();
-        let (live, run) = (self.live(), lock(&self.run));
+        let (live, run) = (self.live(), self.run.lock());
         for document in &rendered.documents {
             let namespace = document.object.namespace_or_default();
             for read in document.template.iter().flat_map(|template| &template.reads) {
@@ -272,12 +273,12 @@ impl Kept {
     /// Says that a hook has ended just now.
     pub fn touch_by_hook(&self) {
         self.touch();
-        lock(&self.run).hooked = true;
+        self.run.lock().hooked = true;
     }
 
     /// What others have changed of a step's objects since the last run, as its manifests call it.
     pub fn changed_by_others(&self, rendered: &Rendered) -> Vec<ChangedByOthers> {
-        let (steps, live, run) = (lock(&self.steps), self.live(), &mut *lock(&self.run));
+        let (steps, live, run) = (self.steps.lock(), self.live(), &mut *self.run.lock());
         // What this run has applied itself is newer than the look.
         let (done, to_do): (Vec<_>, Vec<_>) =
             steps.iter().partition(|(step, _)| run.done.contains_key(*step));
@@ -308,7 +309,7 @@ impl Kept {
     /// kubectl has done may have been done by hooks.
     pub fn settle(&self, kubectl: &Tool, by_hooks: bool) -> anyhow::Result<()> {
         let (is_done, changed) = {
-            let run = lock(&self.run);
+            let run = self.run.lock();
             if run.touched.is_none() {
                 return Ok(());
             }
@@ -318,7 +319,7 @@ impl Kept {
         };
         self.look(kubectl);
         let live = self.live();
-        let mut steps = lock(&self.steps);
+        let mut steps = self.steps.lock();
         for (_, applied) in steps.iter_mut().filter(|(step, _)| is_done(step)) {
             for proof in &mut applied.objects {
                 if let Some(object) = proof.live(&live).filter(|_| !changed.contains(&proof.uid)) {
@@ -332,7 +333,7 @@ impl Kept {
     /// Takes note that a step was found as it would be applied.
     pub fn confirm(&self, rendered: &Rendered) -> anyhow::Result<()> {
         let live = self.live();
-        let steps = lock(&self.steps);
+        let steps = self.steps.lock();
         let proofs = steps.get(&rendered.step).into_iter().flat_map(|applied| &applied.objects);
         let objects: Vec<Value> = proofs.filter_map(|proof| proof.live(&live)).cloned().collect();
         self.done(rendered, &objects)
@@ -340,7 +341,7 @@ impl Kept {
 
     /// A step that is done is the one to say what its objects hold.
     fn done(&self, rendered: &Rendered, objects: &[Value]) -> anyhow::Result<()> {
-        let mut run = lock(&self.run);
+        let mut run = self.run.lock();
         for object in objects {
             if let Some(place) = ObjectRef::of(object).and_then(|object| place_of(&object)) {
                 let content = digest::content(object);
@@ -359,7 +360,7 @@ impl Kept {
 
     /// A step that is done, and whose pods read what was another when they were started.
     pub fn outdated(&self) -> Option<String> {
-        let (steps, run) = (lock(&self.steps), lock(&self.run));
+        let (steps, run) = (self.steps.lock(), self.run.lock());
         let mut done = run.done.iter();
         done.find(|(step, places)| {
             let reads = steps.get(*step).map(|applied| &applied.reads);
@@ -374,20 +375,20 @@ impl Kept {
 
     /// Whether what ran in the steps a Job needs (`before`) is not what it once worked on.
     pub fn is_replaced(&self, rendered: &Rendered, before: &[&Rendered]) -> bool {
-        let (steps, live) = (lock(&self.steps), self.live());
+        let (steps, live) = (self.steps.lock(), self.live());
         let then = steps.get(&rendered.step).map(|applied| &applied.before);
         then.is_some_and(|then| *then != running(before, &live))
     }
 
     /// Whether a step was last applied just so; whether it still is there is not asked.
     pub fn is_recorded(&self, rendered: &Rendered) -> bool {
-        let steps = lock(&self.steps);
+        let steps = self.steps.lock();
         steps.get(&rendered.step).is_some_and(|applied| applied.manifest == manifest(rendered))
     }
 
     /// What makes pods of a step that was applied, each held to what its apply gave back.
     pub fn workloads(&self, rendered: &Rendered) -> Vec<Workload> {
-        let steps = lock(&self.steps);
+        let steps = self.steps.lock();
         let proofs = steps.get(&rendered.step).map_or(&[][..], |applied| &applied.objects);
         let documents = rendered.documents.iter();
         let made = documents.filter(|document| document.object.is_workload());
@@ -415,14 +416,14 @@ impl Kept {
             before,
         };
         self.done(rendered, objects)?;
-        let mut steps = lock(&self.steps);
+        let mut steps = self.steps.lock();
         steps.insert(rendered.step.clone(), applied);
         self.adopt(&mut steps);
         self.write(&steps)
     }
 
     fn salts(&self, rendered: &Rendered) -> BTreeMap<String, String> {
-        let run = lock(&self.run);
+        let run = self.run.lock();
         let places = rendered.documents.iter().filter_map(|document| place_of(&document.object));
         places.filter_map(|place| Some((place.clone(), run.salts.get(&place)?.clone()))).collect()
     }
@@ -430,7 +431,7 @@ impl Kept {
     /// Proofs of what was applied. What others have changed and cannot be made anew stays held to
     /// what it was before they did: it is not what its manifest says.
     fn proofs(&self, rendered: &Rendered, objects: &[Value]) -> Vec<Proof> {
-        let (steps, run) = (lock(&self.steps), lock(&self.run));
+        let (steps, run) = (self.steps.lock(), self.run.lock());
         let before = steps.get(&rendered.step).map_or(&[][..], |applied| &applied.objects);
         let changed = run.changed_by_others.as_ref();
         let proofs = objects.iter().filter_map(Proof::of).map(|proof| {
@@ -444,7 +445,7 @@ impl Kept {
     /// What was not there when a step was applied, and without which its pods cannot start, is what
     /// they read.
     fn adopt(&self, steps: &mut Steps) {
-        let run = lock(&self.run);
+        let run = self.run.lock();
         for (step, places) in &run.done {
             let Some(applied) = steps.get_mut(step) else { continue };
             for (place, _) in places.iter().filter(|(_, is_optional)| !is_optional) {
@@ -458,12 +459,12 @@ impl Kept {
 
     /// Deletes, without waiting, what no step applies any more, and what specs left behind.
     pub fn reset(&self, current: &[&Rendered], kubectl: &Tool, log: &Path) -> anyhow::Result<()> {
-        let mut steps = lock(&self.steps);
+        let mut steps = self.steps.lock();
         let live = self.live();
         let changed = steps.values().flat_map(|applied| &applied.objects).filter(|proof| {
             proof.live(&live).is_some_and(|object| proof.is_changed_by_others(object))
         });
-        lock(&self.run).changed_by_others = Some(changed.map(|proof| proof.uid.clone()).collect());
+        self.run.lock().changed_by_others = Some(changed.map(|proof| proof.uid.clone()).collect());
         let stale = self.stale(&steps, current);
         for proof in &stale {
             delete::delete(&proof.object, &proof.uid, kubectl, log)
@@ -522,10 +523,6 @@ fn there(place: &str, live: &[Value]) -> Option<Value> {
         ObjectRef::of(object).and_then(|object| place_of(&object)).as_deref() == Some(place)
     };
     live.iter().find(is_it).and_then(digest::content)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_of_a_spec(object: &Value) -> bool {

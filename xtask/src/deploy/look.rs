@@ -13,10 +13,11 @@
 //! leaves what it saw.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::api::Api;
@@ -101,11 +102,11 @@ impl Snapshots {
     pub(super) fn at(&self, namespace: &str, since: Instant) -> anyhow::Result<Arc<Look>> {
         let now = Instant::now();
         let slot = {
-            let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut latest = self.latest.lock();
             Arc::clone(latest.entry(namespace.to_owned()).or_default())
         };
         // Whoever comes while a look is under way waits here, and then judges it by its beginning.
-        let mut last = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = slot.lock();
         if let Some(look) = last.as_ref().filter(|look| counts(look.begun, since, now)) {
             return Ok(Arc::clone(look));
         }
@@ -116,10 +117,10 @@ impl Snapshots {
 
     /// The last look that was taken at a namespace, however old.
     pub(super) fn last(&self, namespace: &str) -> Option<Arc<Look>> {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.latest.lock();
         let slot = Arc::clone(latest.get(namespace)?);
         drop(latest);
-        slot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        slot.lock().clone()
     }
 
     fn take(&self, namespace: &str) -> anyhow::Result<Look> {
@@ -133,7 +134,7 @@ impl Snapshots {
         self.write(namespace, &objects);
         let jobs = objects.iter().filter(|one| one["kind"] == "Job");
         let ended = jobs.filter(|job| verdict::is_true(job, "Complete"));
-        let mut completed = self.completed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut completed = self.completed.lock();
         completed.extend(ended.map(|job| verdict::uid(job).to_owned()));
         Ok(Look { begun, clock, objects, completed: completed.clone() })
     }

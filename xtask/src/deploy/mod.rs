@@ -51,7 +51,6 @@ mod restarts;
 mod rollout;
 mod sweep;
 mod template;
-mod tls;
 mod verdict;
 mod wait;
 mod workload;

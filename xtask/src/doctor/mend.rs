@@ -173,7 +173,8 @@ pub(super) fn install_steps(packages: &[&str]) -> Vec<Step> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     use super::*;
     use crate::event::{Sink, Stamped};
@@ -197,7 +198,7 @@ mod tests {
                 Event::StepFinished { ok, .. } => ok.to_string(),
                 other => format!("{other:?}"),
             };
-            self.0.lock().unwrap().push(line);
+            self.0.lock().push(line);
         }
     }
 
@@ -218,7 +219,7 @@ mod tests {
         assert_eq!(crate::exit::code(&error), Exit::Environment);
         assert_eq!(fs_err::read_to_string(&file).unwrap(), "a\nb\n");
         assert!(fs_err::read_to_string(&log).unwrap().contains("$ false"));
-        let seen = seen.lock().unwrap().clone();
+        let seen = seen.lock().clone();
         assert_eq!(seen, ["mend: a", "true", "mend: b", "true", "mend: fails", "false"]);
     }
 

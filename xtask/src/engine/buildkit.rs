@@ -10,10 +10,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::event::{Event, Events, seconds};
@@ -89,7 +89,7 @@ impl BuildKit {
         log: &Path,
         sends: impl FnOnce(),
     ) -> anyhow::Result<()> {
-        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut layouts = self.layouts.lock();
         if layouts.contains_key(id) {
             return Ok(());
         }
@@ -135,7 +135,7 @@ impl BuildKit {
 
     /// What an order is built on, by the references it has that by.
     fn named(&self, order: &BuildRequest) -> anyhow::Result<Vec<Named>> {
-        let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        let layouts = self.layouts.lock();
         let bases = order.bases.iter().filter_map(|(base, id)| Some((base, id.as_ref()?)));
         let named = bases.map(|(base, id)| {
             let layout = layouts.get(id).with_context(|| format!("`{base}` was not laid out"))?;

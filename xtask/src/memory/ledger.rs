@@ -23,10 +23,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -123,7 +124,7 @@ impl Ledger {
 
     /// Takes `bytes` for the build `what`, or says who holds what it needs.
     pub fn take(&self, what: &str, bytes: u64) -> Result<Reservation, Wait> {
-        let mut page = lock(&self.0);
+        let mut page = self.0.lock();
         let _gate = gate(&page.folder).map_err(|error| Wait(format!("{error:#}")))?;
         let (others, _) = others(&page.folder, Some(&page.path), page.bounds.total);
         let held = figure::sum(others.iter().map(Entry::total));
@@ -141,7 +142,7 @@ impl Ledger {
 
     /// Pages of live runs that are not believed, a sentence each.
     pub fn doubts(&self) -> Vec<String> {
-        let page = lock(&self.0);
+        let page = self.0.lock();
         let Ok(_gate) = gate(&page.folder) else { return Vec::new() };
         others(&page.folder, Some(&page.path), page.bounds.total).1
     }
@@ -162,7 +163,7 @@ pub fn held(folder: &PrivatePath, total: u64) -> Option<Others> {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut page = lock(&self.page);
+        let mut page = self.page.lock();
         page.entry.held.remove(&self.what);
         if let Ok(_gate) = gate(&page.folder) {
             page.write().ok();
@@ -258,10 +259,6 @@ fn read(page: &PrivatePath, total: u64) -> Result<Entry> {
         bail!("it claims more than the machine has");
     }
     Ok(entry)
-}
-
-fn lock(page: &Mutex<Page>) -> std::sync::MutexGuard<'_, Page> {
-    page.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

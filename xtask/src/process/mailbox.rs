@@ -4,9 +4,10 @@
 //! for it together with the child's output.
 
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::stop::{self, Urgency};
@@ -69,7 +70,7 @@ impl Mailbox {
     }
 
     fn group(&self) -> MutexGuard<'_, Option<Pid>> {
-        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+        self.group.lock()
     }
 
     /// Takes signals for as long as the guard lives. A second one kills, whatever the owner is busy

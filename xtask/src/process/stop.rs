@@ -6,10 +6,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use parking_lot::{Condvar, Mutex};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::exit::Exit;
@@ -87,7 +87,7 @@ pub fn cancel() {
 }
 
 fn tell(urgency: Urgency) {
-    let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let listeners = LISTENERS.lock();
     for (_, listener) in listeners.iter() {
         listener(urgency);
     }
@@ -128,13 +128,13 @@ pub struct Stopped;
 /// something that cannot be awaited (a Kubernetes object without a watch).
 pub fn pause(time: Duration) -> anyhow::Result<()> {
     let until = Instant::now() + time;
-    let mut guard = CHANGED.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut guard = CHANGED.0.lock();
     while !requested() {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(());
         }
-        guard = CHANGED.1.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+        CHANGED.1.wait_for(&mut guard, left);
     }
     check()
 }
@@ -143,7 +143,7 @@ pub fn pause(time: Duration) -> anyhow::Result<()> {
 /// already.
 pub fn on_signal(listener: impl Fn(Urgency) + Send + 'static) -> Guard {
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
-    let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut listeners = LISTENERS.lock();
     if requested() {
         listener(Urgency::Stop);
     }
@@ -165,6 +165,6 @@ pub struct Guard(u64);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, _)| *id != self.0);
+        LISTENERS.lock().retain(|(id, _)| *id != self.0);
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
+use parking_lot::Mutex;
 
 use crate::event::{Event, Sink, Stamped};
 use crate::private::PrivatePath;
@@ -29,7 +29,7 @@ impl Recorder {
 
 impl Sink for Recorder {
     fn receive(&self, event: &Stamped) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.0.lock();
         match &event.event {
             // Lines of children are in their own logs.
             Event::BuildLine { .. } | Event::TestLine { .. } | Event::LoadProgress { .. } => return,

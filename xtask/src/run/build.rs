@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
+use parking_lot::Mutex;
 
 use crate::context::record::{self, Record};
 use crate::context::{self, Context, Key, Staged};
@@ -24,7 +24,7 @@ use crate::run::evaluate::{self, Evaluation, ImageState};
 use crate::run::memory::Memory;
 use crate::run::{build_lock, failed_step, missing_input, project};
 use crate::schedule::Permit;
-use crate::session::{Run, Workspace, lock};
+use crate::session::{Run, Workspace};
 use crate::text::bytes;
 use dockerfile::Role;
 
@@ -408,20 +408,20 @@ impl BuiltImages {
     }
 
     pub(crate) fn put(&self, name: &str, ready: ImageHandle) {
-        lock(&self.0).insert(name.to_owned(), ready);
+        self.0.lock().insert(name.to_owned(), ready);
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<ImageHandle> {
-        lock(&self.0).get(name).cloned().with_context(|| format!("image `{name}` is not ready"))
+        self.0.lock().get(name).cloned().with_context(|| format!("image `{name}` is not ready"))
     }
 
     /// Name → tag of everything that is ready.
     pub(crate) fn tags(&self) -> std::collections::BTreeMap<String, String> {
-        lock(&self.0).iter().map(|(name, ready)| (name.clone(), ready.tag.clone())).collect()
+        self.0.lock().iter().map(|(name, ready)| (name.clone(), ready.tag.clone())).collect()
     }
 
     /// Images that have come from there.
     pub(crate) fn count(&self, origin: Origin) -> usize {
-        lock(&self.0).values().filter(|ready| ready.origin == origin).count()
+        self.0.lock().values().filter(|ready| ready.origin == origin).count()
     }
 }

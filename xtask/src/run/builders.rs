@@ -11,11 +11,11 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{self, AtomicBool};
 use std::thread;
 
 use anyhow::{Result, anyhow, ensure};
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{self, Image};
@@ -31,7 +31,7 @@ use crate::run::evaluate::{Evaluation, ImageState};
 use crate::run::memory::JOBS_PER_CPU;
 use crate::schedule::{HOME, Limits, Place, PlaceId, Placement, Share};
 use crate::secret_name;
-use crate::session::{Run, Workspace, lock};
+use crate::session::{Run, Workspace};
 use crate::text::bytes;
 
 /// With less free disk, in bytes, a builder is left out: a base and what is built on it would not
@@ -257,7 +257,7 @@ impl Builder {
         log: &Path,
         sends: impl FnOnce(),
     ) -> Result<()> {
-        let mut supplied = lock(&self.supplied);
+        let mut supplied = self.supplied.lock();
         if supplied.contains(id) {
             return Ok(());
         }
@@ -284,10 +284,10 @@ impl Builder {
         wanted: &Wanted,
         log: &Path,
     ) -> Result<()> {
-        lock(&self.ready).insert(id.to_owned());
+        self.ready.lock().insert(id.to_owned());
         {
-            let _stream = lock(&self.stream);
-            let ready = std::mem::take(&mut *lock(&self.ready));
+            let _stream = self.stream.lock();
+            let ready = std::mem::take(&mut *self.ready.lock());
             if ready.contains(id) {
                 let ids: Vec<String> = ready.into_iter().collect();
                 engine.send(&ids, home, log)?;

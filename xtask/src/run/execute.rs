@@ -4,11 +4,11 @@
 //! nothing of the run goes on; diagnostics are written before anything is taken down.
 
 use std::path::Path;
-use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
+use parking_lot::Mutex;
 
 use crate::cli;
 use crate::config::Suite;
@@ -27,7 +27,7 @@ use crate::run::suite::SuiteRun;
 use crate::run::suite::warm_probe::WarmProbe;
 use crate::run::{bundle, plan, startup_cleanup};
 use crate::schedule::{self, ExecOptions, NodeId, Outcome, Permit, State};
-use crate::session::{Session, Workspace, lock};
+use crate::session::{Session, Workspace};
 use crate::ui;
 
 /// What a run is to do.
@@ -98,7 +98,7 @@ pub(crate) fn execute(
     }
     let summary = Summary { ok, left, seconds: seconds(started.elapsed()), ..execution.counts() };
     run.events.emit(Event::Summary(summary.clone()));
-    let failure = *lock(&execution.failure);
+    let failure = *execution.failure.lock();
     let exit = if ok { Exit::Done } else { failure.unwrap_or(Exit::Failed) };
     Ok(RunSummary { exit, summary })
 }
@@ -146,7 +146,7 @@ impl Execution<'_> {
         memory.learn(workspace, run, &ended.paces);
         for image in self.run_graph.stranded(&ended.states) {
             ui::error(&memory::stranded(evaluation.image(image)));
-            lock(&self.failure).get_or_insert(Exit::Environment);
+            self.failure.lock().get_or_insert(Exit::Environment);
         }
         let ok = ended.states.iter().all(|state| *state == State::Done);
         let Some(suite) = &self.suite else { return Ok((ok, None)) };
@@ -206,7 +206,7 @@ impl Execution<'_> {
             return;
         }
         ui::error(error);
-        lock(&self.failure).get_or_insert(exit::code(error));
+        self.failure.lock().get_or_insert(exit::code(error));
         if !matches!(task, Task::Build(_) | Task::Push(_)) {
             stop::cancel();
         }
@@ -225,7 +225,7 @@ impl Execution<'_> {
             ..Summary::default()
         };
         let Some(suite) = &self.suite else { return counts };
-        let progress = lock(&suite.progress);
+        let progress = suite.progress.lock();
         Summary {
             loaded: progress.loaded,
             passed: progress.tests.passed,

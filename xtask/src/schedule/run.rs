@@ -248,7 +248,7 @@ impl<W: FnMut(NodeId, &Scarce)> Told<'_, W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
@@ -290,11 +290,11 @@ mod tests {
     fn nodes_run_after_what_they_need() {
         let seen = Mutex::new(Vec::new());
         let work = |node, _: &Permit| {
-            seen.lock().unwrap().push(node);
+            seen.lock().push(node);
             Outcome::<()>::Done
         };
         let ended = run(&chain(), &WIDE, &habit(false), work, |_, _| {}).unwrap();
-        assert_eq!(*seen.lock().unwrap(), [0, 1, 2]);
+        assert_eq!(*seen.lock(), [0, 1, 2]);
         assert_eq!(ended.states, [State::Done; 3]);
     }
 
@@ -348,12 +348,12 @@ mod tests {
     fn a_node_that_asks_for_it_is_run_again_alone_with_its_new_weight() {
         let seen = Mutex::new(Vec::new());
         let work = |node, permit: &Permit| {
-            seen.lock().unwrap().push((node, permit.memory, permit.jobs, permit.again));
+            seen.lock().push((node, permit.memory, permit.jobs, permit.again));
             if node == 0 && !permit.again { Outcome::Again(70) } else { Outcome::<()>::Done }
         };
         let ended = run(&pair(20), &WIDE, &habit(false), work, |_, _| {}).unwrap();
         assert_eq!(ended.states, [State::Done; 2]);
-        let mut seen = seen.into_inner().unwrap();
+        let mut seen = seen.into_inner();
         assert_eq!(seen.pop(), Some((0, 70, 1, true)));
         seen.sort_unstable();
         assert_eq!(seen, [(0, 20, 2, false), (1, 20, 2, false)]);
@@ -369,12 +369,12 @@ mod tests {
             if permit.prelude {
                 both.wait();
             }
-            seen.lock().unwrap().push((node, permit.prelude, permit.memory));
+            seen.lock().push((node, permit.prelude, permit.memory));
             if permit.prelude && node == 1 { Outcome::GoOn } else { Outcome::<()>::Done }
         };
         let ended = run(&graph, &[place(100, 1)], &habit(false), work, |_, _| {}).unwrap();
         assert_eq!(ended.states, [State::Done; 2]);
-        let mut seen = seen.into_inner().unwrap();
+        let mut seen = seen.into_inner();
         seen.sort_unstable();
         assert_eq!(seen, [(0, true, 5), (1, false, 60), (1, true, 5)]);
     }

@@ -165,8 +165,9 @@ fn command(given: &Given<'_>, words: &[String]) -> anyhow::Result<Tool> {
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
     use std::collections::BTreeMap;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -177,7 +178,7 @@ mod tests {
 
     impl Sink for Seen {
         fn receive(&self, event: &Stamped) {
-            self.0.lock().unwrap().push(event.event.clone());
+            self.0.lock().push(event.event.clone());
         }
     }
 
@@ -219,7 +220,7 @@ mod tests {
         let given = Given { test: &test, environment, shard, args: &args, log };
         let events = Arc::new(Mutex::new(Vec::new()));
         let outcome = run(&given, &Events::to(vec![Box::new(Seen(Arc::clone(&events)))])).unwrap();
-        let events = events.lock().unwrap().clone();
+        let events = events.lock().clone();
         (outcome, events)
     }
 

@@ -2,10 +2,10 @@
 //! over is printed above them and stays.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 
 use super::{Verbosity, plain, sanitize};
 use crate::event::{Event, Sink, Stamped};
@@ -51,7 +51,7 @@ impl Bars {
     }
 
     fn with(&self, change: impl FnOnce(&mut BTreeMap<String, ProgressBar>)) {
-        change(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.running.lock());
     }
 }
 

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::{command, sanitize};
 use crate::event::{Event, Place, PlannedRun, Sink, Stamped, Summary};
@@ -55,7 +56,7 @@ impl Sink for Github {
         if let Some(line) = worth_telling(&event.event) {
             command(&line);
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         seen.see(&event.event);
         if let (Event::Summary(summary), Some(file)) = (&event.event, &self.summary) {
             let text = seen.markdown(summary, &self.records);

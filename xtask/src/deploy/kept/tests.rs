@@ -10,7 +10,7 @@ fn open(file: &Path) -> Kept {
 }
 
 fn see(kept: &Kept, objects: Vec<Value>) {
-    *lock(&kept.look) = Look { began: Some(Instant::now()), objects: Arc::new(objects) };
+    *kept.look.lock() = Look { began: Some(Instant::now()), objects: Arc::new(objects) };
 }
 
 fn document(object: ObjectRef, text: &str) -> Document {
@@ -136,7 +136,7 @@ fn what_is_still_applied_by_any_step_is_not_removed() {
         // Another step applies it by now, or the same one.
         for name in ["first", "second"] {
             let now = step(name, &now);
-            let steps = kept.steps.lock().unwrap();
+            let steps = kept.steps.lock();
             assert_eq!(kept.stale(&steps, &[&now]).len(), stale, "{why}, by {name}");
         }
         assert!(kept.is_applied(&first), "{why}");
@@ -154,7 +154,7 @@ fn an_object_of_two_steps_is_removed_with_the_last_and_once() {
     }
     let mut other = served.clone();
     see(&kept, vec![served]);
-    let steps = kept.steps.lock().unwrap().clone();
+    let steps = kept.steps.lock().clone();
     assert!(kept.stale(&steps, &[&two]).is_empty());
     assert_eq!(kept.stale(&steps, &[]).len(), 1);
     // Somebody made another of its name.

@@ -7,17 +7,16 @@
 //! as it is to be. What is not is waited for, as long as its step allows, and then named.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
+use parking_lot::Mutex;
 
 use crate::cluster::{self, Cluster, Image};
 use crate::config::Restarts;
 use crate::deploy::{self, Containers, Target};
 use crate::process::Tool;
 use crate::run::suite::{SuiteRun, Up};
-use crate::session::lock;
 
 /// The run's images by their references in manifests.
 pub(crate) struct Loaded<'a> {
@@ -42,7 +41,7 @@ impl Loaded<'_> {
         if self.cluster.shared || image_id.is_empty() {
             return Some(false);
         }
-        let mut answers = lock(&self.answers);
+        let mut answers = self.answers.lock();
         let asked = (reference.to_owned(), image_id.to_owned());
         let ask = || cluster::is_image(self.cluster, &self.engine, image, image_id);
         Some(*answers.entry(asked).or_insert_with(ask))
@@ -69,7 +68,7 @@ impl SuiteRun<'_> {
     pub(crate) fn last_look(&self) -> Result<Containers> {
         let since = Instant::now();
         let Up { looks, .. } = self.up()?;
-        let (loaded, workloads) = (self.loaded()?, lock(&self.progress).workloads.clone());
+        let (loaded, workloads) = (self.loaded()?, self.progress.lock().workloads.clone());
         let is_loaded = |reference: &str, id: &str| loaded.runs(reference, id);
         let addresses = self.addresses();
         let targets: Vec<Target> = self
@@ -97,7 +96,7 @@ impl SuiteRun<'_> {
     /// Names what was started again or lost since `before`; an error if that is to fail the run.
     pub(crate) fn restarts(&self, before: &Containers) -> Result<()> {
         let since = Instant::now();
-        let workloads = lock(&self.progress).workloads.clone();
+        let workloads = self.progress.lock().workloads.clone();
         let after =
             deploy::containers(workloads.values().flatten(), Some(since), &self.up()?.looks);
         let fails = self.suite.restarts == Restarts::Fail;

@@ -12,10 +12,11 @@ pub(crate) mod warm_probe;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
+use parking_lot::Mutex;
 
 use crate::cli;
 use crate::cluster::{self, Cluster, Lease};
@@ -30,7 +31,7 @@ use crate::run::graph::Task;
 use crate::run::plan::SuitePlan;
 use crate::run::suite::shared_cluster::SharedRun;
 use crate::run::suite::warm_probe::WarmProbe;
-use crate::session::{Workspace, lock};
+use crate::session::Workspace;
 use crate::suite;
 
 /// A suite on its cluster.
@@ -123,7 +124,7 @@ impl<'a> SuiteRun<'a> {
     /// Waits for the cluster to be ours, or shares it.
     pub(crate) fn begin(&self) -> Result<()> {
         let RunContext { workspace, run, .. } = self.context;
-        let lease = lock(&self.probe).lease.take();
+        let lease = self.probe.lock().lease.take();
         let lease = match lease {
             Some(lease) => lease,
             None => workspace.target(self.wanted, None).lease(&run.events)?,
@@ -194,7 +195,7 @@ impl<'a> SuiteRun<'a> {
 
     fn cluster(&self) -> Result<&'static str> {
         let log = self.context.run.paths.log("cluster");
-        let standing = lock(&self.probe).standing.take();
+        let standing = self.probe.lock().standing.take();
         let (cluster, kept) = standing.map_or_else(|| self.bring_up(&log), Ok)?;
         let rendered: Vec<&Rendered> = self.rendered.values().collect();
         kept.expect(&rendered)?;
@@ -247,7 +248,7 @@ impl<'a> SuiteRun<'a> {
         let cluster = &self.up()?.cluster;
         let (ways, events) = ((save, pulls.as_ref()), &self.context.run.events);
         let loaded = cluster::load(cluster, &wanted, &engine.tool(), ways, &log, events)?;
-        lock(&self.progress).loaded += loaded.sent.len();
+        self.progress.lock().loaded += loaded.sent.len();
         Ok(())
     }
 
@@ -267,7 +268,7 @@ impl<'a> SuiteRun<'a> {
             let given = suite::Given { test, environment, shard, args, log: &log };
             suite::run(&given, &self.context.run.events)
         })?;
-        lock(&self.progress).tests = outcome.counts;
+        self.progress.lock().tests = outcome.counts;
         let restarts = self.restarts(&before);
         let failed = || format!("suite `{}` failed", self.suite.name);
         match (outcome.failure, outcome.fault) {

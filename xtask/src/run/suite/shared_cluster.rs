@@ -9,12 +9,12 @@
 //! away. As long as the run lives, that time is renewed.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::config::{Address, Cluster, Config, Existing, Suite};
@@ -25,7 +25,7 @@ use crate::identity;
 use crate::process::Tool;
 use crate::run::build::{ImageHandle, RunContext};
 use crate::run::cache::Cache;
-use crate::session::{Workspace, lock};
+use crate::session::Workspace;
 
 /// What such a run has that others have not.
 pub(crate) struct SharedRun<'a> {
@@ -80,12 +80,12 @@ impl<'a> SharedRun<'a> {
         let (own, kubectl) = (self.own.clone(), kubectl.clone());
         // One that fails is made up for by the next.
         let renew = move || drop(deploy::renew(&own, &kubectl));
-        *lock(&self.renewal) = Some(Repeated::every(self.ttl / 4, renew));
+        *self.renewal.lock() = Some(Repeated::every(self.ttl / 4, renew));
     }
 
     /// Renews nothing any more.
     pub(crate) fn end(&self) {
-        drop(lock(&self.renewal).take());
+        drop(self.renewal.lock().take());
     }
 
     /// Sees to it that nodes can pull the image.
@@ -97,23 +97,23 @@ impl<'a> SharedRun<'a> {
     ) -> Result<()> {
         let Some(cache) = self.cache else { return Ok(()) };
         let reference = cache.publish(common, name, ready)?;
-        lock(&self.published).insert(name.to_owned(), reference);
+        self.published.lock().insert(name.to_owned(), reference);
         Ok(())
     }
 
     /// Images as nodes are told them; `tags` has those that are not in the registry yet.
     pub(crate) fn references(&self, tags: BTreeMap<String, String>) -> BTreeMap<String, String> {
-        tags.into_iter().chain(lock(&self.published).clone()).collect()
+        tags.into_iter().chain(self.published.lock().clone()).collect()
     }
 
     /// Takes note of what the API server chose.
     pub(crate) fn note(&self, applied: &[Value]) {
-        lock(&self.ports).extend(deploy::given_ports(applied));
+        self.ports.lock().extend(deploy::given_ports(applied));
     }
 
     /// Where ports are reached, by now.
     pub(crate) fn addresses(&self, config: &Config, suite: &Suite) -> BTreeMap<String, Address> {
-        let given = lock(&self.ports);
+        let given = self.ports.lock();
         let mut addresses = config.addresses(suite);
         for port in config.suite_ports(suite) {
             if let Some(given) = given.get(&port.node)

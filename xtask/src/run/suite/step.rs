@@ -12,7 +12,6 @@ use crate::run::evaluate::ImageState;
 use crate::run::graph::in_order;
 use crate::run::suite::render::render;
 use crate::run::suite::{SuiteRun, Up};
-use crate::session::lock;
 use crate::suite::{self, Environment};
 
 impl SuiteRun<'_> {
@@ -23,7 +22,7 @@ impl SuiteRun<'_> {
             Action::Run(command) => self.hook(step, command),
             _ => self.apply(step),
         }?;
-        lock(&self.progress).ended.insert(step.name.clone());
+        self.progress.lock().ended.insert(step.name.clone());
         Ok(how)
     }
 
@@ -34,7 +33,7 @@ impl SuiteRun<'_> {
 
     /// Whether a step that does not itself wait for this one has yet to end.
     fn others_coming(&self, step: &Step) -> bool {
-        let progress = lock(&self.progress);
+        let progress = self.progress.lock();
         let mut after: BTreeSet<&str> = BTreeSet::from([step.name.as_str()]);
         for other in in_order(&self.suite.steps) {
             if other.needs.iter().any(|need| after.contains(need.as_str())) {
@@ -105,7 +104,7 @@ impl SuiteRun<'_> {
             shared.note(&applied.objects);
         }
         kept.remember(rendered, &applied.objects, reads, ran)?;
-        lock(&self.progress).changed.insert(step.name.clone());
+        self.progress.lock().changed.insert(step.name.clone());
         Ok(())
     }
 
@@ -134,14 +133,14 @@ impl SuiteRun<'_> {
     /// Applies again what was applied with another content of a `ConfigMap` or Secret than there is
     /// now, so that its pods are made anew.
     fn follow(&self) -> Result<()> {
-        let _alone = lock(&self.following);
+        let _alone = self.following.lock();
         let kept = &self.up()?.kept;
         while let Some(name) = kept.outdated() {
             let step = self.step_called(&name)?;
             let rendered = self.rendered_now(step)?;
             self.apply_now(step, &rendered, true)?;
             let workloads = kept.workloads(&rendered);
-            lock(&self.progress).workloads.insert(step.name.clone(), workloads);
+            self.progress.lock().workloads.insert(step.name.clone(), workloads);
         }
         Ok(())
     }
@@ -175,7 +174,7 @@ impl SuiteRun<'_> {
             let target = Target { on: Some(on), timeout: *timeout, namespace, ..target };
             deploy::wait(&target, looks, &self.context.run.events)?;
         }
-        lock(&self.progress).workloads.insert(step.name.clone(), workloads.clone());
+        self.progress.lock().workloads.insert(step.name.clone(), workloads.clone());
         Ok(())
     }
 
@@ -207,7 +206,7 @@ impl SuiteRun<'_> {
     }
 
     fn changed_before(&self, step: &Step) -> bool {
-        let progress = lock(&self.progress);
+        let progress = self.progress.lock();
         step.needs.iter().any(|need| progress.changed.contains(need))
     }
 
