@@ -133,6 +133,7 @@ impl World {
         let images =
             BTreeMap::from([("worker".to_owned(), "localhost/xtask-deploy-a:1".to_owned())]);
         let overlays = self.folder.path().join("overlays");
+        let images = deploy::Images { references: &images, fields: &[] };
         deploy::render(step, &file, &images, &Tool::new("kubectl"), &overlays).unwrap()
     }
 

@@ -94,6 +94,33 @@ fn a_plan_says_what_of_a_suite_its_manifests_do_not_use() {
 }
 
 #[test]
+fn a_plan_says_which_images_no_run_sets_and_sets_those_it_is_told_of() {
+    let case = Case::of_two();
+    let config = |more: &str| {
+        format!(
+            "[images.api]\ndockerfile = 'api.Dockerfile'\n\
+             [images.web]\ndockerfile = 'web.Dockerfile'\n[clusters.c]\n\
+             [suites.s]\ncluster = 'c'\nimages = ['api', 'web']\ntest = {{ run = ['true'] }}\n\
+             [[suites.s.steps]]\nname = 'all'\napply = 'all.yaml'\n{more}"
+        )
+    };
+    let widget = "{apiVersion: example.test/v1, kind: Widget, metadata: {name: w}, \
+                  spec: {image: web}}";
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: api}, spec: {containers: [{name: a, image: api}]}}";
+    case.write("all.yaml", &format!("{widget}\n---\n{pod}\n"));
+    case.write("xtask.toml", &config(""));
+    assert_eq!(
+        case.ok(&["plan", "--suite", "s"]).stderr,
+        "warning: step `all`: `spec.image` of widget/w names image `web`, and no run sets it there\n\
+         hint: say `images-in = [\"spec.image\"]` in the step\n\
+         note: no step names `web`: it is loaded for the tests alone\n"
+    );
+    // What the run sets is an image of the step, too.
+    case.write("xtask.toml", &config("images-in = ['spec.image']\n"));
+    assert_eq!(case.ok(&["plan", "--suite", "s"]).stderr, "");
+}
+
+#[test]
 fn what_git_tracks_and_exclude_leaves_out_is_said() {
     let exclude = "exclude = ['**/*.lib']";
     let case = Case::of_two().config(&format!(

@@ -133,7 +133,7 @@ fn nothing_is_found_where_nothing_is() {
 /// One seed: a file, what to replace in it (all of it, if that is empty) and by what.
 type Seed = (&'static str, &'static str, &'static str);
 
-const SEEDS: [(Seed, &[&str]); 30] = [
+const SEEDS: [(Seed, &[&str]); 32] = [
     // Base images.
     (
         ("api/Dockerfile", "FROM debian:${VERSION}", "FROM quay.io/x/${VERSION}:1"),
@@ -154,10 +154,6 @@ const SEEDS: [(Seed, &[&str]); 30] = [
     (
         ("api/Dockerfile", "ARG VERSION", "# syntax=docker/dockerfile:1\nARG VERSION"),
         &["base-registry api/Dockerfile:1"],
-    ),
-    (
-        ("k8s/api/api.yaml", "registry.test/approved/wait:1", "registry.test/wait:1"),
-        &["base-registry k8s/api/api.yaml:8"],
     ),
     (("web/Dockerfile", "debian:12", "debian:latest"), &["unpinned-base web/Dockerfile:1"]),
     (("web/Dockerfile", "debian:12", "debian"), &["unpinned-base web/Dockerfile:1"]),
@@ -188,6 +184,18 @@ const SEEDS: [(Seed, &[&str]); 30] = [
             "images: [{name: api, newName: wob}]\nresources",
         ),
         &["image-unknown k8s/api/api.yaml:11"],
+    ),
+    (
+        ("k8s/web.yaml", "image: web:latest", "image: quay.io/us/web:1"),
+        &["image-unknown k8s/web.yaml:9"],
+    ),
+    (
+        ("k8s/web.yaml", "      - name: web", "      - args: [--image=web]\n        name: web"),
+        &["image-unset k8s/web.yaml:8"],
+    ),
+    (
+        ("k8s/api/api.yaml", "---", "---\napiVersion: x/v1\nkind: X\nspec:\n  image: api\n---"),
+        &["image-unset k8s/api/api.yaml:16"],
     ),
     // Contexts.
     (("web/.env", "", "PASSWORD=x"), &["context-secret web/.env:1"]),
@@ -247,13 +255,51 @@ fn every_seed_is_found_and_nothing_beside_it() {
 #[test]
 fn all_are_found_together_the_most_harmful_first() {
     let case = sound();
-    let chosen = [0, 5, 8, 10, 12, 16, 17, 21, 24, 25].map(|at| SEEDS[at]);
+    let chosen = [0, 4, 7, 9, 11, 15, 19, 23, 26, 27].map(|at| SEEDS[at]);
     let mut expected = Vec::new();
     for (seed, findings) in chosen {
         sow(&case, seed);
         expected.extend(findings.iter().map(|finding| (*finding).to_owned()));
     }
     assert_eq!(findings(&case), expected);
+}
+
+/// What git tracks was put there by somebody who looked at it.
+#[test]
+fn what_git_tracks_is_no_junk_and_a_committed_key_of_tests_no_secret() {
+    let key = "-----BEGIN PRIVATE KEY-----";
+    let case = sound()
+        .file("web/dist/app.js", &"x".repeat(2 << 20))
+        .file("web/testdata/server.log", "a run")
+        .file("web/testdata/tls.pem", key)
+        .file("web/tls/ca.pem", key);
+    let all = [
+        "context-secret web/testdata/tls.pem:1",
+        "context-secret web/tls/ca.pem:1",
+        "context-junk web/dist/app.js:1",
+        "context-junk web/testdata/server.log:1",
+    ];
+    assert_eq!(findings(&case), all);
+    assert!(case.tool("git", &["init", "--quiet"]));
+    assert_eq!(findings(&case), all, "not tracked");
+    assert!(case.tool("git", &["add", "."]));
+    assert_eq!(findings(&case), all[1..2]);
+}
+
+/// A database is whoever's it is, as long as it has a version.
+#[test]
+fn an_image_of_others_is_a_finding_only_without_a_version_or_if_it_looks_like_ours() {
+    let with = |image: &'static str| {
+        let case = sound();
+        sow(&case, ("k8s/api/api.yaml", "registry.test/approved/wait:1", image));
+        findings(&case)
+    };
+    for fine in ["registry.test/wait:1", "postgres:16", "quay.io/x/y@sha256:ab"] {
+        assert_eq!(with(fine), [""; 0], "{fine}");
+    }
+    for unpinned in ["postgres", "registry.test/wait:latest"] {
+        assert_eq!(with(unpinned), ["unpinned-base k8s/api/api.yaml:8"], "{unpinned}");
+    }
 }
 
 #[test]

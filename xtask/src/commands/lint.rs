@@ -73,6 +73,8 @@ fn image(config: &Config, context: &Context) -> Result<Image> {
     let spec = &context.spec;
     let dockerfile = spec.dockerfile.as_deref().unwrap_or(Path::new(""));
     let named = |path: &str| relative(&clean(&spec.root.join(path)), root);
+    // What git tracks is the repository's own.
+    let tracked = context.tracked();
     let mut suspects = Vec::new();
     let mut sizes = Vec::new();
     for entry in context.entries() {
@@ -81,8 +83,12 @@ fn image(config: &Config, context: &Context) -> Result<Image> {
         if entry.kind() != "file" {
             continue;
         }
-        sizes.push((path, entry.size()));
-        if secret::is_suspect(path) {
+        let is_tracked = tracked.contains(entry.path());
+        if !is_tracked {
+            sizes.push((path, entry.size()));
+        }
+        let is_made_up = is_tracked && secret::is_of_tests(path);
+        if secret::is_suspect(path) && !is_made_up {
             let head = head(&spec.root.join(path))?;
             let reading = context.reading.as_ref();
             let taken_by = reading.and_then(|reading| taker(reading, path));
@@ -210,7 +216,8 @@ impl Manifests<'_> {
                 }
                 if let Some(manifest) = self.manifest(&applied.file) {
                     let file = relative(&applied.file, self.root);
-                    manifests.push(AppliedManifest { file, applied, manifest });
+                    let images_in = step.images_in.clone();
+                    manifests.push(AppliedManifest { file, applied, images_in, manifest });
                 }
             }
         }

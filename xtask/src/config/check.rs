@@ -73,6 +73,14 @@ pub(super) fn plain_name(table: &Table<'_>, name: &At<&str>) {
     }
 }
 
+/// Whether a text is the way to a field of an object: `spec.image`, `spec.env[].value`.
+pub fn is_field(text: &str) -> bool {
+    text.split('.').all(|key| {
+        let key = key.strip_suffix("[]").unwrap_or(key);
+        !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+    })
+}
+
 /// What Kubernetes takes as a key of a Secret or `ConfigMap`.
 pub(super) fn data_key(table: &Table<'_>, key: &str, place: &Range<usize>) {
     if !key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) || key.is_empty() {

@@ -25,6 +25,8 @@ pub enum Rule {
     PullPolicy,
     /// An image in a manifest that nobody builds or loads.
     ImageUnknown,
+    /// An image that a manifest names where no run sets it.
+    ImageUnset,
     /// A context that sends a secret.
     ContextSecret,
     /// A context that sends what no build wants.
@@ -38,7 +40,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [(&'static str, Rule); 12] = [
+    pub const ALL: [(&'static str, Rule); 13] = [
         ("unreadable", Rule::Unreadable),
         ("base-registry", Rule::BaseRegistry),
         ("unpinned-base", Rule::UnpinnedBase),
@@ -46,6 +48,7 @@ impl Rule {
         ("nodeport-unlisted", Rule::NodeportUnlisted),
         ("pull-policy", Rule::PullPolicy),
         ("image-unknown", Rule::ImageUnknown),
+        ("image-unset", Rule::ImageUnset),
         ("context-secret", Rule::ContextSecret),
         ("context-junk", Rule::ContextJunk),
         ("container-ignore", Rule::ContainerIgnore),

@@ -37,8 +37,10 @@ use anyhow::anyhow;
 use crate::exit::{Exit, WithExit as _};
 use crate::plain_file;
 
+pub use check::is_field;
 pub use fault::{ConfigError, ConfigErrors};
 pub use lint::{Allow, Rule};
+pub(crate) use near::nearest;
 
 /// Reads the file named, else the nearest `xtask.toml` at or above the working directory.
 ///
@@ -372,6 +374,8 @@ pub struct Step {
     pub waits: Vec<Wait>,
     /// Images the manifests name, beyond those found by reading them.
     pub images: Vec<String>,
+    /// Fields of its manifests that hold an image, besides those of containers.
+    pub images_in: Vec<String>,
     /// The namespace of what is waited for, where the manifests do not say.
     pub namespace: Option<String>,
     /// Whether its manifests may hold no object.

@@ -7,7 +7,7 @@
 use strsim::osa_distance;
 
 /// The nearest of `known` to `word`, if any is near enough; case decides between equals.
-pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let limit = word.chars().count() / 3;
     known
         .into_iter()

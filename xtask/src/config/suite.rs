@@ -205,6 +205,7 @@ pub(super) fn read(
     let images: Vec<&str> = scope.images.iter().map(String::as_str).collect();
     let timeout = within(step, scope, defaults::STEP_TIMEOUT);
     let (rollouts, waits) = wait::waits(step, scope);
+    let images_in = images_in(step);
     Step {
         name: name.map(|name| name.value.to_owned()).unwrap_or_default(),
         action: action::action(step),
@@ -212,10 +213,26 @@ pub(super) fn read(
         rollouts,
         waits,
         images: step.names("images", &format!("images of {}", scope.suite), &images),
+        images_in,
         namespace: step.string("namespace").map(|namespace| namespace.value.to_owned()),
         empty: step.boolean("empty").unwrap_or(false),
         timeout,
     }
+}
+
+/// `images-in`, which a step has that applies manifests.
+fn images_in(step: &mut Table<'_>) -> Vec<String> {
+    let fields = step.set("images-in").unwrap_or_default();
+    for field in &fields {
+        if !check::is_field(field.value) {
+            let hint = "write it like \"spec.image\" or \"spec.env[].value\"".to_owned();
+            let message = format!("`images-in`: `{}` is no way to a field", field.value);
+            step.fault(&field.place, message, Some(hint));
+        } else if !step.has("apply") && !step.has("helm") {
+            step.fault(&field.place, "`images-in` is for steps with `apply` or `helm`", None);
+        }
+    }
+    fields.into_iter().map(|field| field.value.to_owned()).collect()
 }
 
 /// The table's `timeout`, which must not be longer than the suite's; a default yields to it.

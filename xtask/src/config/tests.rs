@@ -405,6 +405,11 @@ fn single_faults_of_a_step() {
             ("name = 'a'\nrun = []", "xtask.toml:6: suite `s`: step `a`: `run` is empty"),
             ("name = 'a'\nrun = ['']", "`run` is an empty string"),
             ("name = 'a b'\nrun = ['a']", "not a name a log file can have"),
+            ("name = 'a'\napply = 'k8s'\nimages-in = ['/spec']", "`/spec` is no way to a field"),
+            (
+                "name = 'a'\nrun = ['a']\nimages-in = ['spec.image']",
+                "xtask.toml:7: suite `s`: step `a`: `images-in` is for steps with `apply` or `helm`",
+            ),
             (
                 "name = 'a'\nsecret = { name = 's', namespace = 'n' }",
                 "xtask.toml:6: suite `s`: step `a`: secret: missing key `files`",

@@ -43,8 +43,8 @@ pub fn lost(contexts: &[&Context]) -> Vec<Lost> {
     all
 }
 
-/// What git tracks below a folder, from there on.
-fn below(root: &Path) -> Vec<Vec<u8>> {
+/// What git tracks below a folder, from there on; nothing where its index cannot be read.
+pub(super) fn below(root: &Path) -> Vec<Vec<u8>> {
     Repository::around(root).and_then(|repository| repository.below(root)).unwrap_or_default()
 }
 

@@ -23,7 +23,7 @@ mod stage; //          the folder an engine is given
 mod tree; //           a context as it was found
 mod walk; //           one pass for all images
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -116,6 +116,11 @@ impl Context {
     /// Why `inputs` leave more than was asked for.
     pub fn widened(&self) -> &[Widening] {
         &self.widened
+    }
+
+    /// What git tracks of the folder, sent or not, from there on.
+    pub fn tracked(&self) -> BTreeSet<Vec<u8>> {
+        lost::below(&self.tree.root).into_iter().collect()
     }
 
     /// Whether git's own folder is sent, or any file of it.

@@ -62,7 +62,7 @@ pub use kept::{ChangedByOthers, Kept, Pods, Reads};
 pub use look::Snapshots;
 pub use object::ObjectRef;
 pub use own::{Maker, Own, given_ports};
-pub use render::{Document, Rendered, applied_twice, render, render_chart};
+pub use render::{Document, Images, Rendered, applied_twice, render, render_chart};
 pub use restarts::{Containers, containers};
 pub use rollout::IsLoaded;
 pub use sweep::{Leftover, expire, expired, free, leftovers, remove, renew, server_time};

@@ -28,6 +28,9 @@ use crate::process::Tool;
 /// How long rendering may take.
 const RENDERING: Duration = Duration::from_mins(1);
 
+/// The overlay's configuration: the fields that hold an image.
+const FIELDS: &str = "fields.yaml";
+
 /// What a step applies.
 #[derive(Clone, Debug)]
 pub struct Rendered {
@@ -42,6 +45,15 @@ pub struct Rendered {
     pub image_ids: BTreeMap<String, String>,
     /// Image references that none of the given names stand for: pulled by the nodes themselves.
     pub foreign_images: Vec<String>,
+}
+
+/// The run's images, and where manifests name them.
+#[derive(Clone, Copy, Debug)]
+pub struct Images<'a> {
+    /// From plain names to full references.
+    pub references: &'a BTreeMap<String, String>,
+    /// Fields that hold an image, besides those of containers.
+    pub fields: &'a [String],
 }
 
 /// One object of a manifest.
@@ -179,12 +191,11 @@ pub(super) fn join(documents: &[&Document]) -> String {
     documents.iter().map(|document| document.text.as_str()).collect::<Vec<_>>().join("---\n")
 }
 
-/// Renders the folder or file of a step. `images` leads from plain names to full references;
-/// `workdir` gets the overlay.
+/// Renders the folder or file of a step; `workdir` gets the overlay.
 pub fn render(
     step: &str,
     manifests: &Path,
-    images: &BTreeMap<String, String>,
+    images: &Images<'_>,
     kubectl: &Tool,
     workdir: &Path,
 ) -> anyhow::Result<Rendered> {
@@ -202,7 +213,7 @@ pub fn render(
 pub fn render_chart(
     step: &str,
     chart: &Chart,
-    images: &BTreeMap<String, String>,
+    images: &Images<'_>,
     kubectl: &Tool,
     workdir: &Path,
 ) -> anyhow::Result<Rendered> {
@@ -233,10 +244,12 @@ pub fn render_chart(
 fn kustomize(
     step: &str,
     overlay: &Value,
-    of: (&BTreeMap<String, String>, bool),
+    of: (&Images<'_>, bool),
     kubectl: &Tool,
     folder: &Path,
 ) -> anyhow::Result<Rendered> {
+    let fields = json!({ "images": of.0.fields.iter().map(|one| field(one)).collect::<Vec<_>>() });
+    fs_err::write(folder.join(FIELDS), serde_json::to_vec_pretty(&fields)?)?;
     fs_err::write(folder.join("kustomization.yaml"), serde_json::to_vec_pretty(overlay)?)?;
     let text = kubectl
         .clone()
@@ -244,12 +257,13 @@ fn kustomize(
         .arg(folder)
         .limit(RENDERING)
         .read()?;
-    read(step, &text, of).context("failed to read the manifests")
+    read(step, &text, (of.0.references, of.1)).context("failed to read the manifests")
 }
 
 /// The overlay. Namespaces and CRDs come first (`legacy`), whatever the files are called.
-fn overlay(resources: &[PathBuf], images: &BTreeMap<String, String>) -> Value {
+fn overlay(resources: &[PathBuf], images: &Images<'_>) -> Value {
     let images: Vec<Value> = images
+        .references
         .iter()
         .map(|(name, reference)| {
             if let Some((new_name, digest)) = reference.split_once('@') {
@@ -264,8 +278,14 @@ fn overlay(resources: &[PathBuf], images: &BTreeMap<String, String>) -> Value {
         "kind": "Kustomization",
         "resources": resources,
         "images": images,
+        "configurations": [FIELDS],
         "sortOptions": { "order": "legacy" },
     })
+}
+
+/// A field as kustomize writes it: `spec.image` is `spec/image`.
+fn field(field: &str) -> Value {
+    json!({ "path": field.replace('.', "/") })
 }
 
 /// `localhost:5000/a:b` → (`localhost:5000/a`, `b`).
@@ -330,9 +350,14 @@ fn read(
             Some(left_out) if left_out.is_empty() => continue,
             Some(hooks) => rendered.hooks.extend(hooks),
         }
-        each_image(&value, &mut |image| match names.get(image) {
-            Some(&name) => drop(used.insert(name.to_owned())),
-            None => drop(foreign.insert(image.to_owned())),
+        each_image(&value, &mut |image| {
+            if !names.contains_key(image) {
+                foreign.insert(image.to_owned());
+            }
+        });
+        // Whatever names one of the run's images needs it, a container or not.
+        each_text(&value, &mut |text| {
+            used.extend(names.get(text).map(|&name| name.to_owned()));
         });
     }
     rendered.images = used.into_iter().collect();
@@ -359,6 +384,15 @@ fn split(text: &str) -> Vec<String> {
     }
     documents.retain(|document| !document.trim().is_empty());
     documents
+}
+
+fn each_text(value: &Value, found: &mut impl FnMut(&str)) {
+    match value {
+        Value::String(text) => found(text),
+        Value::Object(fields) => fields.values().for_each(|value| each_text(value, found)),
+        Value::Array(values) => values.iter().for_each(|value| each_text(value, found)),
+        _ => {}
+    }
 }
 
 /// Every container image below a value.

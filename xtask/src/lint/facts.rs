@@ -76,6 +76,8 @@ pub struct Deployed<'a> {
 pub struct AppliedManifest {
     pub file: String,
     pub applied: Applied,
+    /// Of the step that applies it.
+    pub images_in: Vec<String>,
     pub manifest: Manifest,
 }
 

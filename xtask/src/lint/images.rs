@@ -4,9 +4,10 @@
 //! `docker.io/library/debian` covers `debian:12` and not `debian-evil`; `quay.io/org/` covers all
 //! of the organisation; `docker.io/library/debian:bookworm-slim` just that tag.
 //!
-//! Of the images in manifests, those of the configuration are named plainly and get their tag from
-//! the run, so `image: gateway` without a tag is right for them. Any other image is one that each
-//! node pulls in every run: only an approved registry makes that a decision.
+//! That is said of what images are built upon. Of the images in manifests, those of the
+//! configuration are named plainly and get their tag from the run, so `image: gateway` without a tag
+//! is right for them. Any other image is what it says, a database say, as long as it has a version;
+//! it is a finding where it looks like one of ours.
 //!
 //! The pull policy matters for our own images only. `Always` asks a registry for what was just
 //! loaded, and so does no policy with the tag `latest` (what Kubernetes takes for `Always`)
@@ -14,9 +15,10 @@
 
 use super::facts::{AppliedManifest, Base, Deployed, Facts};
 use super::{Finding, quoted};
-use crate::config::{Config, Rule};
+use crate::config::{Config, Rule, nearest};
 use crate::reference::Reference;
 use crate::repository::manifest::Image;
+use crate::repository::mention::Mention;
 use dockerfile::Role;
 
 /// `base-registry` and `unpinned-base` of Dockerfiles.
@@ -41,7 +43,7 @@ pub(super) fn bases(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// `base-registry`, `unpinned-base`, `pull-policy` and `image-unknown` of manifests.
+/// `unpinned-base`, `pull-policy` and `image-unknown` of manifests.
 pub(super) fn in_manifests(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for deployed in &facts.suites {
@@ -52,6 +54,22 @@ pub(super) fn in_manifests(facts: &Facts) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// `image-unset`.
+pub(super) fn unset(facts: &Facts) -> Vec<Finding> {
+    let names: Vec<String> = facts.config.images.keys().cloned().collect();
+    let applied = facts.suites.iter().flat_map(|deployed| &deployed.manifests);
+    let mentions =
+        applied.flat_map(|one| one.manifest.mentions.iter().map(move |mention| (one, mention)));
+    let findings = mentions.filter_map(|(one, mention)| {
+        let name = mention.meant(&names, &one.images_in)?;
+        let Mention { field, image, line, .. } = mention;
+        let reason = format!("`{field}` names image `{image}`, and no run sets it there");
+        let at = Place { file: &one.file, line: *line, what: String::new() };
+        Some(at.finding(Rule::ImageUnset, reason, mention.mend(name)))
+    });
+    findings.collect()
 }
 
 /// Where an image is named, and how.
@@ -97,24 +115,19 @@ fn in_manifest(
         }
         return pulled(image, &parsed, &at).into_iter().collect();
     }
-    let approved = approved(&config.policy.registries, &reference);
-    if !approved && (config.policy.registries.is_empty() || !parsed.has_host) {
-        return vec![unknown(config, &parsed, &at)];
-    }
-    outside(config, &reference, &at).into_iter().chain(unpinned(&reference, &at)).collect()
+    meant(config, &parsed, &at).or_else(|| unpinned(&reference, &at)).into_iter().collect()
 }
 
-fn unknown(config: &Config, parsed: &Reference, at: &Place) -> Finding {
-    let what = &at.what;
+/// An image that is called like one of ours, or nearly so.
+fn meant(config: &Config, parsed: &Reference, at: &Place) -> Option<Finding> {
     let last = parsed.name.rsplit('/').next().unwrap_or_default();
-    let mend = if config.images.contains_key(last) {
-        format!("name it plainly, `image: {last}`: the run sets registry and tag")
-    } else {
-        let name = parsed.qualified();
-        format!("build it as one of `[images]`, or approve `{name}` in `[policy] registries`")
-    };
-    let reason = format!("{what}: nobody builds or loads it, so each node would pull it");
-    at.finding(Rule::ImageUnknown, reason, mend)
+    let ours = config.images.keys().map(String::as_str);
+    // A slip is made in a plain name; one with a registry was copied.
+    let near = if parsed.name == last { nearest(last, ours) } else { None };
+    let name = config.images.get(last).map(|image| &*image.name).or(near)?;
+    let reason = format!("{}: nobody builds or loads it, so each node would pull it", at.what);
+    let mend = format!("if `{name}` is meant, `image: {name}`: the run sets registry and tag");
+    Some(at.finding(Rule::ImageUnknown, reason, mend))
 }
 
 fn pulled(image: &Image, parsed: &Reference, at: &Place) -> Option<Finding> {

@@ -4,12 +4,13 @@
 //! | rule | holds | file |
 //! | --- | --- | --- |
 //! | `unreadable` | manifests and kustomizations can be read, or nothing of theirs was checked | here |
-//! | `base-registry` | images come from `[policy] registries` | `images` |
+//! | `base-registry` | what is built upon comes from `[policy] registries` | `images` |
 //! | `unpinned-base` | no image is `latest` | `images` |
 //! | `port-twice` | suites can run side by side | `ports` |
 //! | `nodeport-unlisted` | every `nodePort` can be reached | `ports` |
 //! | `pull-policy` | what was loaded is what runs | `images` |
-//! | `image-unknown` | what a manifest names is built and loaded, or approved | `images` |
+//! | `image-unknown` | what a manifest calls one of ours is built and loaded | `images` |
+//! | `image-unset` | what was built is meant, wherever it is named | `images` |
 //! | `context-secret` | no secret is sent to a build | `contexts`, `secret` |
 //! | `context-junk` | nor what other tools left | `contexts` |
 //! | `container-ignore` | an ignore file means one thing | `contexts` |
@@ -72,12 +73,13 @@ pub(crate) fn severity(rule: Rule) -> Severity {
 pub(crate) fn about(rule: Rule) -> &'static str {
     match rule {
         Rule::Unreadable => "A file that has to be checked cannot be read",
-        Rule::BaseRegistry => "An image comes from a registry that is not approved",
+        Rule::BaseRegistry => "A base image comes from a registry that is not approved",
         Rule::UnpinnedBase => "What an image is made of is whatever it is on the day",
         Rule::PortTwice => "Two want one port, so they cannot run at the same time",
         Rule::NodeportUnlisted => "A node port cannot be reached from the host",
         Rule::PullPolicy => "A pull policy asks a registry for what was loaded onto the node",
-        Rule::ImageUnknown => "A manifest names an image that nobody builds or loads",
+        Rule::ImageUnknown => "A manifest names what looks like one of the images, and is none",
+        Rule::ImageUnset => "A manifest names an image where no run sets it",
         Rule::ContextSecret => "A secret is sent to a build",
         Rule::ContextJunk => "What other tools left is sent to a build",
         Rule::ContainerIgnore => "An ignore file is not read by every engine",
@@ -88,10 +90,11 @@ pub(crate) fn about(rule: Rule) -> &'static str {
 
 /// All findings that no exception covers, the most harmful first, then by file and line.
 pub fn lint(facts: &Facts) -> Vec<Finding> {
-    const RULES: [fn(&Facts) -> Vec<Finding>; 9] = [
+    const RULES: [fn(&Facts) -> Vec<Finding>; 10] = [
         unreadable,
         images::bases,
         images::in_manifests,
+        images::unset,
         ports::twice,
         ports::unlisted,
         contexts::sent,

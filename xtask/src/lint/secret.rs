@@ -3,6 +3,9 @@
 //! A `.pem` may be a certificate that everybody may see, an `.npmrc` a line about a registry; so
 //! the words that make them secrets are looked for. Templates (`.env.example`) hold none.
 
+/// Folders of what tests use.
+const OF_TESTS: [&str; 6] = ["test", "tests", "testdata", "test-data", "fixtures", "__tests__"];
+
 /// So many bytes of a file are looked at.
 pub const HEAD: u64 = 8 << 10;
 
@@ -94,6 +97,13 @@ const LOOKS: [Look; 6] = [
 /// `.env.example` and its like.
 const TEMPLATES: [&str; 7] =
     ["example", "sample", "template", "dist", "tmpl", "schema", "defaults"];
+
+/// Whether a file, by its path, lies among what tests use: a key there that is committed was made
+/// for them.
+pub fn is_of_tests(path: &str) -> bool {
+    let folders = path.rsplit_once('/').map_or("", |(folders, _)| folders);
+    folders.split('/').any(|folder| OF_TESTS.contains(&folder))
+}
 
 /// A path whose file is to be looked into.
 pub fn is_suspect(path: &str) -> bool {

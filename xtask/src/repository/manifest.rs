@@ -1,11 +1,14 @@
 //! What one manifest asks for: images with their pull policies, and node ports.
 
+use super::mention::{CONTAINERS, Mention, mentions};
 use super::yaml::{self, Node};
 
 /// A manifest, as far as it is looked into.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     pub images: Vec<Image>,
+    /// Images that are named elsewhere.
+    pub mentions: Vec<Mention>,
     pub node_ports: Vec<NodePort>,
     /// `Deployment/gateway` of each object.
     pub objects: Vec<Object>,
@@ -42,6 +45,7 @@ pub struct Object {
 pub fn read(text: &str) -> Result<Manifest, (usize, String)> {
     let mut manifest = Manifest::default();
     for document in yaml::read(text)? {
+        manifest.mentions.extend(mentions(&document));
         document.each_map(&mut |map| look(map, &mut manifest));
     }
     Ok(manifest)
@@ -49,7 +53,7 @@ pub fn read(text: &str) -> Result<Manifest, (usize, String)> {
 
 /// Whatever makes pods lists them as `containers`, at whatever depth; a `List` holds whole objects.
 fn look(map: &Node, manifest: &mut Manifest) {
-    for key in ["initContainers", "containers", "ephemeralContainers"] {
+    for key in CONTAINERS {
         manifest.images.extend(map.list(key).iter().filter_map(image));
     }
     let (Some(kind), Some(_)) = (map.word("kind"), map.word("apiVersion")) else { return };

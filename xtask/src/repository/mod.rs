@@ -14,6 +14,7 @@
 pub mod kind;
 pub mod kustomize;
 pub mod manifest;
+pub mod mention;
 mod yaml;
 
 use std::path::{Path, PathBuf};

@@ -57,7 +57,10 @@ fn folders(context: &Context) -> Folder {
 
 /// What could be left out, and where to write it.
 pub(crate) fn suggestions(context: &Context) -> Vec<String> {
-    let files: Vec<_> = files(context).map(|one| (path(&one), one.size())).collect();
+    // What git tracks is the repository's own.
+    let tracked = context.tracked();
+    let files = files(context).filter(|one| !tracked.contains(one.path()));
+    let files: Vec<_> = files.map(|one| (path(&one), one.size())).collect();
     let file = ignore_file(context);
     let suggestion = |junk: &crate::context::junk::Junk| {
         let (count, size) = (plural(junk.files, "file"), bytes(junk.bytes));

@@ -10,6 +10,8 @@ use crate::config::{Action, Config, Suite};
 use crate::context::{Context, Lost, lost};
 use crate::deploy::Rendered;
 use crate::plan;
+use crate::repository::manifest;
+use crate::repository::mention::Mention;
 use crate::run::evaluate::Evaluation;
 use crate::run::memory::Memory;
 use crate::secret_name;
@@ -75,9 +77,10 @@ fn absent_bases(evaluation: &Evaluation) -> Vec<&str> {
     absent.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Of a suite: what it has and its manifests do not use. Nothing is said where not all of them are
-/// known.
+/// Of a suite: images that its manifests name where no run sets them, and what it has and its
+/// manifests do not use. Of that nothing is said where not all of them are known.
 pub(super) fn of_suite(config: &Config, suite: &Suite, rendered: &BTreeMap<String, Rendered>) {
+    unset_images(config, suite, rendered);
     let is_known = |step: &crate::config::Step| {
         rendered.contains_key(&step.name) && !matches!(step.action, Action::Run(_))
     };
@@ -95,6 +98,26 @@ pub(super) fn of_suite(config: &Config, suite: &Suite, rendered: &BTreeMap<Strin
         if is_its_own && !opened.contains(&u64::from(port.node)) {
             let (name, node) = (&port.name, port.node);
             ui::say(&format!("warning: no Service opens node port {node} of [ports] `{name}`"));
+        }
+    }
+}
+
+fn unset_images(config: &Config, suite: &Suite, rendered: &BTreeMap<String, Rendered>) {
+    let names: Vec<String> = config.images.keys().cloned().collect();
+    for step in &suite.steps {
+        let documents = rendered.get(&step.name).map(|one| &one.documents[..]).unwrap_or_default();
+        for document in documents {
+            // What was rendered is YAML; if it were not, it would not have been read before.
+            for mention in manifest::read(&document.text).unwrap_or_default().mentions {
+                let Some(name) = mention.meant(&names, &step.images_in) else { continue };
+                let (object, mend) = (&document.object, mention.mend(name));
+                let Mention { field, image, .. } = &mention;
+                ui::say(&format!(
+                    "warning: step `{}`: `{field}` of {object} names image `{image}`, and no run sets \
+                     it there\nhint: {mend}",
+                    step.name
+                ));
+            }
         }
     }
 }

@@ -80,6 +80,7 @@ fn suite(rows: &[Row]) -> Suite {
         rollouts: None,
         waits: Vec::new(),
         images: names(images),
+        images_in: Vec::new(),
         namespace: None,
         empty: false,
         timeout: Duration::ZERO,

@@ -46,9 +46,10 @@ pub(crate) fn render(
 ) -> Result<Option<Rendered>> {
     remote_parts(step, root)?;
     let (name, kubectl) = (&step.name, &kubernetes::kubectl_alone());
+    let images = deploy::Images { references: tags, fields: &step.images_in };
     let rendered = match &step.action {
-        Action::Apply(path) => deploy::render(name, path, tags, kubectl, folder)?,
-        Action::Helm(chart) => deploy::render_chart(name, chart, tags, kubectl, folder)?,
+        Action::Apply(path) => deploy::render(name, path, &images, kubectl, folder)?,
+        Action::Helm(chart) => deploy::render_chart(name, chart, &images, kubectl, folder)?,
         Action::FromFiles(made) => deploy::outline(name, made),
         Action::Run(_) => return Ok(None),
     };
@@ -117,6 +118,7 @@ mod tests {
             waits: Vec::new(),
             rollouts: None,
             images: Vec::new(),
+            images_in: Vec::new(),
             namespace: None,
             empty,
             timeout: Duration::from_secs(1),
