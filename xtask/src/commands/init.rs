@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
+use rayon::prelude::*;
 
 use crate::cli;
 use crate::config::{self, Config};
@@ -21,6 +22,9 @@ use dockerfile::{Source, SourceKind, Sources};
 
 /// Where it is written, unless `--config` says otherwise.
 const NAME: &str = "xtask.toml";
+
+/// From so many files on, reading them is said: it takes a moment.
+const MANY: usize = 500;
 
 pub(crate) fn run(session: &Session, args: &cli::Init) -> Result<Exit> {
     let file = session.config_file.clone().unwrap_or_else(|| PathBuf::from(NAME));
@@ -75,23 +79,42 @@ fn look(root: &Path) -> Facts {
     };
     let charts: BTreeSet<&str> =
         files.iter().filter_map(|file| file.strip_suffix("Chart.yaml")).collect();
-    for path in &files {
+    let is_read = |path: &&String| {
         let is_yaml = matches!(path.rsplit('.').next(), Some("yaml" | "yml"));
         // Templates of a chart are no manifests.
-        if is_yaml && !charts.iter().any(|chart| path.starts_with(chart)) {
-            look_into(root, path, &mut facts);
+        is_yaml && !charts.iter().any(|chart| path.starts_with(chart))
+    };
+    let read: Vec<&String> = files.iter().filter(is_read).collect();
+    if read.len() >= MANY {
+        ui::say(&format!("reading {} …", plural(read.len() as u64, "YAML file")));
+    }
+    let found: Vec<Found> = read.into_par_iter().filter_map(|path| look_into(root, path)).collect();
+    for found in found {
+        match found {
+            Found::Kustomization(one) => facts.kustomizations.push(one),
+            Found::Kind(one) => facts.kinds.push(one),
+            Found::Manifest(one) => facts.manifests.push(one),
         }
     }
     facts.files = files;
     facts
 }
 
-fn look_into(root: &Path, path: &str, facts: &mut Facts) {
+/// What a file of YAML is.
+enum Found {
+    Kustomization(Kustomization),
+    Kind(Kind),
+    Manifest(ManifestFile),
+}
+
+fn look_into(root: &Path, path: &str) -> Option<Found> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let Ok(text) = plain_file::read_to_string(&root.join(path)) else { return };
+    // An object by its form, and none of a cluster's.
     if name.starts_with("skaffold") {
-        // An object by its form, and none of a cluster's.
-    } else if name.starts_with("kustomization.") {
+        return None;
+    }
+    let text = plain_file::read_to_string(&root.join(path)).ok()?;
+    if name.starts_with("kustomization.") {
         // One that cannot be followed takes nothing.
         let applied = kustomize::applied(&root.join(folder), root).unwrap_or_default();
         let top = fs_err::canonicalize(root).unwrap_or_else(|_| root.to_owned());
@@ -100,15 +123,14 @@ fn look_into(root: &Path, path: &str, facts: &mut Facts) {
             relative(&file, &top)
         };
         let files = applied.iter().map(file).collect();
-        facts.kustomizations.push(Kustomization { folder: folder.to_owned(), files });
-    } else if let Some(mappings) = kind::mappings(&text) {
-        let only_ports = kind::opens_ports_only(&text);
-        facts.kinds.push(Kind { path: path.to_owned(), mappings, only_ports });
-    } else if let Ok(manifest) = manifest::read(&text)
-        && !manifest.objects.is_empty()
-    {
-        facts.manifests.push(ManifestFile { path: path.to_owned(), manifest });
+        return Some(Found::Kustomization(Kustomization { folder: folder.to_owned(), files }));
     }
+    if let Some(mappings) = kind::mappings(&text) {
+        let only_ports = kind::opens_ports_only(&text);
+        return Some(Found::Kind(Kind { path: path.to_owned(), mappings, only_ports }));
+    }
+    let manifest = manifest::scan(&text)?;
+    Some(Found::Manifest(ManifestFile { path: path.to_owned(), manifest }))
 }
 
 fn read_dockerfile(root: &Path, path: &str) -> Option<Dockerfile> {

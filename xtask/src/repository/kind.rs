@@ -12,6 +12,10 @@ pub struct Mapping {
 
 /// The port mappings of a text that is a kind cluster's configuration; none if it is not one.
 pub fn mappings(text: &str) -> Option<Vec<Mapping>> {
+    // Most YAML is none, and need not be parsed to know it.
+    if !text.contains("kind.") {
+        return None;
+    }
     let documents = yaml::read(text).ok()?;
     let cluster = documents.iter().find(|document| {
         document.word("kind") == Some("Cluster")

@@ -51,6 +51,66 @@ pub fn read(text: &str) -> Result<Manifest, (usize, String)> {
     Ok(manifest)
 }
 
+/// The largest object: what a cluster's store takes of one, by default.
+const LARGEST: usize = 1536 << 10;
+
+/// As [`read`], of a text that may be no manifest or a large one: an object that can name no image
+/// and open no port is known by its first words and not parsed. None if there is no
+/// object. Lines are those of each object.
+pub fn scan(text: &str) -> Option<Manifest> {
+    let mut manifest = Manifest::default();
+    for document in documents(text) {
+        let Some(kind) = first_word(document, "kind:") else {
+            // JSON, or a form with another order; else no object.
+            if document.contains("\"kind\"") || document.trim_start().starts_with('{') {
+                parse(document, &mut manifest)?;
+            }
+            continue;
+        };
+        let may_ask = document.contains("image") || document.contains("nodePort");
+        let is_definition = kind == "CustomResourceDefinition";
+        // Its name is wanted, whatever it holds.
+        let is_workload = matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet");
+        if document.contains("{{")
+            || is_workload
+            || may_ask && !is_definition && document.len() <= LARGEST
+        {
+            parse(document, &mut manifest)?;
+        } else if first_word(document, "apiVersion:").is_some() {
+            let (kind, name) = (kind.to_owned(), String::new());
+            manifest.objects.push(Object { kind, name, namespace: None });
+        }
+    }
+    (!manifest.objects.is_empty()).then_some(manifest)
+}
+
+fn parse(document: &str, manifest: &mut Manifest) -> Option<()> {
+    for document in yaml::read(document).ok()? {
+        document.each_map(&mut |map| look(map, manifest));
+    }
+    Some(())
+}
+
+/// A text, parted where a line begins with three dashes.
+fn documents(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let (document, after) = match text.split_once("\n---") {
+            Some((document, after)) => (document, Some(after)),
+            None => (text, None),
+        };
+        rest = after;
+        Some(document)
+    })
+}
+
+/// What stands behind a key at the beginning of a line.
+fn first_word<'t>(document: &'t str, key: &str) -> Option<&'t str> {
+    let line = document.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next().map(|word| word.trim_matches(['"', '\'']))
+}
+
 /// Whatever makes pods lists them as `containers`, at whatever depth; a `List` holds whole objects.
 fn look(map: &Node, manifest: &mut Manifest) {
     for key in CONTAINERS {
@@ -113,6 +173,27 @@ mod tests {
         let objects: Vec<_> =
             manifest.objects.iter().map(|one| format!("{}/{}", one.kind, one.name)).collect();
         assert_eq!(objects, ["Deployment/a", "Service/s"]);
+    }
+
+    #[test]
+    fn a_scan_finds_what_reading_finds_of_images_and_ports() {
+        let pod =
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{image: web}]}\n";
+        let text = format!(
+            "# first\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\n--- # second\n{pod}\
+             ---\napiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{}}\n\
+             spec: [image\n---\n{{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {{\"name\": \"j\"}}}}\n"
+        );
+        let manifest = scan(&text).unwrap();
+        let images: Vec<&str> = manifest.images.iter().map(|one| one.reference.as_str()).collect();
+        assert_eq!(images, ["web"]);
+        let kinds: Vec<&str> = manifest.objects.iter().map(|one| one.kind.as_str()).collect();
+        assert_eq!(kinds, ["ConfigMap", "Pod", "CustomResourceDefinition", "Pod"]);
+        for none in
+            ["a: 1\n", "spec: {kind: Pod, image: x}\n", "kind: {{ .Kind }}\nimage: {{ x }}\n", ""]
+        {
+            assert_eq!(scan(none), None, "{none}");
+        }
     }
 
     #[test]
