@@ -5,7 +5,7 @@
 //! 2. The bytes of everything that runs stay within the budget. A node above the whole budget runs
 //!    when nothing else holds memory, and while it runs nothing that weighs anything starts. So
 //!    does a node that is run again ([`Scheduler::again`]): it was killed beside others.
-//! 3. Of what may start, the node with the longest remaining path goes first ([`super::rank`]).
+//! 3. Of what may start, the node with the longest remaining path goes first.
 //! 4. A node that does not fit lets smaller ones pass, but only so often ([`PATIENCE`]): then
 //!    nothing that weighs anything starts until it fits. So none waits for ever.
 //!
@@ -22,13 +22,12 @@
 use std::fmt;
 
 use super::graph::{Graph, NodeId};
-use super::place::{HOME, Paper, Piece, Place, PlaceId, Room, believe, fair_share};
-use super::rank::Ranking;
+use super::place::{Choice, Forecast, HOME, Piece, Place, PlaceId, Room, believe};
 
 /// How many lighter nodes may start ahead of one that waits for memory.
 const PATIENCE: usize = 8;
 
-/// How many nodes are laid out on paper at most: the rest is far from its turn.
+/// How many nodes are placed at most: the rest is far from its turn.
 const AHEAD: usize = 100;
 
 /// What keeps a node waiting that has all it needs.
@@ -63,7 +62,9 @@ pub struct Scheduler<'a> {
     /// Where nodes run is to be chosen.
     is_spread: bool,
     rooms: Vec<Room>,
-    ranking: Ranking,
+    /// Of nodes that may start, the one with the largest goes first: seconds to the end of the
+    /// longest path that it begins.
+    ranks: Vec<f64>,
     states: Vec<State>,
     passed: Vec<usize>,
     /// Bytes each node holds while it runs.
@@ -100,14 +101,19 @@ pub enum State {
 impl<'a> Scheduler<'a> {
     /// An order over `places`, the first of which is [`HOME`].
     pub fn new(graph: &'a Graph, places: &[Place]) -> Self {
-        let mut order = match places {
-            [home] => Self::over(graph, places, Ranking::of(graph, home.limits)),
-            _ => Self::over(graph, places, Ranking::longest_path_first(graph)),
+        let count = graph.nodes.len();
+        let mut order = Self {
+            graph,
+            is_spread: graph.nodes.iter().any(|node| node.roams.is_some()),
+            rooms: places.iter().copied().map(Room::new).collect(),
+            ranks: graph.remaining(),
+            states: vec![State::Waiting; count],
+            passed: vec![0; count],
+            weights: graph.nodes.iter().map(|node| node.memory).collect(),
+            lone: vec![false; count],
+            preludes: vec![false; count],
+            places: vec![(HOME, 0.0); count],
         };
-        if order.is_spread {
-            let fair = fair_share(graph, places);
-            order.rooms.iter_mut().for_each(|room| room.fair = fair);
-        }
         for (id, node) in graph.nodes.iter().enumerate() {
             if let Some(memory) = node.prelude {
                 order.weights[id] = memory;
@@ -116,27 +122,6 @@ impl<'a> Scheduler<'a> {
         }
         order.strand();
         order
-    }
-
-    /// An order at one place that expects every node to be run whole.
-    pub(super) fn ranked(graph: &'a Graph, limits: Limits, ranking: Ranking) -> Self {
-        Self::over(graph, &[Place::new(limits, u64::MAX)], ranking)
-    }
-
-    fn over(graph: &'a Graph, places: &[Place], ranking: Ranking) -> Self {
-        let count = graph.nodes.len();
-        Self {
-            graph,
-            is_spread: graph.nodes.iter().any(|node| node.roams.is_some()),
-            rooms: places.iter().copied().map(Room::new).collect(),
-            ranking,
-            states: vec![State::Waiting; count],
-            passed: vec![0; count],
-            weights: graph.nodes.iter().map(|node| node.memory).collect(),
-            lone: vec![false; count],
-            preludes: vec![false; count],
-            places: vec![(HOME, 0.0); count],
-        }
     }
 
     pub fn state(&self, node: NodeId) -> State {
@@ -212,16 +197,29 @@ impl<'a> Scheduler<'a> {
         if let Some(node) = ready.iter().copied().find(free) {
             return Some((node, HOME));
         }
-        let mut papers = self.papers(now, refused);
-        if !papers.iter().any(Paper::is_open) {
+        let mut forecasts = self.forecasts(now, refused);
+        if !forecasts.iter().any(Forecast::is_open) {
             return None;
         }
+        // Where a node waits that was passed often enough, nothing that weighs begins before it.
+        let mut is_closed = vec![false; forecasts.len()];
         for node in ready.into_iter().take(AHEAD) {
             let piece = self.piece(node);
-            let first = papers.iter().fold(None, |best, paper| paper.sooner(&piece, best).or(best));
-            match first {
-                Some(slot) if slot.start <= now => return Some((node, slot.at)),
-                Some(slot) => papers[slot.at].put(&piece, slot),
+            let choices = forecasts.iter().filter_map(|forecast| forecast.choice(&piece));
+            let best = choices.fold(
+                None,
+                |best: Option<Choice>, choice| {
+                    if choice.is_before(best) { Some(choice) } else { best }
+                },
+            );
+            match best {
+                Some(Choice { at, is_open: true, .. }) if !is_closed[at] => {
+                    return Some((node, at));
+                }
+                Some(Choice { at, .. }) => {
+                    forecasts[at].awaits(&piece);
+                    is_closed[at] |= self.passed[node] >= PATIENCE;
+                }
                 None => {}
             }
         }
@@ -229,15 +227,15 @@ impl<'a> Scheduler<'a> {
     }
 
     /// What runs now, by place.
-    fn papers(&self, now: f64, refused: &[bool]) -> Vec<Paper<'_>> {
+    fn forecasts(&self, now: f64, refused: &[bool]) -> Vec<Forecast<'_>> {
         let rooms = self.rooms.iter().zip(refused).enumerate();
-        let papers = rooms.map(|(at, (room, refused))| Paper::new(at, room, now, *refused));
-        let mut papers: Vec<Paper> = papers.collect();
+        let forecasts = rooms.map(|(at, (room, refused))| Forecast::new(at, room, now, *refused));
+        let mut forecasts: Vec<Forecast> = forecasts.collect();
         for node in (0..self.states.len()).filter(|node| self.states[*node] == State::Running) {
             let (place, since) = self.places[node];
-            papers[place].runs(&self.piece(node), since);
+            forecasts[place].runs(self.piece(node), since);
         }
-        papers
+        forecasts
     }
 
     fn piece(&self, node: NodeId) -> Piece<'a> {
@@ -352,16 +350,13 @@ impl<'a> Scheduler<'a> {
     fn ready(&self) -> Vec<NodeId> {
         let all = 0..self.states.len();
         let mut ready: Vec<NodeId> = all.filter(|node| self.is_ready(*node)).collect();
-        ready.sort_by(|a, b| {
-            self.ranking.ranks[*b].total_cmp(&self.ranking.ranks[*a]).then(a.cmp(b))
-        });
+        ready.sort_by(|a, b| self.ranks[*b].total_cmp(&self.ranks[*a]).then(a.cmp(b)));
         ready
     }
 
     fn is_ready(&self, node: NodeId) -> bool {
         self.states[node] == State::Waiting
             && self.graph.nodes[node].needs.iter().all(|need| self.states[*need] == State::Done)
-            && self.ranking.held_back[node].is_none_or(|other| self.states[other] != State::Waiting)
     }
 
     fn fits(&self, node: NodeId) -> bool {

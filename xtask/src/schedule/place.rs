@@ -1,21 +1,16 @@
 //! Where work is done, if there is more than one place: home and the builders elsewhere.
 //!
-//! All that waits is laid out on paper, in the order of its ranks, each piece where it would be
-//! over first: where it has room for as long as it is expected to take, beside what runs there and
-//! what was laid there before it. Bringing what it is built on is part of that, where it is not
-//! yet. What on paper starts now, starts. From this follows:
+//! Each piece that is ready goes, in the order of the ranks, to the place where it would be over
+//! first. If that place has no room yet, the piece waits for it, and what comes after it reckons with
+//! the seconds that it will take there. Bringing what it is built on is part of its time, where that
+//! is not yet: so neighbours, built on the same base, gather where it is, until another place would
+//! be done sooner though the base has to be brought there. A slow place is left to those that are
+//! done there before a fast one is free. A lighter piece may pass a heavy one that waits, but only so
+//! often.
 //!
-//! - A heavy piece keeps its turn: a lighter one passes it only if that is expected to be over in
-//!   time.
-//! - Neighbours, built on the same base, gather where that is, until another place would be done
-//!   sooner though the base has to be brought there.
-//! - Heavy pieces go where there is memory, light ones where there are slots: what a piece leaves
-//!   to nobody counts as if it took so much longer, where there is more work than room.
-//! - A slow place is left to those that are done there before a fast one is free.
-//!
-//! The paper is made anew whenever something has ended, and every second while something waits
-//! though there is room, so a guess that was wrong is mended at the next look. What is late is
-//! taken to be as late again.
+//! All of it is reckoned anew whenever something has ended, and every second while something waits
+//! though there is room, so a guess that was wrong is mended at the next look. What is late is taken
+//! to be as late again.
 //!
 //! How fast a place is beside the others is known from earlier runs, and learned: of a place that
 //! ended what was expected to take `e` seconds in `t`, and was known to take `p` times as long as
@@ -59,6 +54,11 @@ impl Place {
     pub const fn new(limits: Limits, capacity: u64) -> Self {
         Self { limits, capacity, pace: 1.0 }
     }
+
+    /// One where a piece of any size may run alone.
+    pub(super) const fn whole(limits: Limits) -> Self {
+        Self::new(limits, u64::MAX)
+    }
 }
 
 /// What decides where a piece of work may be done.
@@ -70,7 +70,7 @@ pub struct Placement {
     pub barred: Vec<PlaceId>,
 }
 
-/// A piece of work as it is laid out.
+/// A piece of work as it is placed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece<'a> {
     /// None: home only.
@@ -93,8 +93,6 @@ pub(super) struct Room {
     /// Pieces that run and must be alone: one, and any that weigh nothing.
     lones: usize,
     pub is_lost: bool,
-    /// Bytes that are a slot's worth, over all places ([`fair_share`]).
-    pub fair: u64,
     bases: BTreeSet<usize>,
     ended: Ended,
     /// What is believed: seconds taken for one that was expected.
@@ -116,7 +114,6 @@ impl Room {
             jobs: 0,
             lones: 0,
             is_lost: false,
-            fair: 0,
             bases: BTreeSet::new(),
             ended: Ended::default(),
             pace: place.pace,
@@ -133,6 +130,10 @@ impl Room {
 
     pub(super) fn has_slot(&self, is_job: bool) -> bool {
         !is_job || self.jobs < self.place.limits.jobs.max(1)
+    }
+
+    pub(super) fn fits(&self, piece: &Piece) -> bool {
+        self.has_memory(piece.weight, piece.lone) && self.has_slot(piece.is_job)
     }
 
     pub(super) fn take(&mut self, piece: &Piece) {
@@ -172,26 +173,13 @@ impl Room {
         piece.seconds * pace + bases.map(|_| BRING).sum::<f64>()
     }
 
-    /// Seconds of the place that a piece of `seconds` leaves to nobody: a heavy one where memory is
-    /// short leaves slots, a light one where slots are short leaves memory.
-    fn waste(&self, piece: &Piece, seconds: f64) -> f64 {
+    /// How much of the place a piece takes while it runs there, of one.
+    fn share(&self, piece: &Piece) -> f64 {
         let Limits { memory, jobs } = self.place.limits;
-        if self.fair == 0 || piece.weight == 0 {
-            return 0.0;
-        }
-        let is_short_of_memory = memory < self.fair.saturating_mul(slots(jobs));
-        let more = float(piece.weight) / float(self.fair) - 1.0;
-        seconds * if is_short_of_memory { more } else { -more }.clamp(0.0, 1.0)
-    }
-
-    /// Bytes that a piece keeps from others: one that must be alone, all.
-    fn demand(&self, piece: &Piece) -> u64 {
-        let all = self.place.limits.memory.max(1);
-        match piece.weight {
-            0 => 0,
-            _ if piece.lone => all,
-            weight => weight.min(all),
-        }
+        let of_slots = if piece.is_job { 1.0 / float(slots(jobs)) } else { 0.0 };
+        let of_memory = float(piece.weight) / float(memory.max(1));
+        let share = if piece.lone { 1.0 } else { of_slots.max(of_memory) };
+        share.min(1.0)
     }
 }
 
@@ -207,102 +195,84 @@ pub(super) fn believe(rooms: &mut [Room]) -> f64 {
     today
 }
 
-/// What runs at a place and what is going to, by expected time.
+/// What a place is expected to do next.
 #[derive(Debug)]
-pub(super) struct Paper<'a> {
+pub(super) struct Forecast<'a> {
     at: PlaceId,
     room: &'a Room,
-    /// Nothing that weighs starts before.
-    from: f64,
     now: f64,
-    spans: Vec<Span>,
+    /// Other runs hold what would be wanted now.
+    refused: bool,
+    /// What runs there, and when it is expected to end.
+    running: Vec<(f64, Piece<'a>)>,
+    /// Seconds of the whole place that those will take that wait for it.
+    backlog: f64,
 }
 
+/// When a piece would be over at a place, and whether it could begin there now.
 #[derive(Clone, Copy, Debug)]
-struct Span {
-    start: f64,
-    end: f64,
-    bytes: u64,
-    is_job: bool,
-}
-
-/// Where and when a piece would be done.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
+pub(super) struct Choice {
     pub at: PlaceId,
-    pub start: f64,
-    end: f64,
-    /// How many others are laid out there.
+    pub is_open: bool,
+    over: f64,
+    /// How many others run there.
     beside: usize,
-    /// Seconds that count as if it took them.
-    waste: f64,
 }
 
-impl<'a> Paper<'a> {
-    /// An empty one. With `refused` other runs hold what would be wanted now.
+impl<'a> Forecast<'a> {
     pub(super) fn new(at: PlaceId, room: &'a Room, now: f64, refused: bool) -> Self {
-        let from = if refused { now + LATER } else { now };
-        Self { at, room, from, now, spans: Vec::new() }
+        Self { at, room, now, refused, running: Vec::new(), backlog: 0.0 }
     }
 
     /// `piece` has been running since `since`.
-    pub(super) fn runs(&mut self, piece: &Piece, since: f64) {
-        let end = since + self.room.seconds(self.at, piece);
+    pub(super) fn runs(&mut self, piece: Piece<'a>, since: f64) {
+        let end = since + self.room.seconds(self.at, &piece);
         let late = (self.now - end).max(LATER);
-        let end = end.max(self.now + late);
-        self.spans.push(self.span(piece, since, end));
+        self.running.push((end.max(self.now + late), piece));
+        self.running.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
 
     /// Whether something that weighs could start now.
     pub(super) fn is_open(&self) -> bool {
         let Room { place, held, jobs, lones, is_lost, .. } = self.room;
         let full = *held >= place.limits.memory.max(1) || *jobs >= place.limits.jobs.max(1);
-        self.from <= self.now && !full && *lones == 0 && !is_lost
+        !self.refused && !full && *lones == 0 && !is_lost
     }
 
-    /// Where `piece` would be over first, if that is sooner than in the slot `other`.
-    pub(super) fn sooner(&self, piece: &Piece, other: Option<Slot>) -> Option<Slot> {
+    /// When `piece` would be over here; none if it may not be done here.
+    pub(super) fn choice(&self, piece: &Piece) -> Option<Choice> {
         if !self.room.may(self.at, piece) {
             return None;
         }
-        let seconds = self.room.seconds(self.at, piece);
-        let waste = self.room.waste(piece, seconds);
-        let from = if piece.weight > 0 { self.from } else { self.now };
-        let ends = self.spans.iter().map(|span| span.end).filter(|end| *end > from);
-        let mut starts: Vec<f64> = ends.chain([from]).collect();
-        starts.sort_by(f64::total_cmp);
-        let slot = |start| Slot {
-            at: self.at,
-            start,
-            end: start + seconds,
-            beside: self.spans.len(),
-            waste,
-        };
-        let mut sooner = starts.into_iter().map(slot).take_while(|slot| slot.is_before(other));
-        sooner.find(|slot| self.fits(&self.span(piece, slot.start, slot.end)))
+        let is_open = !(self.refused && piece.weight > 0) && self.room.fits(piece);
+        let start = if is_open { self.now } else { self.free_at(piece) };
+        let seconds = self.room.seconds(self.at, piece) + way_home(self.at);
+        let over = start + self.backlog + seconds;
+        Some(Choice { at: self.at, is_open, over, beside: self.running.len() })
     }
 
-    /// Lays `piece` out in the slot that [`sooner`](Self::sooner) gave for it.
-    pub(super) fn put(&mut self, piece: &Piece, slot: Slot) {
-        self.spans.push(self.span(piece, slot.start, slot.end));
+    /// When the place has room for `piece`, if nothing else begins there.
+    fn free_at(&self, piece: &Piece) -> f64 {
+        let mut room = self.room.clone();
+        for (end, running) in &self.running {
+            room.free(running);
+            if room.fits(piece) {
+                return *end;
+            }
+        }
+        self.now + LATER
     }
 
-    fn span(&self, piece: &Piece, start: f64, end: f64) -> Span {
-        Span { start, end, bytes: self.room.demand(piece), is_job: piece.is_job }
+    /// `piece` waits for room here.
+    pub(super) fn awaits(&mut self, piece: &Piece) {
+        self.backlog += self.room.seconds(self.at, piece) * self.room.share(piece);
     }
+}
 
-    fn fits(&self, new: &Span) -> bool {
-        let Limits { memory, jobs } = self.room.place.limits;
-        let begins = self.spans.iter().map(|span| span.start);
-        let inside = begins.filter(|at| *at > new.start && *at < new.end);
-        inside.chain([new.start]).all(|moment| {
-            let there = self.spans.iter().filter(|one| one.start <= moment && moment < one.end);
-            let (bytes, count) = there.fold((0u64, 0), |(bytes, count), one| {
-                (bytes.saturating_add(one.bytes), count + usize::from(one.is_job))
-            });
-            (new.bytes == 0 || bytes.saturating_add(new.bytes) <= memory.max(1))
-                && (!new.is_job || count < jobs.max(1))
-        })
+impl Choice {
+    /// Sooner over than the other; or as soon, and where less is going on.
+    pub(super) fn is_before(&self, other: Option<Choice>) -> bool {
+        other.is_none_or(|other| (self.over, self.beside) < (other.over, other.beside))
     }
 }
 
@@ -311,33 +281,13 @@ fn way_home(at: PlaceId) -> f64 {
     if at == HOME { 0.0 } else { BRING_HOME }
 }
 
-impl Slot {
-    /// When what was made is at home; later, if some of the place is wasted on it.
-    fn over(&self) -> f64 {
-        self.end + way_home(self.at) + self.waste
-    }
-
-    /// Sooner over; or as soon, and where less is going on.
-    fn is_before(&self, other: Option<Slot>) -> bool {
-        other.is_none_or(|other| (self.over(), self.beside) < (other.over(), other.beside))
-    }
-}
-
 /// No schedule over these places is shorter than the longest path at the fastest of them, nor than
 /// it takes to work off all bytes, where no build counts for more than `cap` of them: at any moment
 /// what runs at a place counts for its memory at most, and for `cap` for each of its slots. A small
 /// cap makes that a bound of slots, a large one of memory, and one between sees that a place with
 /// many slots and little memory fills one of the two. `speeds` is what each place does in a second.
 pub fn lower_bound_over(graph: &Graph, places: &[Place], speeds: &[f64]) -> f64 {
-    longest_path(graph, speeds).max(longest_work(graph, places, speeds).0)
-}
-
-/// Bytes that are worth a slot: the cap of [`lower_bound_over`] that says most. 0 where the longest
-/// path says more, so that there is enough of both.
-pub(super) fn fair_share(graph: &Graph, places: &[Place]) -> u64 {
-    let speeds: Vec<f64> = places.iter().map(|place| 1.0 / place.pace).collect();
-    let (seconds, cap) = longest_work(graph, places, &speeds);
-    if seconds > longest_path(graph, &speeds) { cap } else { 0 }
+    longest_path(graph, speeds).max(longest_work(graph, places, speeds))
 }
 
 fn longest_path(graph: &Graph, speeds: &[f64]) -> f64 {
@@ -345,8 +295,8 @@ fn longest_path(graph: &Graph, speeds: &[f64]) -> f64 {
     graph.remaining().into_iter().fold(0.0, f64::max) / fastest
 }
 
-/// The longest time any cap gives, and that cap.
-fn longest_work(graph: &Graph, places: &[Place], speeds: &[f64]) -> (f64, u64) {
+/// The longest time any cap gives.
+fn longest_work(graph: &Graph, places: &[Place], speeds: &[f64]) -> f64 {
     let builds = || graph.nodes.iter().filter(|node| node.is_job);
     let at_cap = |cap: u64| {
         let work: f64 = builds().map(|node| node.seconds * float(node.memory.min(cap))).sum();
@@ -355,10 +305,9 @@ fn longest_work(graph: &Graph, places: &[Place], speeds: &[f64]) -> (f64, u64) {
             float(place.limits.memory.max(place.capacity).min(by_slots))
         };
         let rate: f64 = places.iter().zip(speeds).map(|(place, speed)| bytes(place) * speed).sum();
-        (if rate > 0.0 { work / rate } else { 0.0 }, cap)
+        if rate > 0.0 { work / rate } else { 0.0 }
     };
-    let longest = builds().map(|node| at_cap(node.memory)).max_by(|a, b| a.0.total_cmp(&b.0));
-    longest.unwrap_or_default()
+    builds().map(|node| at_cap(node.memory)).fold(0.0, f64::max)
 }
 
 fn slots(jobs: usize) -> u64 {

@@ -1,9 +1,8 @@
 //! The running order played through on paper: every node takes what it is expected to.
 
-use super::graph::{Graph, NodeId};
+use super::graph::{Graph, Node, NodeId};
 use super::order::{Limits, Scheduler};
 use super::place::{HOME, Place, PlaceId};
-use super::rank::Ranking;
 
 /// When and where each node starts and ends, in seconds from the start of the run.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +21,7 @@ impl Timeline {
 
 /// The run as it goes if all takes what it is expected to and no other run holds memory.
 pub fn simulate(graph: &Graph, limits: Limits) -> Timeline {
-    play(graph, Scheduler::ranked(graph, limits, Ranking::of(graph, limits))).0
+    simulate_over(graph, &[Place::whole(limits)], |node, _| graph.nodes[node].seconds)
 }
 
 /// The run over several places, the first of which is home. `seconds` is what a node really takes
@@ -32,23 +31,14 @@ pub fn simulate_over(
     places: &[Place],
     seconds: impl Fn(NodeId, PlaceId) -> f64,
 ) -> Timeline {
-    play_with(Scheduler::new(graph, places), graph.nodes.len(), places.len(), seconds).0
-}
-
-/// Plays an order at one place to its end; the second is whether every node came to run.
-pub(super) fn play(graph: &Graph, order: Scheduler) -> (Timeline, bool) {
-    play_with(order, graph.nodes.len(), 1, |node, _| graph.nodes[node].seconds)
-}
-
-fn play_with(
-    mut order: Scheduler,
-    nodes: usize,
-    places: usize,
-    seconds: impl Fn(NodeId, PlaceId) -> f64,
-) -> (Timeline, bool) {
-    let zeros = vec![0.0; nodes];
-    let refused = vec![false; places];
-    let mut timeline = Timeline { starts: zeros.clone(), ends: zeros, places: vec![HOME; nodes] };
+    // Nobody knows beforehand that a prelude makes the rest needless.
+    let whole = |node: &Node| Node { prelude: None, ..node.clone() };
+    let graph = Graph { nodes: graph.nodes.iter().map(whole).collect() };
+    let mut order = Scheduler::new(&graph, places);
+    let zeros = vec![0.0; graph.nodes.len()];
+    let refused = vec![false; places.len()];
+    let places = vec![HOME; graph.nodes.len()];
+    let mut timeline = Timeline { starts: zeros.clone(), ends: zeros, places };
     let mut running: Vec<NodeId> = Vec::new();
     let mut now = 0.0;
     loop {
@@ -61,17 +51,24 @@ fn play_with(
         }
         let ends = |at: &usize| timeline.ends[running[*at]];
         let first = (0..running.len()).min_by(|a, b| ends(a).total_cmp(&ends(b)));
-        let Some(at) = first else { return (timeline, order.is_over()) };
+        let Some(at) = first else { return timeline };
         let node = running.swap_remove(at);
         now = timeline.ends[node];
         order.end(node, true, now);
     }
 }
 
+/// No schedule is shorter than the longest path, nor than all byte-seconds through the budget.
+pub fn lower_bound(graph: &Graph, limits: Limits) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+    let part = |memory: u64| memory.min(limits.memory) as f64 / limits.memory.max(1) as f64;
+    let area = graph.nodes.iter().map(|node| node.seconds * part(node.memory)).sum();
+    graph.remaining().into_iter().fold(area, f64::max)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::Node;
 
     #[test]
     fn nodes_start_when_needs_and_memory_let_them() {
