@@ -28,7 +28,7 @@ use std::time::{Instant, SystemTime};
 
 use clap::Parser as _;
 use xtask::cli::Cli;
-use xtask::exit::Exit;
+use xtask::error::Exit;
 
 const SUITE: &str = "gateway";
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::figure;
+use crate::{error, figure};
 
 /// Something that happened in a run.
 #[derive(Clone, Debug, Serialize)]
@@ -83,7 +83,11 @@ pub enum Event {
     /// Something a person should know; never a failure.
     Note { text: String },
     /// Something that is wrong but does not stop the run.
-    Warning { text: String, hint: Option<String> },
+    Warning {
+        text: String,
+        /// How it is mended; a line each, where there is more than one way.
+        hint: Option<String>,
+    },
     /// The run is over; always last.
     Summary(Summary),
 }
@@ -233,6 +237,12 @@ impl Events {
 
     pub fn warn(&self, text: impl Into<String>, hint: Option<String>) {
         self.emit(Event::Warning { text: text.into(), hint });
+    }
+
+    /// Warns of what went wrong and does not stop the run.
+    pub fn warn_of(&self, error: &anyhow::Error) {
+        let hints = error::hints(error).join("\n");
+        self.warn(format!("{error:#}"), Some(hints).filter(|hints| !hints.is_empty()));
     }
 
     pub fn waiting(&self, step: impl Into<String>, waiting_for: impl Into<String>) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use parking_lot::Mutex;
 
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::paths;
 
 /// What the first panic said, and where.
@@ -19,8 +19,8 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     // Nothing of what the work has left half-done is looked at again.
     let result = catch_unwind(AssertUnwindSafe(work));
     match FIRST.lock().take() {
-        Some(said) => Err(anyhow!(told(&said, paths::opened_home()))).exit(Exit::Internal),
-        None => result.unwrap_or_else(|_| Err(anyhow!(told("", None))).exit(Exit::Internal)),
+        Some(said) => Err(of(&said, paths::opened_home())),
+        None => result.unwrap_or_else(|_| Err(of("", None))),
     }
 }
 
@@ -31,22 +31,23 @@ fn note(panic: &PanicHookInfo<'_>) {
     first.get_or_insert_with(|| format!("{text}{place}"));
 }
 
-fn told(said: &str, home: Option<&Path>) -> String {
-    let state = home.map(|home| {
+fn of(said: &str, home: Option<&Path>) -> anyhow::Error {
+    let hint = home.map(|home| {
         let state = home.join("state");
-        format!("\nhint: if it comes again, remove what is remembered: rm -r {}", state.display())
+        format!("if it comes again, remove what is remembered: rm -r {}", state.display())
     });
-    format!("this is a fault of xtask: {said}{}", state.unwrap_or_default())
+    anyhow!("this is a fault of xtask: {said}").hints(hint).exit(Exit::Internal)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error;
 
     #[test]
     fn a_panic_names_the_folder_that_may_have_led_to_it() {
-        let told = told("overflow (a.rs:1:2)", Some(Path::new("/w/target/xtask")));
-        insta::assert_snapshot!(told, @r"
+        let fault = of("overflow (a.rs:1:2)", Some(Path::new("/w/target/xtask")));
+        insta::assert_snapshot!(error::told(&fault), @r"
         this is a fault of xtask: overflow (a.rs:1:2)
         hint: if it comes again, remove what is remembered: rm -r /w/target/xtask/state
         ");

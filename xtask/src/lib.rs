@@ -11,7 +11,7 @@ mod secret_name; //      which names are those of secrets
 pub mod text; //         how figures and words are written
 
 pub mod private; //      files and folders that nobody else can turn against us
-pub mod exit; //         exit codes, and how an error says which
+pub mod error; //        what failed, how it is mended, and the exit code
 pub mod process; //      the only module that starts processes
 pub mod event; //        what a run says while it goes on
 mod plain_file; //       a file of a repository, read within bounds
@@ -45,7 +45,7 @@ mod commands; //         one file a command
 mod fixture; //     what unit tests put on disk
 
 /// Does what the command line asks for; what went wrong is said, and the exit code says it too.
-pub fn run(cli: cli::Cli) -> exit::Exit {
+pub fn run(cli: cli::Cli) -> error::Exit {
     ui::init(match cli.global.color {
         cli::Color::Auto => ui::Color::Auto,
         cli::Color::Always => ui::Color::Always,
@@ -57,8 +57,8 @@ pub fn run(cli: cli::Cli) -> exit::Exit {
         Ok(exit) => *exit,
         Err(error) => {
             ui::error(error);
-            exit::code(error)
+            error::code(error)
         }
     };
-    exit::after_signal(process::stop::signal()).unwrap_or(exit)
+    error::after_signal(process::stop::signal()).unwrap_or(exit)
 }

@@ -28,7 +28,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{self, ErrorExt as _, Exit};
 use crate::private::{self, Owner, PrivatePath};
 
 /// The home of the workspace that was opened last, for the message of a fault of our own.
@@ -219,13 +219,13 @@ pub fn is_run(name: &str) -> bool {
 pub struct Machine {
     pub folder: PrivatePath,
     /// Why it is not where it is expected.
-    pub warning: Option<String>,
+    pub warning: Option<anyhow::Error>,
 }
 
 /// The folder of this machine: in `XDG_RUNTIME_DIR` or the temporary folder, and where what is
 /// there is not ours (anybody can make a folder of that name in `/tmp`), in this user's own state.
 pub fn machine() -> Result<&'static Machine> {
-    static MACHINE: OnceLock<Result<Machine, String>> = OnceLock::new();
+    static MACHINE: OnceLock<Result<Machine>> = OnceLock::new();
     let found = MACHINE.get_or_init(|| {
         let name = format!("xtask-{}", rustix::process::geteuid().as_raw());
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
@@ -237,9 +237,9 @@ pub fn machine() -> Result<&'static Machine> {
             Some(PrivatePath::below(&base, name)),
             state.or_else(own).map(|state| PrivatePath::below(&state, "xtask-machine")),
         ])
-        .map_err(|error| format!("{error:#}"))
     });
-    found.as_ref().map_err(|text| anyhow!("{text}")).exit(Exit::Environment)
+    let again = |first: &anyhow::Error| anyhow!("{first:#}").hints(error::hints(first));
+    found.as_ref().map_err(again).exit(Exit::Environment)
 }
 
 /// The first of these that is private, made if it is not there.
@@ -249,20 +249,19 @@ fn first_private(places: &[Option<PrivatePath>]) -> Result<Machine> {
         match folder.make() {
             Ok(()) => {
                 let warning = refused.map(|error| {
-                    let text = error.to_string();
-                    let (why, hint) = text.split_once('\n').unwrap_or((&text, ""));
-                    format!("{why}; `{}` is used in its place\n{hint}", folder.display())
+                    let error = anyhow::Error::new(error);
+                    anyhow!("{error:#}; `{}` is used in its place", folder.display())
+                        .hints(error::hints(&error))
                 });
-                let warning = warning.map(|text| text.trim_end().to_owned());
                 return Ok(Machine { folder: folder.clone(), warning });
             }
             Err(error) => refused = refused.or(Some(error)),
         }
     }
     let error = refused.unwrap_or_else(|| std::io::ErrorKind::NotFound.into());
-    let hint = "hint: set XDG_RUNTIME_DIR to a folder that only you can write to";
-    Err(anyhow!("{error}\n{hint}"))
+    Err(error)
         .context("failed to find a private folder for what runs of this machine share")
+        .hint("set XDG_RUNTIME_DIR to a folder that only you can write to")
 }
 
 /// Locks of the builds that are under way.
@@ -422,10 +421,12 @@ mod tests {
         let machine = first_private(&[place("xtask-0"), None, place("state")]).unwrap();
         assert_eq!(Some(machine.folder), place("state"));
         let warning = machine.warning.unwrap();
-        assert!(warning.contains("xtask-0` is a link") && warning.contains("hint: "), "{warning}");
+        assert!(warning.to_string().contains("xtask-0` is a link"), "{warning}");
+        assert_eq!(error::hints(&warning).len(), 1, "{warning:?}");
         assert_eq!(elsewhere.read_dir().unwrap().count(), 0);
         let none = first_private(&[place("xtask-0"), None]).unwrap_err();
-        assert!(format!("{none:#}").contains("XDG_RUNTIME_DIR"), "{none:#}");
+        let none = error::told(&none);
+        assert!(none.contains("hint: set XDG_RUNTIME_DIR"), "{none}");
     }
 
     #[test]

@@ -61,11 +61,12 @@ pub struct PrivatePath {
 
 /// Why something that lies where ours should is not used.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("`{path}` {why}\nhint: {hint}", path = .path.display())]
+#[error("`{path}` {why}", path = .path.display())]
 pub struct Refused {
     path: PathBuf,
     why: String,
-    hint: String,
+    /// How the place is had back.
+    pub hint: String,
 }
 
 /// Who has a folder.
@@ -393,10 +394,10 @@ impl From<PrivatePath> for OsString {
     }
 }
 
-/// Whether an error says that something in our place is not ours.
-pub fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+/// What an error says of something in our place that is not ours.
+pub fn refused<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Refused> {
     let io = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.is::<Refused>() || io.is_some_and(<dyn std::error::Error + Send + Sync>::is::<Refused>)
+    error.downcast_ref().or_else(|| io?.downcast_ref())
 }
 
 /// Waits until the lock is ours or the run is stopped. `waits` is called at each look that finds it
@@ -482,7 +483,7 @@ mod tests {
 
     fn is_refusal<T: std::fmt::Debug>(result: io::Result<T>) -> String {
         let error = result.unwrap_err();
-        assert!(is_refused(&error), "{error:?}");
+        assert!(refused(&error).is_some(), "{error:?}");
         error.to_string()
     }
 

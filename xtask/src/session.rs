@@ -11,8 +11,8 @@ use crate::cli;
 use crate::cluster::{self, ClusterTarget};
 use crate::config::{self, Config, ConfigErrors, EngineName};
 use crate::engine::{self, Engine};
+use crate::error::{self, ErrorExt as _, Exit};
 use crate::event::{Event, Events, Place, Sink, first_line, seconds};
-use crate::exit::{Coded, Exit, WithExit as _};
 use crate::identity;
 use crate::paths::{self, Paths, RunLock, RunPaths};
 use crate::process::Tool;
@@ -154,7 +154,7 @@ impl Session {
         let sinks = [recorder, shown].into_iter().chain(ui::github(paths.folder()));
         let events = Events::to(sinks.collect());
         if let Some(warning) = &paths::machine()?.warning {
-            events.warn(warning.clone(), None);
+            events.warn_of(warning);
         }
         Ok(Run { events, paths, _lock: lock })
     }
@@ -162,13 +162,10 @@ impl Session {
 
 /// Faults of a configuration are shown on their lines where that can be.
 pub(crate) fn mark_faults(error: &anyhow::Error) {
-    // A mark of the exit code hides what it marks from the chain.
-    let error = error.downcast_ref::<Coded>().map_or(error, |coded| &coded.error);
-    let faults = error.downcast_ref::<ConfigErrors>();
+    let faults = error::find::<ConfigErrors>(error);
     for fault in faults.into_iter().flat_map(|faults| &faults.0) {
         let place = Place { file: fault.file.display().to_string(), line: Some(fault.line) };
-        let hint = fault.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-        ui::mark(&place, &format!("{}{hint}", fault.message));
+        ui::mark(&place, &error::with_hints(&fault.message, &fault.hint));
     }
 }
 
@@ -185,8 +182,9 @@ pub(crate) fn own(paths: &Paths) -> Result<()> {
     };
     let file = home.join(String::from_utf8_lossy(first).as_ref());
     let (file, home) = (file.display(), home.display());
-    let text = format!("failed to use xtask's own folder: git tracks `{file}`");
-    Err(anyhow!("{text}\nhint: git rm -r --cached {home}")).exit(Exit::Environment)
+    Err(anyhow!("failed to use xtask's own folder: git tracks `{file}`"))
+        .hint(format!("git rm -r --cached {home}"))
+        .exit(Exit::Environment)
 }
 
 /// Time-ordered and unique on all machines: `20261121-083544-` and 32 digits, in UTC.

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 
 use anyhow::anyhow;
 
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::port;
 
 /// An error that names every port that is taken, and by whom.
@@ -52,7 +52,7 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains(&format!("port {port} is taken by")), "{text}");
         assert!(text.contains(&format!("(process {})", std::process::id())), "{text}");
-        assert_eq!(crate::exit::code(&error), Exit::Environment);
+        assert_eq!(crate::error::code(&error), Exit::Environment);
         drop(socket);
         check(&[port], "no-such-engine").unwrap();
     }

@@ -6,7 +6,7 @@ use crate::cli::{self, ClusterAction};
 use crate::cluster::{self, Cluster, Status};
 use crate::config;
 use crate::deploy;
-use crate::exit::Exit;
+use crate::error::Exit;
 use crate::run::suite::shared_cluster;
 use crate::session::{Session, Workspace};
 use crate::ui;

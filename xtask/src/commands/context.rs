@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::config::{self, Inputs};
 use crate::context::{self, Context, Spec};
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::run::evaluate;
 use crate::session::{Format, Session};
 use crate::ui;

@@ -9,7 +9,7 @@ use crate::config::{self, Config, EngineName};
 use crate::context::{self, Spec};
 use crate::doctor::{self, Finding, Needs, Ours, State};
 use crate::engine::{self, Engine};
-use crate::exit::Exit;
+use crate::error::Exit;
 use crate::paths::Paths;
 use crate::run::builders::{self, Builder};
 use crate::run::project;

@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow};
 use crate::cli;
 use crate::commands::doctor;
 use crate::config::Suite;
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::run::execute::{RunRequest, RunSummary, execute};
 use crate::session::Session;
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::cli;
 use crate::config::Suite;
-use crate::exit::Exit;
+use crate::error::Exit;
 use crate::run::execute::{RunRequest, execute};
 use crate::run::{bundle, decision, evaluate};
 use crate::session::{Session, Workspace};

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::cli;
 use crate::config::{self, Config};
 use crate::context::{self, Opened, Spec};
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::init::{self, Dockerfile, Facts, Kind, Kustomization, ManifestFile};
 use crate::plain_file;
 use crate::repository::kustomize::{self, Applied};

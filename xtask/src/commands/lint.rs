@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::cli;
 use crate::config::{Action, Config, Suite};
 use crate::context::{self, Context, Spec, junk};
-use crate::exit::Exit;
+use crate::error::Exit;
 use crate::lint::facts::{
     AppliedManifest, Base, Deployed, Image, JunkAt, Kind, Script, Suspect, Unreadable,
 };

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::commands::matrix;
 use crate::context::record;
-use crate::exit::Exit;
+use crate::error::Exit;
 use crate::paths::Paths;
 use crate::plan::{Action, Plan, Planned, Reason};
 use crate::report::{KEPT, Past};

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use serde::Serialize;
 
 use crate::cli;
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::paths::Paths;
 use crate::report::{KEPT, NEEDED, Past, Record, Regression, Trend, Words, page};
 use crate::session::{Format, Session};

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::cli;
-use crate::exit::Exit;
+use crate::error::Exit;
 use crate::plan::Plan;
 use crate::run::decision::decision;
 use crate::run::evaluate;

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::plain_file;
 
 pub use check::is_field;

@@ -503,11 +503,11 @@ fn what_cannot_be_read_is_a_fault_of_usage() {
     let folder = workspace();
     let file = folder.path().join("other.toml");
     let missing = load(Some(&file)).unwrap_err();
-    assert_eq!(crate::exit::code(&missing), Exit::Usage);
+    assert_eq!(crate::error::code(&missing), Exit::Usage);
     assert!(format!("{missing:#}").contains("other.toml"), "{missing:#}");
     fs_err::write(&file, "x = 1").unwrap();
     let faulty = load(Some(&file)).unwrap_err();
-    assert_eq!(crate::exit::code(&faulty), Exit::Usage);
+    assert_eq!(crate::error::code(&faulty), Exit::Usage);
     assert!(faulty.to_string().contains("other.toml:1: unknown key `x`"), "{faulty}");
     fs_err::write(&file, "").unwrap();
     assert!(load(Some(&file)).unwrap().images.is_empty());

@@ -14,7 +14,7 @@ use super::digest::{Digest, Records};
 use super::golang;
 use super::mode;
 use super::tree::{Kind, Node, Tree, View};
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use dockerfile::Selection;
 
 /// How many entries make a group of the digest. Part of the key's form.

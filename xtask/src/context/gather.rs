@@ -24,7 +24,7 @@ use super::tree::{MAX_VIEWS, Tree, Viewed};
 use super::walk::{ViewRules, walk};
 use super::{Context, cargo, golang, index, mapped};
 use crate::config;
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::plain_file;
 use crate::private::PrivatePath;
 

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 
 /// How often a context is looked at before it is taken for one that never rests.
 const LOOKS: usize = 5;
@@ -127,7 +127,7 @@ mod tests {
             Err(moved())
         });
         let error = error.unwrap_err();
-        assert_eq!((looks, crate::exit::code(&error)), (LOOKS, Exit::Environment));
+        assert_eq!((looks, crate::error::code(&error)), (LOOKS, Exit::Environment));
         assert!(error.to_string().contains("`a/b` vanished"), "{error}");
         let mut left = 3;
         let calm = until_at_rest(|| {

@@ -20,7 +20,7 @@ use super::apply::items;
 use super::own::{OWNER, Own};
 use super::render::Document;
 use super::{FIELD_MANAGER, sweep};
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::process::Tool;
 
 const LIMIT: Duration = Duration::from_secs(15);

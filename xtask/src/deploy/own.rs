@@ -29,7 +29,7 @@ use sha2::{Digest as _, Sha256};
 use super::object::ObjectRef;
 use super::render::{Document, Rendered, join};
 use crate::config::{Action, Suite};
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::process::Tool;
 
 pub(super) const OWNER: &str = "dev.xtask.owner";

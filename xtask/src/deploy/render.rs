@@ -21,7 +21,7 @@ use super::hooks::{self, Hook};
 use super::object::ObjectRef;
 use super::template::Template;
 use crate::config::Chart;
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::kubernetes;
 use crate::process::Tool;
 

@@ -9,8 +9,8 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use super::{Finding, State};
+use crate::error::{ErrorExt as _, Exit};
 use crate::event::{Event, Events, seconds};
-use crate::exit::{Exit, WithExit as _};
 use crate::process::{Tool, stop};
 
 /// How a fault is mended.
@@ -216,7 +216,7 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let events = Events::to(vec![Box::new(Steps(Arc::clone(&seen)))]);
         let error = mend(&findings, &log, &events).unwrap_err();
-        assert_eq!(crate::exit::code(&error), Exit::Environment);
+        assert_eq!(crate::error::code(&error), Exit::Environment);
         assert_eq!(fs_err::read_to_string(&file).unwrap(), "a\nb\n");
         assert!(fs_err::read_to_string(&log).unwrap().contains("$ false"));
         let seen = seen.lock().clone();

@@ -35,8 +35,8 @@ use anyhow::anyhow;
 use serde::Serialize;
 
 use crate::config::EngineName;
+use crate::error::{ErrorExt as _, Exit};
 use crate::event::Events;
-use crate::exit::{Exit, WithExit as _};
 use crate::private::PrivatePath;
 
 pub use images::{STAND_IN, stand_ins};

@@ -22,7 +22,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail, ensure};
 
 use crate::config::BuilderAt;
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::process::{self, Tool};
 
 use super::client::{Client, DOCKER, PODMAN};

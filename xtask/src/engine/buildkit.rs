@@ -16,8 +16,8 @@ use anyhow::{Context as _, anyhow, bail};
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::error::{ErrorExt as _, Exit};
 use crate::event::{Event, Events, seconds};
-use crate::exit::{Exit, WithExit as _};
 use crate::process::{self, Tool};
 use crate::secret_name;
 

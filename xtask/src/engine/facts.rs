@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 
 use crate::figure;
 use crate::identity;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Deserializer};
 
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::process::{Ending, Stream};
 use crate::reference::Reference;
 

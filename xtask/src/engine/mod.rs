@@ -22,7 +22,7 @@ use anyhow::{Context as _, anyhow};
 use client::{Client, DOCKER, PODMAN};
 
 use crate::config::{self, EngineName};
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::process::{self, Tool};
 
 mod activity;

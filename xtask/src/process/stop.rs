@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use parking_lot::{Condvar, Mutex};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::exit::Exit;
+use crate::error::Exit;
 
 /// The first signal that came; 0 while none has.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
@@ -58,7 +58,7 @@ pub fn raise(signal: i32) -> Urgency {
     let urgency = if presses == 0 { Urgency::Stop } else { Urgency::Kill };
     tell(urgency);
     if presses >= 2 {
-        let exit = crate::exit::after_signal(self::signal()).unwrap_or(Exit::Terminated);
+        let exit = crate::error::after_signal(self::signal()).unwrap_or(Exit::Terminated);
         signal_hook::low_level::exit(exit as i32);
     }
     urgency

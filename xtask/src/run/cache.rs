@@ -16,7 +16,7 @@ use crate::config::{self, CacheMode};
 use crate::context::record;
 use crate::engine::Published;
 use crate::engine::registry::{CARRIER, Fetched, Wanted, reference};
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::plan::Reason;
 use crate::process::Failure;
 use crate::run::build::{self, ImageHandle, Origin, RunContext};

@@ -1,6 +1,6 @@
 //! What was decided about an image, in words.
 
-use crate::exit::Exit;
+use crate::error::Exit;
 use crate::plan::{Action, Planned};
 use crate::run::evaluate;
 use crate::text::{BOLD, OFF, count};

@@ -13,7 +13,7 @@ use crate::config::{Config, Image};
 use crate::context::record::{self, Record};
 use crate::context::{self, Context, Opened, Parts, Spec};
 use crate::engine::{self, ImageInfo, Inherited, LocalImages};
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::memory::learned;
 use crate::paths::Paths;
 use crate::plan::{self, KEY_LABEL, Known, Now, Planned};

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use crate::cli;
 use crate::config::Suite;
 use crate::engine::BuildError;
+use crate::error::{self, ErrorExt as _, Exit};
 use crate::event::{Event, PlannedRun, Summary, seconds};
-use crate::exit::{self, Exit, WithExit as _};
 use crate::plan::Action;
 use crate::process::{Failure, stop};
 use crate::run::build::{self, BuildOutcome, BuiltImages, Origin, RunContext};
@@ -206,7 +206,7 @@ impl Execution<'_> {
             return;
         }
         ui::error(error);
-        self.failure.lock().get_or_insert(exit::code(error));
+        self.failure.lock().get_or_insert(error::code(error));
         if !matches!(task, Task::Build(_) | Task::Push(_)) {
             stop::cancel();
         }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use super::{command, sanitize};
+use crate::error::with_hints;
 use crate::event::{Event, Place, PlannedRun, Sink, Stamped, Summary};
 use crate::text::{seconds, some};
 
@@ -86,10 +87,12 @@ fn worth_telling(event: &Event) -> Option<String> {
             let what = format!("{failed} failed, {passed} passed");
             Some(error(None, &format!("suite {suite}"), &what))
         }
-        Event::Warning { text, hint } => {
-            let hint = hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-            Some(annotation("warning", None, "", &format!("{text}{hint}")))
-        }
+        Event::Warning { text, hint } => Some(annotation(
+            "warning",
+            None,
+            "",
+            &with_hints(text, hint.iter().flat_map(|hint| hint.lines())),
+        )),
         _ => None,
     }
 }

@@ -18,8 +18,8 @@ use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Result;
 
+use crate::error;
 use crate::event::{Place, Sink};
-use crate::exit;
 use crate::process::stop::Urgency;
 use crate::text;
 
@@ -164,9 +164,7 @@ fn sentence(error: &anyhow::Error) -> String {
         hints.extend(hint.into_iter().map(str::to_owned));
         parts.extend((!rest.is_empty()).then(|| rest.join("\n")));
     }
-    if exit::is_full(error) {
-        hints.push("hint: make room where that lies: df -h".to_owned());
-    }
+    hints.extend(error::hints(error).iter().map(|hint| format!("hint: {hint}")));
     std::iter::once(parts.join(": ")).chain(hints).collect::<Vec<_>>().join("\n")
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use super::{Verbosity, say};
+use crate::error::with_hints;
 use crate::event::{Event, PlannedRun, Sink, Stamped, Summary};
 use crate::text::{BOLD, DIM, GREEN, OFF, RED, YELLOW, bytes, plural, seconds, some};
 
@@ -102,10 +103,10 @@ fn words(event: &Event) -> Option<String> {
             outcome("test", suite, *ok, *time, &counts)
         }
         Event::Note { text } => format!("{DIM}note{OFF}  {text}"),
-        Event::Warning { text, hint } => {
-            let hint = hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-            format!("{YELLOW}warning{OFF}: {text}{hint}")
-        }
+        Event::Warning { text, hint } => with_hints(
+            &format!("{YELLOW}warning{OFF}: {text}"),
+            hint.iter().flat_map(|hint| hint.lines()),
+        ),
         Event::Summary(summary) => of_summary(summary),
     })
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::summary::{largest, suggestions};
 use crate::config::{Config, ContextBudget};
 use crate::context::{Context, record};
-use crate::exit::Exit;
+use crate::error::Exit;
 use crate::paths::Paths;
 use crate::session::Format;
 use crate::text::{DIM, OFF, RED, bytes, plural};

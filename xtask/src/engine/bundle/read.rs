@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Archived, LIST, List, MANIFEST, Packed, VERSION, add_seal, header};
 use crate::engine::{Engine, Facts, ImageInfo};
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::plan::KEY_LABEL;
 use crate::process::stop;
 

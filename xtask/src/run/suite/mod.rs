@@ -22,7 +22,7 @@ use crate::cli;
 use crate::cluster::{self, Cluster, Lease};
 use crate::config::{self, Suite};
 use crate::deploy::{self, Kept, Rendered, Snapshots, Workload};
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::process::stop;
 use crate::run::build::{ImageHandle, RunContext};
 use crate::run::estimate;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::config::{Action, Step, Suite};
 use crate::deploy::{self, Own, Rendered};
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::kubernetes;
 use crate::repository::kustomize;
 
@@ -125,7 +125,7 @@ mod tests {
         };
         let nothing = Rendered::nothing("web");
         let error = refuse_empty(&step(false), &nothing).unwrap_err();
-        assert_eq!(crate::exit::code(&error), Exit::Usage);
+        assert_eq!(crate::error::code(&error), Exit::Usage);
         let text = error.to_string();
         assert!(text.contains("`k8s/web.yaml`") && text.contains("empty = true"), "{text}");
         assert!(refuse_empty(&step(true), &nothing).is_ok());

@@ -19,8 +19,8 @@ use serde_json::Value;
 
 use crate::config::{Address, Cluster, Config, Existing, Suite};
 use crate::deploy::{self, Maker, Own, Rendered};
+use crate::error::{ErrorExt as _, Exit};
 use crate::event::Events;
-use crate::exit::{Exit, WithExit as _};
 use crate::identity;
 use crate::process::Tool;
 use crate::run::build::{ImageHandle, RunContext};
