@@ -1,11 +1,14 @@
-//! The cures: what one fault takes to go away, and the running of many in order.
+//! The cures: what one fault takes to go away, and the running of many: in order where one needs
+//! another, else side by side.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde::Serialize;
 
 use super::{Finding, State};
@@ -25,7 +28,7 @@ pub struct Mend {
     pub order: Order,
 }
 
-/// What has to be there before what.
+/// What has to be there before what; [`Lane`] says what goes side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
     Packages,
@@ -40,11 +43,37 @@ pub enum Order {
     Kubectl,
 }
 
+/// Cures that go one after the other. All but the first are independent of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    /// Before all others.
+    Machine,
+    Programs,
+    Bases,
+    Node,
+}
+
+impl Order {
+    fn lane(self) -> Lane {
+        match self {
+            Self::Packages | Self::Host | Self::Settings => Lane::Machine,
+            Self::Kind => Lane::Programs,
+            Self::Bases | Self::Builders => Lane::Bases,
+            Self::Node | Self::Kubectl => Lane::Node,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum Step {
     Run(Tool),
+    /// By the package manager, which serves one at a time.
+    Install(Tool),
     Folder(PathBuf),
-    Write { file: PathBuf, text: String },
+    Write {
+        file: PathBuf,
+        text: String,
+    },
     Fetch(Box<Fetch>),
 }
 
@@ -58,7 +87,7 @@ pub struct Fetch {
     pub otherwise: Vec<Step>,
 }
 
-/// Runs the cures of `findings` in order; all output goes to `log`. Stops at the first that fails.
+/// Runs the cures of `findings`; all output goes to `log`. After the first that fails none is begun.
 /// Errors lead to [`Exit::Environment`].
 pub fn mend(findings: &[Finding], log: &Path, events: &Events) -> anyhow::Result<()> {
     let fault = |finding: &'_ Finding| match &finding.state {
@@ -67,42 +96,73 @@ pub fn mend(findings: &[Finding], log: &Path, events: &Events) -> anyhow::Result
     };
     let mut faults: Vec<_> = findings.iter().filter_map(fault).collect();
     faults.sort_by_key(|(_, mend)| mend.order);
-    let mut done = BTreeSet::new();
-    let mut hand = Hand { log, silent: BTreeSet::new() };
-    for (what, mend) in &faults {
-        if done.insert(&mend.command) {
-            hand.announced(what, mend, events).exit(Exit::Environment)?;
-        }
-    }
-    Ok(())
+    let mut seen = BTreeSet::new();
+    faults.retain(|(_, mend)| seen.insert(mend.command.clone()));
+    let hand = Hand::new(log, events);
+    hand.lane(&faults, Lane::Machine).exit(Exit::Environment)?;
+    std::thread::scope(|threads| {
+        let lanes = [Lane::Programs, Lane::Bases, Lane::Node];
+        let (hand, faults) = (&hand, &faults);
+        let lanes = lanes.map(|lane| threads.spawn(move || hand.lane(faults, lane)));
+        let ends =
+            lanes.map(|lane| lane.join().unwrap_or_else(|_| Err(anyhow!("a cure panicked"))));
+        ends.into_iter().collect::<anyhow::Result<()>>()
+    })
+    .exit(Exit::Environment)
 }
 
 struct Hand<'a> {
     log: &'a Path,
+    events: &'a Events,
+    has_failed: AtomicBool,
     /// Registries that did not answer; they are not asked twice.
-    silent: BTreeSet<String>,
+    silent: Mutex<BTreeSet<String>>,
+    /// Held while packages are installed.
+    packages: Mutex<()>,
 }
 
-impl Hand<'_> {
-    fn announced(&mut self, what: &str, mend: &Mend, events: &Events) -> anyhow::Result<()> {
+impl<'a> Hand<'a> {
+    fn new(log: &'a Path, events: &'a Events) -> Self {
+        let (silent, packages) = (Mutex::default(), Mutex::default());
+        Self { log, events, has_failed: AtomicBool::new(false), silent, packages }
+    }
+
+    fn lane(&self, faults: &[(String, Mend)], lane: Lane) -> anyhow::Result<()> {
+        for (what, mend) in faults.iter().filter(|(_, mend)| mend.order.lane() == lane) {
+            if self.has_failed.load(Ordering::Acquire) {
+                break;
+            }
+            let end = self.announced(what, mend);
+            self.has_failed.fetch_or(end.is_err(), Ordering::AcqRel);
+            end?;
+        }
+        Ok(())
+    }
+
+    fn announced(&self, what: &str, mend: &Mend) -> anyhow::Result<()> {
         if mend.steps.is_empty() {
             bail!("failed to mend what only root may: {what}\nhint: {}", mend.command);
         }
         let step = format!("mend: {what}");
-        events.emit(Event::StepStarted { step: step.clone() });
+        self.events.emit(Event::StepStarted { step: step.clone() });
         let started = Instant::now();
         let end = self.all(&mend.steps).with_context(|| format!("failed to mend: {what}"));
         let error = end.as_ref().err().map(one_line);
         let seconds = seconds(started.elapsed());
-        events.emit(Event::StepFinished { step, action: None, ok: end.is_ok(), seconds, error });
+        let ok = end.is_ok();
+        self.events.emit(Event::StepFinished { step, action: None, ok, seconds, error });
         end
     }
 
-    fn all(&mut self, steps: &[Step]) -> anyhow::Result<()> {
+    fn all(&self, steps: &[Step]) -> anyhow::Result<()> {
         for step in steps {
             stop::check()?;
             match step {
                 Step::Run(tool) => drop(tool.clone().log(self.log).run()?),
+                Step::Install(tool) => {
+                    let _alone = self.packages.lock().unwrap_or_else(PoisonError::into_inner);
+                    tool.clone().log(self.log).run()?;
+                }
                 Step::Folder(folder) => fs_err::create_dir_all(folder)?,
                 Step::Write { file, text } => write(file, text)?,
                 Step::Fetch(fetch) if self.answers(&fetch.registry, &fetch.ask) => {
@@ -114,10 +174,12 @@ impl Hand<'_> {
         Ok(())
     }
 
-    fn answers(&mut self, registry: &str, ask: &Tool) -> bool {
-        let answers = !self.silent.contains(registry) && ask.clone().log(self.log).run().is_ok();
+    fn answers(&self, registry: &str, ask: &Tool) -> bool {
+        // Whoever else wants it waits for this answer.
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = !silent.contains(registry) && ask.clone().log(self.log).run().is_ok();
         if !answers {
-            self.silent.insert(registry.to_owned());
+            silent.insert(registry.to_owned());
         }
         answers
     }
@@ -138,11 +200,8 @@ fn write(file: &Path, text: &str) -> anyhow::Result<()> {
 pub fn install_packages(packages: &[&str], log: &Path) -> anyhow::Result<()> {
     let root = rustix::process::geteuid().is_root();
     let mend = install(packages, root);
-    Hand { log, silent: BTreeSet::new() }.announced(
-        &format!("not installed: {}", packages.join(", ")),
-        &mend,
-        &Events::silent(),
-    )
+    Hand::new(log, &Events::silent())
+        .announced(&format!("not installed: {}", packages.join(", ")), &mend)
 }
 
 /// The cure for missing Debian packages; without root the command is only said.
@@ -168,7 +227,7 @@ pub(super) fn install_steps(packages: &[&str]) -> Vec<Step> {
         .args(packages.iter().copied())
         .limit(Duration::from_mins(15));
     let update = apt().arg("update").limit(Duration::from_mins(5));
-    vec![Step::Run(update), Step::Run(install)]
+    vec![Step::Install(update), Step::Install(install)]
 }
 
 #[cfg(test)]
@@ -207,7 +266,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (file, log) = (folder.path().join("out"), folder.path().join("log"));
         let findings = [
-            fault(Order::Node, "never", vec![append("never", &file)]),
+            fault(Order::Builders, "never", vec![append("never", &file)]),
             fault(Order::Bases, "fails", vec![Step::Run(Tool::new("false"))]),
             fault(Order::Host, "b", vec![append("b", &file)]),
             fault(Order::Packages, "a", vec![append("a", &file)]),
@@ -221,6 +280,33 @@ mod tests {
         assert!(fs_err::read_to_string(&log).unwrap().contains("$ false"));
         let seen = seen.lock().clone();
         assert_eq!(seen, ["mend: a", "true", "mend: b", "true", "mend: fails", "false"]);
+    }
+
+    /// Each of three cures ends only once the others have begun.
+    #[test]
+    fn cures_that_need_nothing_of_each_other_go_side_by_side() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, log) = (folder.path().join("out"), folder.path().join("log"));
+        let meeting = |name: &str| {
+            let place = folder.path().display();
+            let script = format!(
+                "touch {place}/{name}.here; until [ -e {place}/kind.here -a -e {place}/base.here \
+                 -a -e {place}/node.here ]; do sleep 0.01; done; echo met >> {}",
+                file.display()
+            );
+            Step::Run(Tool::new("sh").arg("-c").arg(script).limit(Duration::from_mins(5)))
+        };
+        let findings = [
+            fault(Order::Kubectl, "kubectl", vec![append("met", &file)]),
+            fault(Order::Node, "node", vec![meeting("node")]),
+            fault(Order::Builders, "builder", vec![append("met", &file)]),
+            fault(Order::Bases, "base", vec![meeting("base")]),
+            fault(Order::Kind, "kind", vec![meeting("kind")]),
+            fault(Order::Settings, "settings", vec![append("settings", &file)]),
+        ];
+        mend(&findings, &log, &Events::silent()).unwrap();
+        let expected = "settings\nmet\nmet\nmet\nmet\nmet\n";
+        assert_eq!(fs_err::read_to_string(&file).unwrap(), expected);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! ```text
 //! probe     what is there            reads files, asks programs side by side → `Machine`
 //! diagnose  what is wrong with it    pure                                    → `Finding`s
-//! mend      the cure                 runs the steps of the faults, in order
+//! mend      the cure                 runs the steps of the faults, in order or side by side
 //! ```
 //!
 //! Nothing is installed, written or fetched unless [`mend`] or [`fix`] is called. Every fault says
