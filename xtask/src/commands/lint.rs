@@ -38,7 +38,7 @@ pub(crate) fn run(session: &Session, format: cli::Format) -> Result<Exit> {
         }
         cli::Format::Github => ui::exact(report::github(&findings).as_bytes())?,
     }
-    Ok(if findings.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(if lint::is_passed(&findings) { Exit::Done } else { Exit::Failed })
 }
 
 /// Steps whose manifests only a program could tell.
@@ -111,10 +111,18 @@ fn image(config: &Config, context: &Context) -> Result<Image> {
         ignore_file: relative(&clean(&ignore_file), root),
         bases: bases.map(base).collect(),
         fetched: context.reading.as_ref().map(|one| one.fetched.clone()).unwrap_or_default(),
+        runs: runs(dockerfile)?,
         suspects,
         junk,
         container_ignores: container_ignores(config, spec)?,
     })
+}
+
+/// The RUN instructions of a Dockerfile: line and text. What is no Dockerfile was told before.
+fn runs(dockerfile: &Path) -> Result<Vec<(usize, String)>> {
+    let spans = dockerfile::instructions(&plain_file::read(dockerfile)?).unwrap_or_default();
+    let runs = spans.into_iter().filter(|span| span.keyword() == "RUN");
+    Ok(runs.map(|span| (span.line, span.text)).collect())
 }
 
 /// The `.containerignore` files of a context that say something else than what goes first.

@@ -30,7 +30,7 @@ use crate::commands::{e2e, python};
 use crate::doctor;
 use crate::error::Exit;
 use crate::event::{Event, Summary, seconds};
-use crate::lint::report;
+use crate::lint::{self, report};
 use crate::paths::Paths;
 use crate::process::{self, Stream, Tool, stop};
 use crate::run::execute::RunSummary;
@@ -220,7 +220,7 @@ fn counted(tool: &Tool) -> Outcome {
 fn held(session: &Session) -> Result<Outcome> {
     let findings = crate::commands::lint::findings(session.config()?)?;
     let told: Vec<String> = findings.iter().map(report::text).collect();
-    ensure!(findings.is_empty(), "{}", told.join("\n"));
+    ensure!(lint::is_passed(&findings), "{}", told.join("\n"));
     Ok((Counts::default(), Ok(())))
 }
 

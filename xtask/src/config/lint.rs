@@ -37,10 +37,12 @@ pub enum Rule {
     NoCache,
     /// An exception that excepts nothing.
     UnusedException,
+    /// A step of a Dockerfile that compiles without a cache mount.
+    CacheMount,
 }
 
 impl Rule {
-    pub const ALL: [(&'static str, Rule); 13] = [
+    pub const ALL: [(&'static str, Rule); 14] = [
         ("unreadable", Rule::Unreadable),
         ("base-registry", Rule::BaseRegistry),
         ("unpinned-base", Rule::UnpinnedBase),
@@ -54,6 +56,7 @@ impl Rule {
         ("container-ignore", Rule::ContainerIgnore),
         ("no-cache", Rule::NoCache),
         ("unused-exception", Rule::UnusedException),
+        ("cache-mount", Rule::CacheMount),
     ];
 
     /// As the configuration and every report call it.

@@ -32,6 +32,8 @@ pub struct Image {
     pub bases: Vec<Base>,
     /// What ADD fetches without a checksum: line and address.
     pub fetched: Vec<(usize, String)>,
+    /// The RUN instructions of its Dockerfile: line and text.
+    pub runs: Vec<(usize, String)>,
     /// What may be a secret among what it is sent.
     pub suspects: Vec<Suspect>,
     pub junk: Vec<JunkAt>,

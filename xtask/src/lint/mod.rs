@@ -16,11 +16,13 @@
 //! | `container-ignore` | an ignore file means one thing | `contexts` |
 //! | `no-cache` | nobody rebuilds "to be sure" | `scripts` |
 //! | `unused-exception` | `[[lint.allow]]` says nothing that is not so | here |
+//! | `cache-mount` | nothing is compiled again that was compiled before | `caches` |
 //!
 //! The order is that of harm. Rules are pure, over [`Facts`] that were gathered before; they look
 //! at what is really built, sent and applied, not at every file that happens to lie about. What
 //! only a program can say (a Helm chart's manifests, a step that runs a command) is not looked at.
 
+mod caches;
 mod contexts;
 pub mod facts;
 mod images;
@@ -49,7 +51,7 @@ pub struct Finding {
     pub mend: String,
 }
 
-/// How bad a finding is. Either fails a check.
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -57,6 +59,8 @@ pub enum Severity {
     Error,
     /// Time is lost, or two engines do two things.
     Warning,
+    /// Time could be saved. It fails no check.
+    Hint,
 }
 
 impl Finding {
@@ -66,7 +70,16 @@ impl Finding {
 }
 
 pub(crate) fn severity(rule: Rule) -> Severity {
-    if rule < Rule::ContextJunk { Severity::Error } else { Severity::Warning }
+    match rule {
+        Rule::CacheMount => Severity::Hint,
+        rule if rule < Rule::ContextJunk => Severity::Error,
+        _ => Severity::Warning,
+    }
+}
+
+/// Whether none of some findings fails a check.
+pub fn is_passed(findings: &[Finding]) -> bool {
+    findings.iter().all(|finding| finding.severity() == Severity::Hint)
 }
 
 /// What each rule is for, in a sentence.
@@ -85,12 +98,13 @@ pub(crate) fn about(rule: Rule) -> &'static str {
         Rule::ContainerIgnore => "An ignore file is not read by every engine",
         Rule::NoCache => "A script builds without the cache",
         Rule::UnusedException => "An exception excepts nothing",
+        Rule::CacheMount => "A build compiles or fetches all of it anew each time",
     }
 }
 
 /// All findings that no exception covers, the most harmful first, then by file and line.
 pub fn lint(facts: &Facts) -> Vec<Finding> {
-    const RULES: [fn(&Facts) -> Vec<Finding>; 10] = [
+    const RULES: [fn(&Facts) -> Vec<Finding>; 11] = [
         unreadable,
         images::bases,
         images::in_manifests,
@@ -101,6 +115,7 @@ pub fn lint(facts: &Facts) -> Vec<Finding> {
         contexts::container_ignores,
         contexts::arguments,
         scripts::no_cache,
+        caches::cache_mounts,
     ];
     let mut findings: Vec<Finding> = RULES.iter().flat_map(|rule| rule(facts)).collect();
     let allow = &facts.config.allow;

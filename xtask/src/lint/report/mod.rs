@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::{Finding, Severity};
 use crate::event::Place;
+use crate::lint;
 use crate::text::{BOLD, DIM, OFF, RED, YELLOW};
 use crate::ui::annotation;
 
@@ -24,6 +25,7 @@ pub fn text(finding: &Finding) -> String {
     let word = match finding.severity() {
         Severity::Error => format!("{RED}error{OFF}"),
         Severity::Warning => format!("{YELLOW}warning{OFF}"),
+        Severity::Hint => "hint".to_owned(),
     };
     format!("{BOLD}{file}:{line}{OFF}: {word}: {reason} {DIM}[{rule}]{OFF}\n  mend: {mend}")
 }
@@ -42,7 +44,8 @@ pub fn json(findings: &[Finding]) -> serde_json::Result<Vec<u8>> {
         findings: Vec<Told<'a>>,
     }
     let told = |finding| Told { finding, severity: Finding::severity(finding) };
-    let report = Report { ok: findings.is_empty(), findings: findings.iter().map(told).collect() };
+    let ok = lint::is_passed(findings);
+    let report = Report { ok, findings: findings.iter().map(told).collect() };
     let mut json = serde_json::to_vec(&report)?;
     json.push(b'\n');
     Ok(json)
@@ -55,6 +58,7 @@ pub fn github(findings: &[Finding]) -> String {
         let kind = match finding.severity() {
             Severity::Error => "error",
             Severity::Warning => "warning",
+            Severity::Hint => "notice",
         };
         let place = Place { file: file.clone(), line: Some(*line) };
         let message = format!("{reason}\nmend: {mend}");
