@@ -39,6 +39,8 @@ pub mod doctor; //       what a run needs of this machine, and how it is mended
 pub mod cli; //          the command line
 mod session; //          what every command begins with
 mod run; //              a run: evaluate → graph → execute
+mod print; //            results as text and JSON
+mod chores; //           what only our own tests need
 mod commands; //         one file a command
 
 #[cfg(test)]

@@ -1,18 +1,13 @@
 //! `cargo xtask gc`: frees what earlier builds have left, and says first what that is.
 
-use std::collections::BTreeSet;
-
 use anyhow::Result;
 
 use crate::cli;
-use crate::cluster::{self, Cluster, ClusterTarget as _, Shared};
-use crate::deploy::{self, Leftover};
-use crate::engine::{self, Old};
-use crate::error::Exit;
-use crate::event::Events;
-use crate::run::{evaluate, project, startup_cleanup};
-use crate::session::{Session, Workspace};
-use crate::text::{BOLD, DIM, OFF, bytes, plural};
+use crate::exit::Exit;
+use crate::print;
+use crate::run::garbage::Garbage;
+use crate::run::startup_cleanup;
+use crate::session::Session;
 use crate::ui;
 
 pub(crate) fn run(session: &Session, args: &cli::Gc) -> Result<Exit> {
@@ -20,127 +15,11 @@ pub(crate) fn run(session: &Session, args: &cli::Gc) -> Result<Exit> {
     if !args.dry_run {
         crate::session::own(&workspace.paths)?;
     }
-    let evaluation =
-        evaluate::evaluate(&workspace, &evaluate::or_all(&workspace.config, &[]), false)?;
-    let mut wanted = project::wanted(workspace.engine.name())?;
-    wanted.extend(evaluation.images.iter().map(|one| one.planned.key.to_string()));
-    let kept = engine::Kept {
-        names: workspace.config.images.keys().cloned().collect(),
-        projects: project::marks(&workspace.config.root)?,
-        keys: wanted,
-        ids: workspace.engine.in_use()?,
-        newest: args.keep.into(),
-    };
-    let ours = workspace.engine.ours()?;
-    let old = engine::garbage(ours.clone(), &kept);
-    let freed: BTreeSet<&str> = old.iter().map(|old| old.id.as_str()).collect();
-    let stay = ours.iter().filter(|one| !freed.contains(one.id.as_str()));
-    let mut stay: BTreeSet<String> = stay.flat_map(|one| one.tags.clone()).collect();
-    stay.extend(evaluation.images.iter().map(|one| one.planned.tag.clone()));
-    let on_nodes = on_nodes(&workspace, &kept.names, &stay)?;
-    let on_clusters = on_clusters(&workspace);
-    tell(&workspace, &old, &on_nodes, &on_clusters)?;
-    if !args.dry_run {
-        startup_cleanup::sweep_stages(&workspace);
-        return Ok(free(&workspace, &old, &on_nodes, &on_clusters));
+    let garbage = Garbage::find(&workspace, args.keep)?;
+    ui::data(print::garbage::text(&workspace, &garbage).as_bytes())?;
+    if args.dry_run {
+        return Ok(Exit::Done);
     }
-    Ok(Exit::Done)
-}
-
-/// A node, and the names on it that may go.
-type OnNode = (String, Vec<String>);
-
-/// What may go from the nodes of the clusters that are ours and run.
-fn on_nodes(
-    workspace: &Workspace,
-    names: &BTreeSet<String>,
-    stay: &BTreeSet<String>,
-) -> Result<Vec<OnNode>> {
-    let (provider, tool) = (workspace.engine.name(), workspace.engine.tool());
-    let mut found = Vec::new();
-    for wanted in workspace.config.clusters.values() {
-        if !cluster::is_kept(wanted, provider, &workspace.paths)? {
-            continue;
-        }
-        for node in cluster::nodes_of(provider, &wanted.name)? {
-            let names = cluster::garbage(&tool, &node, names, stay)?;
-            found.extend((!names.is_empty()).then_some((node, names)));
-        }
-    }
-    Ok(found)
-}
-
-/// A cluster that others run, and what runs have left there whose time is over.
-type OnCluster = (Cluster, Vec<Leftover>);
-
-/// What may go from clusters that others run, of those that runs of this checkout have used.
-fn on_clusters(workspace: &Workspace) -> Vec<OnCluster> {
-    let wanted = workspace.config.clusters.values();
-    let shared = wanted.filter_map(|one| {
-        Some(Shared { name: &one.name, existing: one.existing.as_ref()?, paths: &workspace.paths })
-    });
-    let used = shared.filter(Shared::was_used);
-    let look = |shared: Shared| {
-        let events = Events::silent();
-        let _lease = shared.lease(&events)?;
-        match shared.look(&events)? {
-            Ok(cluster) => {
-                let over = deploy::expired(&cluster.kubectl(), &shared.existing.owner)?;
-                Ok(Some((cluster, over)))
-            }
-            Err(why) => {
-                ui::say(&format!("note: cluster `{}` was not asked: {why}", shared.name));
-                Ok(None)
-            }
-        }
-    };
-    let looked = used.map(look);
-    let said = |found: Result<Option<OnCluster>>| found.inspect_err(ui::error).ok().flatten();
-    looked.filter_map(said).collect()
-}
-
-fn tell(
-    workspace: &Workspace,
-    old: &[Old],
-    on_nodes: &[OnNode],
-    on_clusters: &[OnCluster],
-) -> Result<()> {
-    let engine = workspace.engine.name();
-    let mut lines: Vec<String> = old
-        .iter()
-        .map(|old| {
-            format!("{engine}  {}  {DIM}{} {}{OFF}", old.called(), old.name, bytes(old.size))
-        })
-        .collect();
-    for (node, names) in on_nodes {
-        let tags = names.iter().filter(|name| !name.starts_with("sha256:"));
-        lines.extend(tags.map(|tag| format!("{node}  {tag}")));
-    }
-    for (cluster, left) in on_clusters {
-        lines.extend(left.iter().map(|left| format!("{}  {left}", cluster.name)));
-    }
-    let size: u64 = old.iter().map(|old| old.size).sum();
-    let images = plural(old.len() as u64, "image");
-    let (nodes, up_to) = (plural(on_nodes.len() as u64, "node"), bytes(size));
-    // Layers that images share are in the size of each.
-    lines.push(format!("{BOLD}{images} on {engine}, up to {up_to}; images on {nodes}{OFF}\n"));
-    ui::data(lines.join("\n").as_bytes())
-}
-
-/// Frees all it can; what cannot go is said, and is no reason to keep the rest.
-fn free(
-    workspace: &Workspace,
-    old: &[Old],
-    on_nodes: &[OnNode],
-    on_clusters: &[OnCluster],
-) -> Exit {
-    let (engine, tool) = (&workspace.engine, workspace.engine.tool());
-    let images = old.iter().map(|old| engine.free(old));
-    let nodes = on_nodes.iter().map(|(node, names)| cluster::free(&tool, node, names));
-    let clusters = on_clusters.iter().flat_map(|(cluster, left)| {
-        left.iter().map(|left| deploy::expire(&cluster.kubectl(), left))
-    });
-    let failed = images.chain(nodes).chain(clusters).filter_map(Result::err);
-    let failed = failed.inspect(ui::error).count();
-    if failed == 0 { Exit::Done } else { Exit::Failed }
+    startup_cleanup::sweep_stages(&workspace);
+    Ok(garbage.free(&workspace))
 }

@@ -3,28 +3,15 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use serde::Serialize;
 
 use crate::cli;
 use crate::error::{ErrorExt as _, Exit};
 use crate::paths::Paths;
+use crate::print;
 use crate::report::{KEPT, NEEDED, Past, Record, Regression, Trend, Words, page};
 use crate::session::{Format, Session};
-use crate::text::{BOLD, DIM, OFF, RED, bytes, count, plural, seconds};
+use crate::text::{bytes, plural, seconds};
 use crate::ui;
-
-/// Runs and steps that are shown; JSON has all.
-const SHOWN: usize = 12;
-/// Columns of the bars.
-const BAR: usize = 20;
-
-/// What `--format json` prints.
-#[derive(Serialize)]
-struct Printed<'a> {
-    version: u32,
-    suites: &'a [Trend],
-    unreadable: &'a [String],
-}
 
 pub(crate) fn run(session: &Session, args: &cli::Timings) -> Result<Exit> {
     let config = session.config()?;
@@ -37,12 +24,11 @@ pub(crate) fn run(session: &Session, args: &cli::Timings) -> Result<Exit> {
         suites(args, &past).iter().map(|name| Trend::of(name, &past)).collect();
     match session.format {
         Format::Json => {
-            let printed = Printed { version: 1, suites: &trends, unreadable: &past.unreadable };
-            ui::json(&[serde_json::to_vec(&printed)?, b"\n".to_vec()].concat())?;
+            ui::json_line(&print::timings::json(&trends, &past.unreadable))?;
         }
         Format::Human => {
             past.note().iter().for_each(|note| ui::say(&format!("note: {note}")));
-            let lines: Vec<String> = trends.iter().flat_map(told).collect();
+            let lines: Vec<String> = trends.iter().flat_map(print::timings::lines).collect();
             ui::data(lines.join("\n").as_bytes())?;
         }
     }
@@ -64,7 +50,7 @@ fn judge(gate: cli::Gate, trends: &[Trend]) -> Exit {
     let regressions: Vec<&Regression> =
         trends.iter().flat_map(|trend| &trend.regressions).collect();
     for one in &regressions {
-        ui::say(&slower(one));
+        ui::say(&print::timings::slower(one));
     }
     let unjudged: Vec<&Trend> = trends.iter().filter(|trend| !trend.judged).collect();
     for trend in &unjudged {
@@ -94,67 +80,6 @@ fn suites(args: &cli::Timings, past: &Past) -> Vec<String> {
         }
     }
     names
-}
-
-fn told(trend: &Trend) -> Vec<String> {
-    let machine = trend.machine.as_ref().map(|machine| {
-        format!(" on {}, {} CPUs, {}", machine.engine, machine.cpus, bytes(machine.memory))
-    });
-    let runs = plural(trend.runs.len() as u64, "run");
-    let mut lines =
-        vec![format!("{BOLD}{}{OFF}: {runs}{}", trend.suite, machine.unwrap_or_default())];
-    let shown = &trend.runs[trend.runs.len().saturating_sub(SHOWN)..];
-    let most = shown.iter().map(|run| run.seconds).fold(0.1, f64::max);
-    for run in shown {
-        let at = run.at.replace('T', " ");
-        let bar = bar(run.seconds / most);
-        let what = if run.ok {
-            format!("{} built, {} passed", run.built, count(run.passed))
-        } else {
-            format!("{RED}failed{OFF}")
-        };
-        let time = seconds(run.seconds);
-        lines.push(format!("  {} {time:>11} {bar} {DIM}{what}{OFF}", at.get(..16).unwrap_or(&at)));
-    }
-    if !trend.steps.is_empty() {
-        let (step, way) = ("slowest", "way");
-        lines.push(format!(
-            "  {DIM}{step:<26} {way:<10} {:>11} {:>11} {:>5}{OFF}",
-            "last", "median", "times"
-        ));
-    }
-    for step in trend.steps.iter().take(SHOWN) {
-        let (last, median) = (seconds(step.last), seconds(step.median));
-        // The way of the tests is their whole command.
-        let way = if step.action.contains(' ') { "" } else { &step.action };
-        lines.push(format!(
-            "  {:<26} {way:<10} {last:>11} {median:>11} {:>5}",
-            step.name, step.count
-        ));
-    }
-    lines.push(String::new());
-    lines
-}
-
-fn bar(part: f64) -> String {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "columns"
-    )]
-    let full = ((part * BAR as f64).round() as usize).clamp(1, BAR);
-    format!("{:<BAR$}", if ui::rich() { "█" } else { "#" }.repeat(full))
-}
-
-fn slower(one: &Regression) -> String {
-    let Regression { name, before, now, limit, at_once, .. } = one;
-    let part = (now / before - 1.0) * 100.0;
-    let lately = if *at_once { "in the last run" } else { "in the last runs" };
-    let (now, before, limit) = (seconds(*now), seconds(*before), seconds(*limit));
-    format!(
-        "{RED}slower{OFF}: {name} took {now} {lately}, {part:.0} % more than {before}; up to {limit} would be noise"
-    )
 }
 
 /// The page of the last run, of `suite` if one is named.

@@ -16,9 +16,7 @@ pub(crate) fn run(session: &Session, args: &cli::Why) -> Result<Exit> {
     let evaluation = evaluate::evaluate(&workspace, std::slice::from_ref(&args.image), false)?;
     for one in evaluation.images {
         if session.format == Format::Json {
-            let mut json = serde_json::to_vec(&Plan::new(vec![one.planned], Vec::new()))?;
-            json.push(b'\n');
-            ui::json(&json)?;
+            ui::json_line(&Plan::new(vec![one.planned], Vec::new()))?;
             continue;
         }
         ui::data(human(&one).as_bytes())?;

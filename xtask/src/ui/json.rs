@@ -6,10 +6,7 @@ pub(super) struct Json;
 
 impl Sink for Json {
     fn receive(&self, event: &Stamped) {
-        if let Ok(mut line) = serde_json::to_vec(event) {
-            line.push(b'\n');
-            // A script that stopped reading must not stop the run.
-            super::json(&line).ok();
-        }
+        // A script that stopped reading must not stop the run.
+        super::json_line(event).ok();
     }
 }

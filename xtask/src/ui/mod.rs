@@ -17,6 +17,7 @@ pub mod tree;
 use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Result;
+use serde::Serialize;
 
 use crate::error;
 use crate::event::{Place, Sink};
@@ -91,6 +92,11 @@ pub fn mark(place: &Place, message: &str) {
 /// fault.
 pub fn data(text: &[u8]) -> Result<()> {
     write(anstream::stdout().lock(), shown(&String::from_utf8_lossy(text)).as_bytes())
+}
+
+/// Prints a value as one line of JSON for scripts.
+pub fn json_line(value: &impl Serialize) -> Result<()> {
+    json(&[serde_json::to_vec(value)?, b"\n".to_vec()].concat())
 }
 
 /// Prints serialized JSON for scripts.

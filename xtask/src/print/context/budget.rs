@@ -46,7 +46,7 @@ pub(crate) fn check(config: &Config, format: Format, contexts: &[Context]) -> Re
     images.sort_by(|one, other| share(other).total_cmp(&share(one)));
     let report = Report { ok: images.iter().all(|image| !image.over), images };
     match format {
-        Format::Json => ui::json(&[serde_json::to_vec(&report)?, b"\n".to_vec()].concat())?,
+        Format::Json => ui::json_line(&report)?,
         Format::Human => {
             let over = report.images.iter().filter(|image| image.over);
             over.for_each(|image| ui::say(&offence(config, image)));

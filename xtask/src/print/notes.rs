@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::REASONS;
+use super::plan::REASONS;
 use crate::config::{Action, Config, Suite};
 use crate::context::{Context, Lost, lost};
 use crate::deploy::Rendered;
@@ -19,7 +19,7 @@ use crate::text::{plural, some};
 use crate::ui;
 
 /// Of the images, and of the machine that is to build them.
-pub(super) fn of_images(evaluation: &Evaluation, memory: &Memory) {
+pub(crate) fn of_images(evaluation: &Evaluation, memory: &Memory) {
     for one in &evaluation.images {
         let name = &one.image.name;
         for (line, path) in &one.context.missing {
@@ -79,7 +79,7 @@ fn absent_bases(evaluation: &Evaluation) -> Vec<&str> {
 
 /// Of a suite: images that its manifests name where no run sets them, and what it has and its
 /// manifests do not use. Of that nothing is said where not all of them are known.
-pub(super) fn of_suite(config: &Config, suite: &Suite, rendered: &BTreeMap<String, Rendered>) {
+pub(crate) fn of_suite(config: &Config, suite: &Suite, rendered: &BTreeMap<String, Rendered>) {
     unset_images(config, suite, rendered);
     let is_known = |step: &crate::config::Step| {
         rendered.contains_key(&step.name) && !matches!(step.action, Action::Run(_))

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::steps::{self, Outcome};
 use crate::doctor;
 use crate::paths::Paths;
 use crate::process::Tool;
+use crate::session::Run;
 
 /// A slow index.
-const LIMIT: Duration = Duration::from_mins(10);
+const INDEX_LIMIT: Duration = Duration::from_mins(10);
 
 /// The folder of an environment that holds these packages, given in the form of a
 /// `requirements.txt`. `bootstrap` installs what Python lacks for it.
@@ -32,7 +34,7 @@ pub(crate) fn environment(
     }
     let make = || {
         let python = Tool::new("python3").args(["-m", "venv", "--clear"]).arg(&folder);
-        python.limit(LIMIT).log(log).run()
+        python.limit(INDEX_LIMIT).log(log).run()
     };
     if let Err(error) = make() {
         if !bootstrap {
@@ -45,7 +47,19 @@ pub(crate) fn environment(
     let wanted = folder.join("wanted.txt");
     wanted.write(packages.as_bytes())?;
     let pip = Tool::new(folder.join("bin/pip")).args(["install", "--quiet", "--requirement"]);
-    pip.arg(&wanted).limit(LIMIT).log(log).run()?;
+    pip.arg(&wanted).limit(INDEX_LIMIT).log(log).run()?;
     held.write(packages.as_bytes())?;
     Ok(folder.into())
+}
+
+/// The folder of the tests in Python, with the packages they want.
+const PYTHON_TESTS: &str = "images/holmesgpt-api/tests";
+
+pub(crate) fn tests(root: &Path, paths: &Paths, run: &Run, bootstrap: bool) -> Result<Outcome> {
+    let log = run.paths.log("pytest");
+    let tests = root.join(PYTHON_TESTS);
+    let packages = fs_err::read_to_string(tests.join("requirements.txt"))?;
+    let environment = environment(paths, "pytest", &packages, &log, bootstrap)?;
+    let tool = Tool::new(environment.join("bin/python")).args(["-B", "-m", "pytest"]).arg(&tests);
+    Ok(steps::counted(&tool.folder(root).limit(steps::LIMIT).log(&log)))
 }

@@ -12,7 +12,7 @@ const LARGEST: usize = 10;
 /// Suggestions a summary makes.
 const SUGGESTIONS: usize = 5;
 
-pub(crate) fn summary(context: &Context) -> String {
+pub(crate) fn text(context: &Context) -> String {
     let (files, size) = context.size();
     let mut lines =
         vec![format!("{}: {}, {}", context.spec.name, plural(files, "file"), bytes(size))];
