@@ -127,6 +127,24 @@ pub struct E2e {
     pub args: Vec<String>,
 }
 
+impl E2e {
+    /// The run of a suite without any option.
+    pub(crate) fn of(suite: &str) -> Self {
+        let build = Build { jobs: None, fail_fast: false, force: false, pull: false, cache: None };
+        Self {
+            suite: suite.to_owned(),
+            keep: false,
+            keep_on_failure: false,
+            shard: None,
+            no_test: false,
+            require_prebuilt: false,
+            bootstrap: false,
+            build,
+            args: Vec::new(),
+        }
+    }
+}
+
 fn shard(text: &str) -> Result<Shard, String> {
     let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
     match parts {

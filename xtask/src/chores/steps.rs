@@ -1,17 +1,23 @@
 //! The steps that are commands of cargo, and what a step counts as.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
+use crate::doctor;
 use crate::event::{Event, seconds};
-use crate::process::Tool;
+use crate::process::{self, Tool};
 use crate::session::Run;
 use crate::suite::{Counts, Reader};
 use crate::ui;
 
 /// A whole workspace compiled twice on two slow cores.
 pub(crate) const LIMIT: Duration = Duration::from_hours(1);
+
+/// What tests call: the shared cache is a registry, the certificates of a webhook are made while
+/// they run. Each is a package of that name.
+const CALLED: [&str; 2] = ["docker-registry", "openssl"];
 
 /// Files of tests that are ignored for want of an engine, root, Go or a registry.
 const ENGINE: [&str; 12] = [
@@ -119,10 +125,23 @@ pub(crate) fn counted(tool: &Tool) -> Outcome {
     (reader.finish().counts, end.map(drop).map_err(Into::into))
 }
 
+pub(crate) fn closing_line(counts: Counts) -> String {
+    let Counts { passed, failed, skipped } = counts;
+    let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+    format!("{passed} passed, {failed} failed{skipped}\n")
+}
+
+/// Installs what tests call and this machine lacks. Without them their tests fail and say so.
+pub(crate) fn install_called(log: &Path) {
+    let called = CALLED.into_iter();
+    let lacking: Vec<&str> = called.filter(|called| process::find(called).is_none()).collect();
+    if !lacking.is_empty() {
+        doctor::install_packages(&lacking, log).ok();
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
@@ -175,5 +194,12 @@ mod tests {
         let (counts, end) = counted(&Tool::new("sh").arg("-c").arg(script));
         assert_eq!(counts, Counts { passed: 3, failed: 1, skipped: 0 });
         assert!(end.is_err());
+    }
+
+    #[test]
+    fn the_last_line_counts() {
+        let counts = |passed, failed, skipped| Counts { passed, failed, skipped };
+        assert_eq!(closing_line(counts(5, 0, 0)), "5 passed, 0 failed\n");
+        assert_eq!(closing_line(counts(5, 1, 2)), "5 passed, 1 failed, 2 skipped\n");
     }
 }

@@ -8,7 +8,6 @@ use crate::error::Exit;
 use crate::paths::Paths;
 use crate::plan::{Plan, Planned};
 use crate::print::{self, notes};
-use crate::report::{KEPT, Past};
 use crate::run::estimate::Estimates;
 use crate::run::evaluate;
 use crate::run::memory::Memory;
@@ -23,8 +22,7 @@ pub(crate) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
         return since(session, rev, &args.names, form);
     }
     let workspace = session.workspace()?;
-    let suite = args.suite.as_deref().map(|name| workspace.config.suite(name));
-    let suite = suite.transpose()?;
+    let suite = args.suite.as_deref().map(|name| workspace.config.suite(name)).transpose()?;
     let names = match suite {
         Some(suite) => suite.images.clone(),
         None => evaluate::or_all(&workspace.config, &args.names),
@@ -57,20 +55,16 @@ pub(crate) fn run(session: &Session, args: &cli::Plan, form: cli::Format) -> Res
     let seconds = timetable.as_ref().map(Timetable::seconds);
     let plan = Plan { seconds, ..Plan::new(images, steps) };
     match (session.format, form, &timetable) {
-        (Format::Json, ..) => {
-            ui::json_line(&print::plan::json(&plan, &memory.budget))?;
-        }
+        (Format::Json, ..) => ui::json_line(&print::plan::json(&plan, &memory.budget))?,
         (Format::Human, cli::Format::Mermaid, Some(timetable)) => {
             ui::data(mermaid::chart(&timetable.bars()).as_bytes())?;
         }
         (Format::Human, cli::Format::Github, _) => {
-            let suites = workspace.config.suites.keys().map(String::as_str);
-            let suites = suites.filter(|name| args.suite.as_deref().is_none_or(|one| one == *name));
+            let suites = workspace.config.suites.keys();
+            let suites = suites.filter(|name| args.suite.as_ref().is_none_or(|one| one == *name));
             let to_build = plan.to_build().map(|image| (image.name.clone(), image.seconds));
-            let (to_build, suites) = (to_build.collect::<Vec<_>>(), suites.collect());
-            let past = Past::read(&workspace.paths.runs(), KEPT);
-            let lines = print::matrix::lines(&workspace.config, &to_build, &suites, &past)?;
-            ui::exact(lines.as_bytes())?;
+            let (config, paths) = (&workspace.config, &workspace.paths);
+            ui::exact(print::matrix::lines(config, paths, to_build, suites)?.as_bytes())?;
         }
         (Format::Human, ..) => {
             let detailed = session.verbosity >= Verbosity::Verbose;
@@ -97,10 +91,7 @@ fn since(session: &Session, rev: &str, names: &[String], form: cli::Format) -> R
         Format::Human if form == cli::Format::Github => {
             let last = |name: &str| record::read(&paths.record(name)).and_then(|last| last.seconds);
             let to_build = touched.images.keys().map(|name| (name.clone(), last(name)));
-            let suites = touched.suites.keys().map(String::as_str).collect();
-            let past = Past::read(&paths.runs(), KEPT);
-            let to_build: Vec<_> = to_build.collect();
-            let lines = print::matrix::lines(config, &to_build, &suites, &past)?;
+            let lines = print::matrix::lines(config, &paths, to_build, touched.suites.keys())?;
             ui::exact(lines.as_bytes())?;
         }
         Format::Human => ui::data(print::touched::text(&touched).as_bytes())?,

@@ -25,20 +25,15 @@ use crate::chores::steps::{self, Kind, LIMIT, Outcome, one, timed};
 use crate::chores::{justfile, python};
 use crate::cli;
 use crate::commands::e2e;
-use crate::doctor;
 use crate::event::Summary;
 use crate::exit::Exit;
 use crate::lint::report;
 use crate::paths::Paths;
-use crate::process::{self, stop};
+use crate::process::stop;
 use crate::run::execute::RunSummary;
 use crate::session::Session;
 use crate::suite::Counts;
 use crate::ui;
-
-/// What tests call: the shared cache is a registry, the certificates of a webhook are made while
-/// they run. Each is a package of that name.
-const CALLED: [&str; 2] = ["docker-registry", "openssl"];
 
 pub(crate) fn run(session: &Session, args: &cli::Test) -> Result<Exit> {
     let root = session.config()?.root.clone();
@@ -57,14 +52,8 @@ pub(crate) fn run(session: &Session, args: &cli::Test) -> Result<Exit> {
         Ok(()) => suites(session, &mut counts)?,
         Err(error) => counts += one("suites", Kind::Tests, Err(error)),
     }
-    ui::data(closing_line(counts).as_bytes())?;
+    ui::data(steps::closing_line(counts).as_bytes())?;
     Ok(if counts.failed == 0 { Exit::Done } else { Exit::Failed })
-}
-
-fn closing_line(counts: Counts) -> String {
-    let Counts { passed, failed, skipped } = counts;
-    let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
-    format!("{passed} passed, {failed} failed{skipped}\n")
 }
 
 /// Each suite has a run of its own.
@@ -80,11 +69,8 @@ fn suites(session: &Session, counts: &mut Counts) -> Result<()> {
 fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> Result<Counts> {
     let run = session.begin(paths)?;
     let mut counts = Counts::default();
-    let lacking: Vec<&str> =
-        CALLED.into_iter().filter(|called| process::find(called).is_none()).collect();
-    if bootstrap && !lacking.is_empty() {
-        // Without them their tests fail and say so.
-        doctor::install_packages(&lacking, &run.paths.log("packages")).ok();
+    if bootstrap {
+        steps::install_called(&run.paths.log("packages"));
     }
     for (name, kind, tool) in steps::commands() {
         stop::check()?;
@@ -112,32 +98,8 @@ fn held(session: &Session) -> Result<Outcome> {
 }
 
 fn suite(session: &Session, name: &str) -> Result<Outcome> {
-    let build = cli::Build { jobs: None, fail_fast: false, force: false, pull: false, cache: None };
-    let args = cli::E2e {
-        suite: name.to_owned(),
-        keep: false,
-        keep_on_failure: false,
-        shard: None,
-        no_test: false,
-        require_prebuilt: false,
-        bootstrap: false,
-        build,
-        args: Vec::new(),
-    };
-    let RunSummary { exit, summary } = e2e::whole(session, &args)?;
+    let RunSummary { exit, summary } = e2e::whole(session, &cli::E2e::of(name))?;
     let end = if exit == Exit::Done { Ok(()) } else { Err(anyhow!("see above")) };
     let Summary { passed, failed, skipped_tests: skipped, .. } = summary;
     Ok((Counts { passed, failed, skipped }, end))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_line_counts() {
-        let counts = |passed, failed, skipped| Counts { passed, failed, skipped };
-        assert_eq!(closing_line(counts(5, 0, 0)), "5 passed, 0 failed\n");
-        assert_eq!(closing_line(counts(5, 1, 2)), "5 passed, 1 failed, 2 skipped\n");
-    }
 }

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
 use crate::cli;
-use crate::error::{ErrorExt as _, Exit};
+use crate::exit::Exit;
 use crate::paths::Paths;
 use crate::print;
-use crate::report::{KEPT, NEEDED, Past, Record, Regression, Trend, Words, page};
+use crate::report::{KEPT, NEEDED, Past, Regression, Trend};
 use crate::session::{Format, Session};
-use crate::text::{bytes, plural, seconds};
+use crate::text::plural;
 use crate::ui;
 
 pub(crate) fn run(session: &Session, args: &cli::Timings) -> Result<Exit> {
@@ -20,8 +20,8 @@ pub(crate) fn run(session: &Session, args: &cli::Timings) -> Result<Exit> {
     }
     let paths = Paths::of(&config.root);
     let past = Past::read(&paths.runs(), KEPT);
-    let trends: Vec<Trend> =
-        suites(args, &past).iter().map(|name| Trend::of(name, &past)).collect();
+    let names = args.suite.clone().map_or_else(|| past.suites(), |name| vec![name]);
+    let trends: Vec<Trend> = names.iter().map(|name| Trend::of(name, &past)).collect();
     match session.format {
         Format::Json => {
             ui::json_line(&print::timings::json(&trends, &past.unreadable))?;
@@ -33,7 +33,7 @@ pub(crate) fn run(session: &Session, args: &cli::Timings) -> Result<Exit> {
         }
     }
     if let Some(file) = &args.html {
-        let text = page_of_last(&past, args.suite.as_deref())?;
+        let text = print::timings::page_of_last(&past, args.suite.as_deref())?;
         let own = paths.timings_page();
         match file {
             Some(file) => write_page(file, &text)?,
@@ -66,38 +66,6 @@ fn judge(gate: cli::Gate, trends: &[Trend]) -> Exit {
         cli::Gate::Strict if !all_judged => Exit::Environment,
         _ => Exit::Done,
     }
-}
-
-/// The suite asked for, else all on record, in the order they were first run.
-fn suites(args: &cli::Timings, past: &Past) -> Vec<String> {
-    if let Some(name) = &args.suite {
-        return vec![name.clone()];
-    }
-    let mut names: Vec<String> = Vec::new();
-    for name in past.records.iter().filter_map(|record| record.suite.as_ref()) {
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
-    names
-}
-
-/// The page of the last run, of `suite` if one is named.
-fn page_of_last(past: &Past, suite: Option<&str>) -> Result<String> {
-    let is_wanted = |record: &&Record| {
-        suite.map_or(record.suite.is_some(), |_| record.suite.as_deref() == suite)
-    };
-    let Some(last) = past.records.iter().rfind(is_wanted) else {
-        let what = "failed to find a run to make a page of";
-        return Err(anyhow!("{what}\nhint: cargo xtask e2e {}", suite.unwrap_or("SUITE")))
-            .exit(Exit::Failed);
-    };
-    let mut earlier = past.clone().of(last.suite.as_deref().unwrap_or_default());
-    if let Some(machine) = &last.machine {
-        earlier = earlier.on(machine);
-    }
-    earlier.records.retain(|record| record.id < last.id);
-    Ok(page(last, &earlier, &Words { seconds, bytes }))
 }
 
 /// Writes it where the user wants it.

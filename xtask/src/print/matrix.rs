@@ -20,7 +20,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::report::{Past, Trend};
+use crate::paths::Paths;
+use crate::report::{KEPT, Past, Trend};
 
 /// An image that is to be built, and how many seconds that is expected to take.
 pub(crate) type ToBuild = (String, Option<f64>);
@@ -45,8 +46,18 @@ struct Suite<'a> {
     minutes: Option<f64>,
 }
 
-/// The lines for these images and suites.
-pub(crate) fn lines(
+/// The lines for these images and suites, with what past runs took.
+pub(crate) fn lines<'a>(
+    config: &Config,
+    paths: &Paths,
+    to_build: impl Iterator<Item = ToBuild>,
+    suites: impl Iterator<Item = &'a String>,
+) -> Result<String> {
+    let suites = suites.map(String::as_str).collect();
+    of(config, &to_build.collect::<Vec<_>>(), &suites, &Past::read(&paths.runs(), KEPT))
+}
+
+fn of(
     config: &Config,
     to_build: &[ToBuild],
     suites: &BTreeSet<&str>,
@@ -96,14 +107,14 @@ mod tests {
                     [suites.a]\ncluster = 'c'\nimages = ['api']\n";
         let config = crate::config::parse(text, &folder.path().join("xtask.toml")).unwrap();
         let to_build = [("api".to_owned(), Some(95.0)), ("tool".to_owned(), None)];
-        let told = lines(&config, &to_build, &["a", "b"].into(), &Past::default()).unwrap();
+        let told = of(&config, &to_build, &["a", "b"].into(), &Past::default()).unwrap();
         insta::assert_snapshot!(told, @r#"
         build=true
         matrix={"include":[{"suite":"","image":"tool"},{"suite":"a","image":"api","minutes":1.6},{"suite":"b","image":"api","minutes":1.6}]}
         run=true
         suites={"include":[{"suite":"a"},{"suite":"b"}]}
         "#);
-        let none = lines(&config, &[], &BTreeSet::new(), &Past::default()).unwrap();
+        let none = of(&config, &[], &BTreeSet::new(), &Past::default()).unwrap();
         assert!(none.starts_with("build=false\nmatrix={\"include\":[]}\nrun=false\n"), "{none}");
     }
 }

@@ -1,8 +1,10 @@
 //! How long runs and their steps took, as text and as JSON.
 
+use anyhow::{Result, anyhow};
 use serde::Serialize;
 
-use crate::report::{Regression, Trend};
+use crate::exit::{Exit, WithExit as _};
+use crate::report::{Past, Record, Regression, Trend, Words, page};
 use crate::text::{BOLD, DIM, OFF, RED, bytes, count, plural, seconds};
 use crate::ui;
 
@@ -84,4 +86,22 @@ pub(crate) fn slower(one: &Regression) -> String {
 /// For `--format json`.
 pub(crate) fn json<'a>(suites: &'a [Trend], unreadable: &'a [String]) -> impl Serialize + 'a {
     Printed { version: 1, suites, unreadable }
+}
+
+/// The page of the last run, of `suite` if one is named.
+pub(crate) fn page_of_last(past: &Past, suite: Option<&str>) -> Result<String> {
+    let is_wanted = |record: &&Record| {
+        suite.map_or(record.suite.is_some(), |_| record.suite.as_deref() == suite)
+    };
+    let Some(last) = past.records.iter().rfind(is_wanted) else {
+        let what = "failed to find a run to make a page of";
+        return Err(anyhow!("{what}\nhint: cargo xtask e2e {}", suite.unwrap_or("SUITE")))
+            .exit(Exit::Failed);
+    };
+    let mut earlier = past.clone().of(last.suite.as_deref().unwrap_or_default());
+    if let Some(machine) = &last.machine {
+        earlier = earlier.on(machine);
+    }
+    earlier.records.retain(|record| record.id < last.id);
+    Ok(page(last, &earlier, &Words { seconds, bytes }))
 }

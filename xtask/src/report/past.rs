@@ -55,6 +55,17 @@ impl Past {
         self
     }
 
+    /// All suites on record, in the order they were first run.
+    pub fn suites(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for name in self.records.iter().filter_map(|record| record.suite.as_ref()) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
     /// Without the runs of other suites.
     pub fn of(mut self, suite: &str) -> Self {
         self.records.retain(|record| record.suite.as_deref() == Some(suite));
