@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use crate::cli;
 use crate::config::{self, Inputs};
 use crate::context::{self, Spec};
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::print::context::{budget, listing, summary};
 use crate::run::evaluate;
 use crate::session::{Format, Session};

@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use crate::doctor::{self, Finding, Needs};
-use crate::exit::Exit;
+use crate::error::Exit;
 use crate::paths::Paths;
 use crate::print;
 use crate::run::needs::{self, Wants};

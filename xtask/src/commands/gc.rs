@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::cli;
-use crate::exit::Exit;
+use crate::error::Exit;
 use crate::print;
 use crate::run::garbage::Garbage;
 use crate::run::startup_cleanup;

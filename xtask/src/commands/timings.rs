@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::cli;
-use crate::exit::Exit;
+use crate::error::Exit;
 use crate::paths::Paths;
 use crate::print;
 use crate::report::{KEPT, NEEDED, Past, Regression, Trend};

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 
-use crate::exit::{Exit, WithExit as _};
+use crate::error::{ErrorExt as _, Exit};
 use crate::report::{Past, Record, Regression, Trend, Words, page};
 use crate::text::{BOLD, DIM, OFF, RED, bytes, count, plural, seconds};
 use crate::ui;
