@@ -152,6 +152,11 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
     hints
 }
 
+/// An error that says the same and has the same hints, for whoever cannot have the error itself.
+pub fn again(error: &anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}").hints(hints(error))
+}
+
 /// An error and its causes as one sentence, with all hints below it, a line each.
 pub fn told(error: &anyhow::Error) -> String {
     with_hints(&format!("{error:#}"), hints(error))

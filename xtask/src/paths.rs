@@ -238,8 +238,7 @@ pub fn machine() -> Result<&'static Machine> {
             state.or_else(own).map(|state| PrivatePath::below(&state, "xtask-machine")),
         ])
     });
-    let again = |first: &anyhow::Error| anyhow!("{first:#}").hints(error::hints(first));
-    found.as_ref().map_err(again).exit(Exit::Environment)
+    found.as_ref().map_err(error::again).exit(Exit::Environment)
 }
 
 /// The first of these that is private, made if it is not there.

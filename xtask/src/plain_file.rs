@@ -43,7 +43,7 @@ pub(crate) fn read_up_to(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
         if bytes.len() as u64 > largest {
             let most = crate::text::bytes(largest);
             let why = format!("it is larger than the {most} that are read of a file");
-            return Err(failed(path, io::ErrorKind::FileTooLarge, &why));
+            return Err(failed(path, io::ErrorKind::InvalidData, &why));
         }
     }
     Ok(bytes)

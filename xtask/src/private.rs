@@ -484,7 +484,7 @@ mod tests {
     fn is_refusal<T: std::fmt::Debug>(result: io::Result<T>) -> String {
         let error = result.unwrap_err();
         assert!(refused(&error).is_some(), "{error:?}");
-        error.to_string()
+        crate::error::told(&error.into())
     }
 
     #[test]

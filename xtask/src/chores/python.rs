@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 
 use super::steps::{self, Outcome};
 use crate::doctor;
+use crate::error::ErrorExt as _;
 use crate::paths::Paths;
 use crate::process::Tool;
 use crate::session::Run;
@@ -38,8 +39,9 @@ pub(crate) fn environment(
     };
     if let Err(error) = make() {
         if !bootstrap {
-            let hint = "hint: apt-get install python3-venv";
-            return Err(error).context(format!("failed to make a Python environment\n{hint}"));
+            return Err(error)
+                .context("failed to make a Python environment")
+                .hint("apt-get install python3-venv");
         }
         doctor::install_packages(&["python3-venv"], log)?;
         make()?;

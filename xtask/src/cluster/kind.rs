@@ -22,7 +22,7 @@ use super::nodes::{self, Mounts, Node};
 use super::record::{self, Fingerprint, Lease, Made, Mark, Record};
 use super::{Cluster, ClusterTarget, Status, port, ready, settings};
 use crate::config;
-use crate::error::{ErrorExt as _, Exit};
+use crate::error::{self, ErrorExt as _, Exit};
 use crate::event::Events;
 use crate::identity;
 use crate::paths::{self, Paths};
@@ -309,7 +309,7 @@ impl<'a> Site<'a> {
         let error = anyhow::Error::new(failure);
         let error = match cleared {
             Ok(()) => error,
-            Err(left) => error.context(format!("{left:#}")),
+            Err(left) => error.context(format!("{left:#}")).hints(error::hints(&left)),
         };
         error.context(format!("failed to make cluster `{}`", self.name())).exit(Exit::Environment)
     }
@@ -383,12 +383,12 @@ fn image_id(provider: &str, reference: &str) -> anyhow::Result<Option<String>> {
 }
 
 fn refusal(name: &str, provider: &str, why: &str) -> anyhow::Error {
-    anyhow!(
-        "failed to take cluster `{name}`: {why}\n\
-         hint: delete it with `KIND_EXPERIMENTAL_PROVIDER={provider} kind delete cluster --name \
-         {name}`, or give ours another `name` in xtask.toml"
-    )
-    .exit(Exit::Environment)
+    anyhow!("failed to take cluster `{name}`: {why}")
+        .hint(format!(
+            "delete it with `KIND_EXPERIMENTAL_PROVIDER={provider} kind delete cluster --name \
+             {name}`, or give ours another `name` in xtask.toml"
+        ))
+        .exit(Exit::Environment)
 }
 
 fn passing(failure: &Failure) -> Option<&'static str> {
@@ -401,6 +401,7 @@ fn not_written(tool: &Tool, error: &anyhow::Error) -> Failure {
         ending: crate::process::Ending::NotStarted(error.to_string()),
         tail: Vec::new(),
         log: None,
+        unlogged: None,
     }
 }
 
@@ -439,6 +440,7 @@ mod tests {
             ending: crate::process::Ending::Code(1),
             tail: vec![line.to_owned()],
             log: None,
+            unlogged: None,
         };
         let boot = "ERROR: failed to create cluster: could not find a log line that matches \"x\"";
         assert!(passing(&failure(boot)).is_some());

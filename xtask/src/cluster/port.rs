@@ -32,12 +32,9 @@ pub(super) fn check(ports: &[u16], provider: &str) -> anyhow::Result<()> {
             other => format!("port {number} cannot be had: {other}"),
         })
         .collect();
-    Err(anyhow!(
-        "failed to have the cluster's ports: {}\n\
-         hint: stop what holds it, or give it another `host` under `[ports]` in xtask.toml",
-        lines.join("; ")
-    )
-    .exit(Exit::Environment))
+    Err(anyhow!("failed to have the cluster's ports: {}", lines.join("; ")))
+        .hint("stop what holds it, or give it another `host` under `[ports]` in xtask.toml")
+        .exit(Exit::Environment)
 }
 
 #[cfg(test)]

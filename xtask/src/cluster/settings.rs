@@ -10,10 +10,11 @@
 //! which is YAML; the same input gives the same bytes, since its hash is in the cluster's
 //! fingerprint.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::{Map, Value, json};
 
 use crate::config::{Cluster, Port};
+use crate::error::ErrorExt as _;
 use crate::identity;
 
 /// The longest a crashed container waits before it is started again.
@@ -92,9 +93,8 @@ pub(super) fn id_of_mount(place: &str) -> Option<&str> {
 /// The user's nodes, or as many as the configuration asks for; not both.
 fn nodes(top: &mut Map<String, Value>, wanted: Option<u16>) -> anyhow::Result<&mut Vec<Value>> {
     if wanted.is_some() && top.get("nodes").is_some_and(|nodes| !nodes.is_null()) {
-        bail!(
-            "kind's configuration lists nodes, and `nodes` says how many\nhint: leave one of them out"
-        );
+        return Err(anyhow!("kind's configuration lists nodes, and `nodes` says how many"))
+            .hint("leave one of them out");
     }
     let role = |at| if at == 0 { "control-plane" } else { "worker" };
     let made: Vec<Value> = (0..wanted.unwrap_or(1)).map(|at| json!({ "role": role(at) })).collect();

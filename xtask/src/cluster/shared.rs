@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use serde_json::Value;
 
 use super::record::{self, Lease};
@@ -160,10 +160,8 @@ fn confirm(kubeconfig: &str, existing: &Existing) -> anyhow::Result<()> {
     let server = kubeconfig["clusters"][0]["cluster"]["server"].as_str().unwrap_or_default();
     let wanted = &existing.server;
     if server.trim_end_matches('/') != wanted.trim_end_matches('/') {
-        bail!(
-            "it leads to the server `{server}`, not to `{wanted}`\nhint: if that is the cluster you \
-             mean, write `server = \"{server}\"`"
-        );
+        return Err(anyhow!("it leads to the server `{server}`, not to `{wanted}`"))
+            .hint(format!("if that is the cluster you mean, write `server = \"{server}\"`"));
     }
     Ok(())
 }

@@ -37,5 +37,5 @@ fn refuse_shard(suite: &Suite, args: &cli::E2e) -> Result<()> {
     }
     let what = format!("failed to shard suite `{}`: it does not say how", suite.name);
     let hint = "its `test` needs a `shard`, like [\"--partition\", \"count:{index}/{total}\"]";
-    Err(anyhow!("{what}\nhint: {hint}")).exit(Exit::Usage)
+    Err(anyhow!(what)).hint(hint).exit(Exit::Usage)
 }

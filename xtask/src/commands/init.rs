@@ -30,8 +30,8 @@ pub(crate) fn run(session: &Session, args: &cli::Init) -> Result<Exit> {
     let file = session.config_file.clone().unwrap_or_else(|| PathBuf::from(NAME));
     if file.exists() && !args.print {
         let message = format!("`{}` is there already", file.display());
-        let hint = "hint: cargo xtask init --print shows what would be written";
-        return Err(anyhow!("failed to write the configuration: {message}\n{hint}"))
+        return Err(anyhow!("failed to write the configuration: {message}"))
+            .hint("cargo xtask init --print shows what would be written")
             .exit(Exit::Usage);
     }
     let file = std::path::absolute(&file)?;
@@ -39,8 +39,9 @@ pub(crate) fn run(session: &Session, args: &cli::Init) -> Result<Exit> {
     let mut facts = look(root);
     if facts.dockerfiles.is_empty() {
         let message = format!("failed to find a Dockerfile in `{}`", root.display());
-        let hint = "hint: run it at the top of a repository; what git ignores is not looked at";
-        return Err(anyhow!("{message}\n{hint}")).exit(Exit::Usage);
+        return Err(anyhow!(message))
+            .hint("run it at the top of a repository; what git ignores is not looked at")
+            .exit(Exit::Usage);
     }
     facts.not_narrowed = too_narrow(&init::draft(&facts).text, &file)?;
     let draft = init::draft(&facts);

@@ -2,6 +2,7 @@
 //! collector that fails costs a line, never the run.
 
 use crate::config::Otlp;
+use crate::error;
 use crate::paths::RunPaths;
 use crate::report::{Record, otlp};
 use crate::session::Session;
@@ -20,7 +21,7 @@ pub(crate) fn send(session: &Session, runs: &[RunPaths]) {
         // A run that ended before its plan has nothing to tell.
         let Ok(Some(record)) = Record::read(&run.id, &text) else { continue };
         if let Err(error) = otlp::send(&endpoint, &record, &host) {
-            ui::say(&format!("note  {error:#}"));
+            ui::say(&format!("note  {}", error::told(&error)));
             return;
         }
     }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 
+use crate::error::ErrorExt as _;
+
 /// The name that is searched for.
 const NAME: &str = "xtask.toml";
 
@@ -15,7 +17,7 @@ pub(super) fn file(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let here = std::env::current_dir().context("failed to tell the working directory")?;
     let found = above(&here).ok_or_else(|| {
         let here = here.display();
-        anyhow!("failed to find `{NAME}` in `{here}` or above\nhint: cargo xtask init drafts one")
+        anyhow!("failed to find `{NAME}` in `{here}` or above").hint("cargo xtask init drafts one")
     })?;
     Ok(found.strip_prefix(&here).map(Path::to_path_buf).unwrap_or(found))
 }

@@ -48,8 +48,7 @@ pub(crate) use near::nearest;
 pub fn load(file: Option<&Path>) -> anyhow::Result<Config> {
     let read = || {
         let file = find::file(file)?;
-        let text = plain_file::read_to_string(&file)
-            .map_err(|error| anyhow!("{error}\nhint: ls -l {}", file.display()))?;
+        let text = plain_file::read_to_string(&file).hint(format!("ls -l {}", file.display()))?;
         Ok::<_, anyhow::Error>(parse(&text, &file)?)
     };
     read().exit(Exit::Usage)
@@ -90,7 +89,7 @@ impl Config {
         self.suites.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.suites.keys().map(String::as_str).collect();
             let message = format!("failed to find suite `{name}` in `{}`", self.file.display());
-            anyhow!("{message}\nhint: it has {}", known.join(", ")).exit(Exit::Usage)
+            anyhow!(message).hint(format!("it has {}", known.join(", "))).exit(Exit::Usage)
         })
     }
 

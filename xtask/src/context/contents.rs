@@ -217,10 +217,10 @@ fn unreadable(tree: &Tree, node: &Node) -> anyhow::Error {
     let folder = tree.absolute(node);
     let name = String::from_utf8_lossy(&node.path);
     anyhow!(
-        "failed to read the folder `{}`: permission denied, and the Dockerfile copies it\n\
-         hint: add `{name}` to the ignore file or to `exclude`, or let this user read it",
+        "failed to read the folder `{}`: permission denied, and the Dockerfile copies it",
         folder.display()
     )
+    .hint(format!("add `{name}` to the ignore file or to `exclude`, or let this user read it"))
 }
 
 /// Leaves out folders of the usual mode that something chosen lies in: they are there because it

@@ -24,7 +24,7 @@ use super::tree::{MAX_VIEWS, Tree, Viewed};
 use super::walk::{ViewRules, walk};
 use super::{Context, cargo, golang, index, mapped};
 use crate::config;
-use crate::error::{ErrorExt as _, Exit};
+use crate::error::{self, ErrorExt as _, Exit};
 use crate::plain_file;
 use crate::private::PrivatePath;
 
@@ -166,7 +166,7 @@ pub fn open(specs: &[Spec]) -> Result<Vec<Opened>> {
     for spec in specs {
         match open_one(spec) {
             Ok(one) => opened.push(one),
-            Err(error) => faults.push(format!("{error:#}")),
+            Err(error) => faults.push(error::told(&error)),
         }
     }
     if faults.is_empty() { Ok(opened) } else { Err(anyhow!(faults.join("\n"))).exit(Exit::Usage) }

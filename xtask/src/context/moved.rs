@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::error::{ErrorExt as _, Exit};
+use crate::error::{self, ErrorExt as _, Exit};
 
 /// How often a context is looked at before it is taken for one that never rests.
 const LOOKS: usize = 5;
@@ -69,7 +69,7 @@ pub(super) fn read_dir(path: &Path, is_root: bool) -> Result<fs_err::ReadDir> {
 
 /// Whether an error is that the context changed, so that another look may go well.
 pub fn is_moved(error: &anyhow::Error) -> bool {
-    error.chain().any(<dyn std::error::Error>::is::<Moved>)
+    error::find::<Moved>(error).is_some()
 }
 
 /// Looks until nothing vanishes meanwhile; at most [`LOOKS`] times.
@@ -80,11 +80,11 @@ pub fn until_at_rest<T>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
             done => return done,
         }
     }
-    let hint = "hint: leave out what is written there by `exclude` or the ignore file";
     look().map_err(|error| {
         if is_moved(&error) {
-            let text = format!("{error:#}, at each of {LOOKS} looks\n{hint}");
-            return anyhow!(text).exit(Exit::Environment);
+            return anyhow!("{error:#}, at each of {LOOKS} looks")
+                .hint("leave out what is written there by `exclude` or the ignore file")
+                .exit(Exit::Environment);
         }
         error
     })

@@ -22,6 +22,7 @@ use super::own::{Own, is_shared};
 use super::render::{Document, Rendered, join};
 use super::template::Notes;
 use super::{FIELD_MANAGER, others, verdict};
+use crate::error::ErrorExt as _;
 use crate::process::{Failure, Tool, stop};
 
 /// How long a fault that passes is borne.
@@ -185,10 +186,10 @@ impl Call<'_> {
     fn make_room(&mut self, fixed: &[&ObjectRef], failure: Failure) -> anyhow::Result<()> {
         if let Some(kept) = fixed.iter().find(|one| !can_be_made_anew(one)) {
             let hint = format!(
-                "hint: {kept} is not made anew, for what else would go with it; delete it yourself, \
-                 or the cluster: `cargo xtask cluster down`"
+                "{kept} is not made anew, for what else would go with it; delete it yourself, or \
+                 the cluster: `cargo xtask cluster down`"
             );
-            return Err(told(failure).context(format!("{kept} cannot be changed so\n{hint}")));
+            return Err(told(failure).context(format!("{kept} cannot be changed so")).hint(hint));
         }
         if fixed.iter().any(|one| self.made_anew.contains(one)) {
             return Err(told(failure));
@@ -329,8 +330,8 @@ fn told(failure: Failure) -> anyhow::Error {
     };
     let said = said.trim_start_matches("error: ").to_owned();
     if failure.tail.iter().any(|line| line.contains("no matches for kind")) {
-        let hint = "hint: let it need the step that applies its CustomResourceDefinition";
-        return anyhow::Error::new(failure).context(format!("{said}\n{hint}"));
+        let hint = "let it need the step that applies its CustomResourceDefinition";
+        return anyhow::Error::new(failure).context(said).hint(hint);
     }
     anyhow::Error::new(failure).context(said)
 }

@@ -23,6 +23,7 @@ use serde_json::Value;
 use super::api::Log;
 use super::look::Snapshots;
 use super::verdict::{name, text};
+use crate::error;
 use crate::process::Tool;
 
 /// How long each question may take, of the ten seconds for all.
@@ -124,7 +125,7 @@ fn overview(kubectl: &Tool, scope: &str, kinds: &str, folder: &Path) -> Vec<Ques
 fn logs(looks: &Snapshots, path: &str, folder: &Path) {
     let pods = match looks.api().get(path) {
         Ok(pods) => pods.unwrap_or_default(),
-        Err(error) => return write(&folder.join("failed.txt"), &format!("{error:#}")),
+        Err(error) => return write(&folder.join("failed.txt"), &error::told(&error)),
     };
     for pod in pods["items"].as_array().into_iter().flatten() {
         let namespace = text(&pod["metadata"]["namespace"]);

@@ -48,12 +48,9 @@ pub(super) fn refuse(
         return Ok(());
     }
     let theirs: Vec<String> = theirs.into_iter().collect();
-    Err(anyhow!(
-        "somebody else made {}\nhint: on a cluster that others run, give the suite namespaces and \
-         names of its own",
-        theirs.join(", ")
-    ))
-    .exit(Exit::Environment)
+    Err(anyhow!("somebody else made {}", theirs.join(", ")))
+        .hint("on a cluster that others run, give the suite namespaces and names of its own")
+        .exit(Exit::Environment)
 }
 
 /// An object of a name that others know, too, as it is there; none: it is to be applied.
@@ -81,12 +78,12 @@ pub(super) fn settled(
     } else {
         return Ok(None);
     };
-    Err(anyhow!(
-        "{why} {}, and what is to be applied differs from it\nhint: what has no namespace is \
-         everybody's; give it a name of its own, or wait for the others",
-        called(&live)
-    ))
-    .exit(Exit::Environment)
+    Err(anyhow!("{why} {}, and what is to be applied differs from it", called(&live)))
+        .hint(
+            "what has no namespace is everybody's; give it a name of its own, or wait for the \
+             others",
+        )
+        .exit(Exit::Environment)
 }
 
 /// What an object asks for.

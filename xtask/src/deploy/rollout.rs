@@ -97,6 +97,7 @@ fn gone(workload: &Workload, applied: &str, other: Option<&Value>, look: &Look) 
         container: None,
         reason: reason.to_owned(),
         message: message.to_owned(),
+        hint: None,
     };
     if workload.object.kind != "Job" {
         return Verdict::Suspect(match other {
@@ -250,22 +251,22 @@ fn daemon_set(object: &Value, pods: &Pods<'_>) -> Verdict {
 fn on_delete(object: &Value, strategy: &Value, pods: &Pods<'_>) -> Option<Verdict> {
     let older = pods.older.iter().find(|pod| !is_ending(pod))?;
     let message = format!(
-        "pod/{} is of an older revision, which `updateStrategy: OnDelete` keeps until it is deleted\n\
-         hint: say `RollingUpdate`, or `wait = \"none\"` and delete the pods in a `run` step",
+        "pod/{} is of an older revision, which `updateStrategy: OnDelete` keeps until it is deleted",
         name(older)
     );
+    let hint = "say `RollingUpdate`, or `wait = \"none\"` and delete the pods in a `run` step";
     (strategy["type"] == "OnDelete")
-        .then(|| Verdict::Hopeless(Fault::new(object, "OnDelete", message)))
+        .then(|| Verdict::Hopeless(Fault::new(object, "OnDelete", message).hint(hint)))
 }
 
 fn replica_set(object: &Value, pods: &Pods<'_>) -> Verdict {
     if let Some(older) = pods.older.iter().find(|pod| !is_ending(pod)) {
         let message = format!(
-            "pod/{} has other images than the template now: this kind never replaces its pods\n\
-             hint: make it a Deployment",
+            "pod/{} has other images than the template now: this kind never replaces its pods",
             name(older)
         );
-        return Verdict::Hopeless(Fault::new(object, "OldTemplate", message));
+        let fault = Fault::new(object, "OldTemplate", message);
+        return Verdict::Hopeless(fault.hint("make it a Deployment"));
     }
     let (status, wanted) = (&object["status"], replicas(object));
     let available = number(&status["availableReplicas"]);

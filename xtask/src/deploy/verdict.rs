@@ -25,6 +25,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::error::with_hints;
+
 /// How often a container may be started again before it is given up.
 pub(super) const RESTARTS: u64 = 3;
 
@@ -67,6 +69,8 @@ pub(super) struct Fault {
     /// The API's word for it: `CrashLoopBackOff`.
     pub(super) reason: String,
     pub(super) message: String,
+    /// How it is mended.
+    pub(super) hint: Option<&'static str>,
 }
 
 impl fmt::Display for Fault {
@@ -87,13 +91,23 @@ impl Fault {
             container: None,
             reason: reason.to_owned(),
             message: message.into(),
+            hint: None,
         }
     }
 
     /// Of an object of which nothing more is known.
     pub(super) fn of(object: &str) -> Self {
         let (reason, message) = (String::new(), String::new());
-        Self { object: object.to_owned(), container: None, reason, message }
+        Self { object: object.to_owned(), container: None, reason, message, hint: None }
+    }
+
+    pub(super) fn hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    /// All of it, with its hint on a line of its own.
+    pub(super) fn told(&self) -> String {
+        with_hints(&self.to_string(), self.hint)
     }
 
     pub(super) fn of_container(mut self, container: &Value) -> Self {
@@ -141,8 +155,8 @@ fn judge_container(pod: &Value, container: &Value) -> Option<Verdict> {
     let local = text(&container["image"]).starts_with("localhost/");
     let spec = list(&pod["spec"]["containers"]).iter().find(|one| one["name"] == container["name"]);
     if local && spec.is_some_and(|spec| spec["imagePullPolicy"] == "Always") {
-        fault.message +=
-            "\nhint: `imagePullPolicy: Always` asks a registry for what was loaded: leave it out";
+        let hint = "`imagePullPolicy: Always` asks a registry for what was loaded: leave it out";
+        fault = fault.hint(hint);
     }
     let restarts = number(&container["restartCount"]);
     match reason {
@@ -183,10 +197,10 @@ fn crash_loop(pod: &Value, container: &Value) -> Option<Verdict> {
         message = format!("{message}: {}", why.trim());
     }
     message = format!("{message}, started again {restarts} times");
+    let mut fault = Fault::new(pod, "CrashLoopBackOff", message).of_container(container);
     if ended_well {
-        message += "\nhint: what is to end is a Job; what is to run must not end";
+        fault = fault.hint("what is to end is a Job; what is to run must not end");
     }
-    let fault = Fault::new(pod, "CrashLoopBackOff", message).of_container(container);
     Some(if restarts > RESTARTS { Verdict::Hopeless(fault) } else { Verdict::Lacking(fault) })
 }
 

@@ -18,6 +18,7 @@ use super::verdict::{self, Fault, Verdict};
 use super::workload::Workload;
 use super::{explain, http};
 use crate::config::{Address, WaitFor};
+use crate::error::ErrorExt as _;
 use crate::event::Events;
 use crate::process::stop;
 
@@ -131,11 +132,11 @@ fn turn(
         Ok(Verdict::Ready) => return Ok(None),
         Ok(Verdict::Unproven { settles, .. }) if patience.has_settled(settles) => return Ok(None),
         Ok(Verdict::Waiting(what) | Verdict::Unproven { what, .. }) => what,
-        Ok(Verdict::Lacking(fault)) if (target.others_coming)() => fault.to_string(),
+        Ok(Verdict::Lacking(fault)) if (target.others_coming)() => fault.told(),
         Ok(Verdict::Suspect(fault) | Verdict::Lacking(fault))
             if !patience.is_over_with(&fault, Instant::now()) =>
         {
-            fault.to_string()
+            fault.told()
         }
         Ok(Verdict::Suspect(fault) | Verdict::Lacking(fault) | Verdict::Hopeless(fault)) => {
             return Err(hopeless(target, &fault, looks));
@@ -270,6 +271,7 @@ fn hopeless(target: &Target<'_>, fault: &Fault, looks: &Snapshots) -> anyhow::Er
         display(target, looks),
         target.step,
     )
+    .hints(fault.hint.map(str::to_owned))
 }
 
 fn timed_out(target: &Target<'_>, what: &str, looks: &Snapshots) -> anyhow::Error {
@@ -403,6 +405,7 @@ mod tests {
             container: None,
             reason: "ErrImagePull".to_owned(),
             message: String::new(),
+            hint: None,
         }
     }
 

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use serde::Serialize;
 
 use super::{Finding, State};
 use crate::error::{ErrorExt as _, Exit};
-use crate::event::{Event, Events, seconds};
+use crate::event::{Event, Events, first_line, seconds};
 use crate::process::{Tool, stop};
 
 /// How a fault is mended.
@@ -141,13 +141,13 @@ impl<'a> Hand<'a> {
 
     fn announced(&self, what: &str, mend: &Mend) -> anyhow::Result<()> {
         if mend.steps.is_empty() {
-            bail!("failed to mend what only root may: {what}\nhint: {}", mend.command);
+            return Err(anyhow!("failed to mend what only root may: {what}")).hint(&*mend.command);
         }
         let step = format!("mend: {what}");
         self.events.emit(Event::StepStarted { step: step.clone() });
         let started = Instant::now();
         let end = self.all(&mend.steps).with_context(|| format!("failed to mend: {what}"));
-        let error = end.as_ref().err().map(one_line);
+        let error = end.as_ref().err().map(first_line);
         let seconds = seconds(started.elapsed());
         let ok = end.is_ok();
         self.events.emit(Event::StepFinished { step, action: None, ok, seconds, error });
@@ -183,10 +183,6 @@ impl<'a> Hand<'a> {
         }
         answers
     }
-}
-
-fn one_line(error: &anyhow::Error) -> String {
-    format!("{error:#}").lines().next().unwrap_or_default().to_owned()
 }
 
 fn write(file: &Path, text: &str) -> anyhow::Result<()> {
@@ -342,6 +338,6 @@ mod tests {
         }];
         let error = mend(&findings, Path::new("/nowhere/log"), &Events::silent()).unwrap_err();
         let hint = "hint: sudo apt-get update && sudo apt-get install --yes --no-install-recommends podman";
-        assert!(error.to_string().ends_with(hint), "{error}");
+        assert!(crate::error::told(&error).ends_with(hint), "{error}");
     }
 }

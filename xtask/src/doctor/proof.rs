@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::machine::{Limits, Proof};
+use crate::error;
 use crate::private::PrivatePath;
 use crate::process::{self, Tool};
 
@@ -36,7 +37,7 @@ pub(super) fn prove(state: &PrivatePath, settings: &[PathBuf], limits: Limits) -
         return Proof::Works;
     }
     if let Err(error) = start_one(&init) {
-        return Proof::Fails(format!("{error:#}"));
+        return Proof::Fails(error::told(&error));
     }
     // Unremembered, it is proven again the next time.
     file.write(basis.as_bytes()).ok();

@@ -16,6 +16,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
 
+use crate::error::ErrorExt as _;
 use crate::event::{Event, Events, seconds};
 use crate::process::{Brief, Ending, Failure, Output, Tool};
 
@@ -76,6 +77,17 @@ pub enum BuildError {
     Environment(anyhow::Error),
 }
 
+impl BuildError {
+    /// How it is mended, where that is known without the image's configuration.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing { .. } => Some("see whether it has room: cargo xtask doctor"),
+            Self::BaseMoved { .. } => Some("run it again"),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -89,8 +101,7 @@ impl fmt::Display for BuildError {
             Self::Stopped => f.write_str("stopped with the run"),
             Self::Missing { tag, tail } => {
                 write!(f, "the engine reports success, but there is no image `{tag}`")?;
-                tail.iter().try_for_each(|line| write!(f, "\n  | {line}"))?;
-                f.write_str("\nhint: see whether it has room: cargo xtask doctor")
+                tail.iter().try_for_each(|line| write!(f, "\n  | {line}"))
             }
             Self::Stale { tag, id, label } => write!(
                 f,
@@ -98,10 +109,9 @@ impl fmt::Display for BuildError {
                  its cache",
                 &id[..id.len().min(12)]
             ),
-            Self::BaseMoved { base } => write!(
-                f,
-                "its base image `{base}` became another one meanwhile\nhint: run it again"
-            ),
+            Self::BaseMoved { base } => {
+                write!(f, "its base image `{base}` became another one meanwhile")
+            }
             Self::Environment(_) => f.write_str("the engine could not be asked to build"),
         }
     }
@@ -287,7 +297,8 @@ impl Engine {
 
     pub(super) fn tag(&self, id: &str, tag: &str) -> anyhow::Result<()> {
         let told = self.tool().args(["tag", id, tag]).limit(ANSWER).run();
-        told.with_context(|| self.unanswered(format!("failed to tag image {id} as `{tag}`")))?;
+        told.with_context(|| format!("failed to tag image {id} as `{tag}`"))
+            .hint(self.is_it_there())?;
         Ok(())
     }
 }
@@ -456,7 +467,13 @@ fn run(
 fn ousted(tool: &Tool, ending: Ending, end: Result<Output, Failure>) -> Failure {
     match end {
         Err(failure) => Failure { ending, ..failure },
-        Ok(output) => Failure { command: tool.to_string(), ending, tail: output.tail, log: None },
+        Ok(output) => Failure {
+            command: tool.to_string(),
+            ending,
+            tail: output.tail,
+            log: None,
+            unlogged: None,
+        },
     }
 }
 

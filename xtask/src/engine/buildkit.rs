@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -204,10 +204,11 @@ fn command(
 ) -> anyhow::Result<Tool> {
     if let Some(name) = order.args.keys().find(|name| secret_name::is_secret(name)) {
         let image = order.image;
-        bail!(
+        return Err(anyhow!(
             "build argument `{name}` of `{image}` looks like a secret, and `buildctl` shows its value to all users of \
-             this machine\nhint: give it as one of `secrets`: cargo xtask lint"
-        );
+             this machine"
+        ))
+        .hint("give it as one of `secrets`: cargo xtask lint");
     }
     let text = fs_err::read(order.dockerfile).context("failed to read the Dockerfile")?;
     let (_, trusted) = dockerfile(order, aside, &text)?;
@@ -305,7 +306,7 @@ mod tests {
             };
             command(&order, Tool::new("buildctl"), &[], folder.path(), folder.path())
         };
-        let told = build(&args("NPM_TOKEN")).unwrap_err().to_string();
+        let told = crate::error::told(&build(&args("NPM_TOKEN")).unwrap_err());
         assert!(told.contains("`NPM_TOKEN` of `api`") && told.contains("\nhint: "), "{told}");
         assert!(!told.contains("hunter2"));
         assert!(build(&args("MODE")).unwrap().to_string().contains("build-arg:MODE=hunter2"));

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{ANSWER, Engine};
+use crate::error::ErrorExt as _;
 
 /// As `image inspect` prints it.
 #[derive(Debug, Default, Deserialize)]
@@ -51,10 +52,12 @@ impl Engine {
     /// What is wrong with the image of that id, wanted for `platform` (`os/arch[/variant]`).
     pub(super) fn distrust(&self, id: &str, platform: &str) -> anyhow::Result<Option<String>> {
         let asked = self.tool().args(["image", "inspect", id]).limit(ANSWER).run();
-        let answer =
-            asked.with_context(|| self.unanswered(format!("failed to ask what image {id} is")))?;
+        let answer = asked
+            .with_context(|| format!("failed to ask what image {id} is"))
+            .hint(self.is_it_there())?;
         let images: Vec<Content> = serde_json::from_slice(&answer.stdout)
-            .with_context(|| self.unanswered(format!("failed to read what image {id} is")))?;
+            .with_context(|| format!("failed to read what image {id} is"))
+            .hint(self.is_it_there())?;
         let content = images.first().with_context(|| format!("image {id} is not there"))?;
         if !content.is_for(platform) {
             let Content { os, architecture, .. } = content;

@@ -171,8 +171,8 @@ impl Engine {
                     }
                     _ => "cargo xtask doctor --fix".to_owned(),
                 };
-                let what = format!("failed to ask `{}` for its facts\nhint: {hint}", self.name());
-                anyhow::Error::new(failure).context(what)
+                let what = format!("failed to ask `{}` for its facts", self.name());
+                anyhow::Error::new(failure).context(what).hint(hint)
             })
             .exit(Exit::Environment)?;
         let info = serde_json::from_slice(&answer.stdout)

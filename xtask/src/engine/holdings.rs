@@ -162,13 +162,15 @@ impl Engine {
             && !(matches!(failure.ending, Ending::Code(_)) && only_missing(&complaints))
         {
             return Err(failure)
-                .with_context(|| self.unanswered("failed to ask which images are there"))
+                .context("failed to ask which images are there")
+                .hint(self.is_it_there())
                 .exit(Exit::Environment);
         }
-        let images: Vec<Inspected> = serde_json::from_slice(&stdout).with_context(|| {
-            let what = format!("failed to read the answer of `{} image inspect`", self.name());
-            self.unanswered(what)
-        })?;
+        let images: Vec<Inspected> = serde_json::from_slice(&stdout)
+            .with_context(|| {
+                format!("failed to read the answer of `{} image inspect`", self.name())
+            })
+            .hint(self.is_it_there())?;
         if images.len() > names.len() {
             bail!(
                 "failed to read the answer of `{} image inspect`: more images than names",

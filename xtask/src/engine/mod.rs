@@ -91,7 +91,7 @@ pub fn choose(settings: &config::Engine) -> anyhow::Result<Engine> {
         process::find(client.name()).map(|program| Engine::at(client, program))
     };
     let missing = |what: &str| {
-        anyhow!("failed to find {what}\nhint: cargo xtask doctor --fix").exit(Exit::Environment)
+        anyhow!("failed to find {what}").hint("cargo xtask doctor --fix").exit(Exit::Environment)
     };
     match settings.name {
         EngineName::Podman => found(PODMAN).ok_or_else(|| missing("`podman` on PATH")),
@@ -119,7 +119,8 @@ impl Engine {
             .args(["version", "--format", "{{.Server.Version}}"])
             .limit(Duration::from_secs(10))
             .read()
-            .context("failed to reach docker's daemon\nhint: cargo xtask doctor --fix")
+            .context("failed to reach docker's daemon")
+            .hint("cargo xtask doctor --fix")
             .exit(Exit::Environment)?;
         Ok(self)
     }
@@ -128,9 +129,9 @@ impl Engine {
         self.client.name()
     }
 
-    /// What has failed because the engine did not answer, or not in a way that is understood.
-    fn unanswered(&self, what: impl std::fmt::Display) -> String {
-        format!("{what}\nhint: see whether it answers at all: {} info", self.name())
+    /// The hint where the engine did not answer, or not in a way that is understood.
+    fn is_it_there(&self) -> String {
+        format!("see whether it answers at all: {} info", self.name())
     }
 
     /// The file that is run.

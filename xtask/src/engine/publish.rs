@@ -18,6 +18,7 @@ use anyhow::{Context as _, anyhow, bail};
 use super::registry::{ABSENT, reference, says};
 use super::{ANSWER, Engine};
 use crate::config::{Cache, CacheMode};
+use crate::error::ErrorExt as _;
 use crate::event::Events;
 use crate::process::Failure;
 
@@ -46,8 +47,9 @@ impl Engine {
             return Ok(Published { reference, pushed: false });
         }
         if cache.mode == CacheMode::ReadOnly {
-            let text = "it is not there, and this run may only read\nhint: --cache read-write";
-            return Err(anyhow!(text)).with_context(what);
+            return Err(anyhow!("it is not there, and this run may only read"))
+                .with_context(what)
+                .hint("--cache read-write");
         }
         let digest = self.push_for_digest(cache, (image, tag), log, events).with_context(what)?;
         Ok(Published { reference: format!("{}@{digest}", repository(&to)), pushed: true })

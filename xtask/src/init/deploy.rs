@@ -24,6 +24,9 @@ pub(super) struct Port {
     pub(super) name: String,
     pub(super) host: u16,
     pub(super) node: u16,
+    /// Whether kind's configuration opens it.
+    pub(super) by_kind: bool,
+    /// Where it was found.
     pub(super) why: String,
 }
 
@@ -160,7 +163,7 @@ pub(super) fn ports(facts: &Facts, suite: &Suite) -> Vec<Port> {
         })
         .collect();
     let mut ports: Vec<Port> = Vec::new();
-    let mut add = |name: &str, host: u16, node: u16, why: String| {
+    let mut add = |name: &str, host: u16, node: u16, by_kind: bool, why: String| {
         let usable = (30_000..=32_767).contains(&node);
         if usable && !ports.iter().any(|port| port.host == host || port.node == node) {
             let name = plain(name);
@@ -170,7 +173,7 @@ pub(super) fn ports(facts: &Facts, suite: &Suite) -> Vec<Port> {
                 format!("port-{name}")
             };
             let name = free(&name, |name| ports.iter().any(|port| port.name == name));
-            ports.push(Port { name, host, node, why });
+            ports.push(Port { name, host, node, by_kind, why });
         }
     };
     for kind in facts.kinds.iter().take(1) {
@@ -179,11 +182,11 @@ pub(super) fn ports(facts: &Facts, suite: &Suite) -> Vec<Port> {
             let name =
                 service.map_or(format!("port-{}", mapping.node), |(name, ..)| (*name).to_owned());
             let why = format!("{}, line {}", kind.path, mapping.line);
-            add(&name, mapping.host, mapping.node, why);
+            add(&name, mapping.host, mapping.node, true, why);
         }
     }
     for (service, number, file) in services {
-        add(service, number, number, format!("a node port in {file}"));
+        add(service, number, number, false, format!("a node port in {file}"));
     }
     ports
 }

@@ -172,8 +172,8 @@ fn cluster_table(facts: &Facts, name: &str, cluster: &str, text: &mut String) {
 fn port_table(ports: &[Port], opened: bool, text: &mut String) {
     text.push_str("\n[ports]\n");
     for port in ports {
-        let Port { name, host, node, why } = port;
-        let by_kind = opened && !why.starts_with("a node port");
+        let Port { name, host, node, by_kind, why } = port;
+        let by_kind = opened && *by_kind;
         let off = if by_kind { "# opened already: " } else { "" };
         writeln!(text, "{off}{name} = {{ host = {host}, node = {node} }}  # {why}").ok();
     }

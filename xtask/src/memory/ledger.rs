@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::{Engine, Facts, POINTERS};
+use crate::error;
 use crate::figure::{self, Bytes};
 use crate::identity;
 use crate::memory::budget::Others;
@@ -125,7 +126,7 @@ impl Ledger {
     /// Takes `bytes` for the build `what`, or says who holds what it needs.
     pub fn take(&self, what: &str, bytes: u64) -> Result<Reservation, Wait> {
         let mut page = self.0.lock();
-        let _gate = gate(&page.folder).map_err(|error| Wait(format!("{error:#}")))?;
+        let _gate = gate(&page.folder).map_err(|error| Wait(error::told(&error)))?;
         let (others, _) = others(&page.folder, Some(&page.path), page.bounds.total);
         let held = figure::sum(others.iter().map(Entry::total));
         let all = figure::sum([held, page.entry.total(), bytes]);
@@ -244,8 +245,9 @@ fn others(
             Owner::Alive => match read(&path, total) {
                 Ok(entry) => entries.push(entry),
                 Err(error) => doubts.push(format!(
-                    "a page of the memory ledger is not believed: `{}`: {error:#}",
-                    path.display()
+                    "a page of the memory ledger is not believed: `{}`: {}",
+                    path.display(),
+                    error::told(&error)
                 )),
             },
         }

@@ -27,18 +27,15 @@ pub(crate) fn of_images(evaluation: &Evaluation, memory: &Memory) {
             ui::say(&format!("warning: {name}: nothing matches `{path}` ({file}:{line})"));
         }
         if one.context.sends_git() {
-            ui::say(&format!(
-                "warning: {name}: `.git` is sent, so that every commit and every fetch makes another key\n\
-                 hint: add `.git` to its ignore file"
-            ));
+            let what = "`.git` is sent, so that every commit and every fetch makes another key";
+            ui::warn(&format!("{name}: {what}"), ["add `.git` to its ignore file"]);
         }
     }
     lost_files(evaluation);
     for (image, name) in suspicious(evaluation) {
-        ui::say(&format!(
-            "warning: {image}: build argument `{name}` looks like a secret, and stays in the image\n\
-             hint: give it as one of `secrets`"
-        ));
+        let what = "looks like a secret, and stays in the image";
+        let text = format!("{image}: build argument `{name}` {what}");
+        ui::warn(&text, ["give it as one of `secrets`"]);
     }
     let absent = absent_bases(evaluation);
     if !absent.is_empty() {
@@ -46,8 +43,7 @@ pub(crate) fn of_images(evaluation: &Evaluation, memory: &Memory) {
     }
     memory.silent().iter().for_each(|silent| ui::say(&format!("warning: {silent}")));
     for (text, hint) in memory.alone(evaluation) {
-        let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-        ui::say(&format!("warning: {text}{hint}"));
+        ui::warn(&text, hint);
     }
 }
 
@@ -112,11 +108,11 @@ fn unset_images(config: &Config, suite: &Suite, rendered: &BTreeMap<String, Rend
                 let Some(name) = mention.meant(&names, &step.images_in) else { continue };
                 let (object, mend) = (&document.object, mention.mend(name));
                 let Mention { field, image, .. } = &mention;
-                ui::say(&format!(
-                    "warning: step `{}`: `{field}` of {object} names image `{image}`, and no run sets \
-                     it there\nhint: {mend}",
+                let text = format!(
+                    "step `{}`: `{field}` of {object} names image `{image}`, and no run sets it there",
                     step.name
-                ));
+                );
+                ui::warn(&text, [mend]);
             }
         }
     }

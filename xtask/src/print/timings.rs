@@ -95,7 +95,8 @@ pub(crate) fn page_of_last(past: &Past, suite: Option<&str>) -> Result<String> {
     };
     let Some(last) = past.records.iter().rfind(is_wanted) else {
         let what = "failed to find a run to make a page of";
-        return Err(anyhow!("{what}\nhint: cargo xtask e2e {}", suite.unwrap_or("SUITE")))
+        return Err(anyhow!(what))
+            .hint(format!("cargo xtask e2e {}", suite.unwrap_or("SUITE")))
             .exit(Exit::Failed);
     };
     let mut earlier = past.clone().of(last.suite.as_deref().unwrap_or_default());

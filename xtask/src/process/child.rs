@@ -154,7 +154,10 @@ impl Child {
     }
 
     fn spawn(tool: &Tool, stdin: Stdio) -> Result<Self, Failure> {
-        let log = open_log(tool).map_err(|error| not_started(tool, unlogged(&error)))?;
+        let log = open_log(tool).map_err(|error| Failure {
+            unlogged: Some(error.into()),
+            ..not_started(tool, "failed to begin its log".to_owned())
+        })?;
         if stop::requested() && !tool.despite_stop {
             return Err(tool.failure(Ending::Stopped, VecDeque::new()));
         }
@@ -577,16 +580,6 @@ fn open_log(tool: &Tool) -> std::io::Result<Option<File>> {
     let mut log = File::options().create(true).append(true).mode(0o600).open(path)?;
     writeln!(log, "$ {tool}")?;
     Ok(Some(log))
-}
-
-/// Why there is no log.
-fn unlogged(error: &std::io::Error) -> String {
-    let is_full = matches!(
-        error.kind(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
-    );
-    let hint = if is_full { "\nhint: make room where its log lies: df -h" } else { "" };
-    format!("failed to begin its log: {error}{hint}")
 }
 
 fn reason(tool: &Tool, error: &std::io::Error) -> String {

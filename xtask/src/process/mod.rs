@@ -23,9 +23,12 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
+
+use crate::error;
 
 pub use background::Background;
 pub use child::{Child, Stream};
@@ -113,12 +116,20 @@ pub enum Ending {
 }
 
 /// A child that did not end well: which, how, its last words, and where the rest of them are.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     pub command: String,
     pub ending: Ending,
     pub tail: Vec<String>,
     pub log: Option<PathBuf>,
+    /// Why its log could not be begun.
+    pub unlogged: Option<Arc<std::io::Error>>,
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&**self.unlogged.as_ref()?)
+    }
 }
 
 impl Tool {
@@ -348,7 +359,7 @@ impl Tool {
             (writer.join(), end)
         });
         let broken = |error: &anyhow::Error| {
-            let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+            let io = error::find::<std::io::Error>(error);
             io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
         };
         match (written.map_err(|_| anyhow!("the thread that feeds {self} panicked"))?, end) {
@@ -360,7 +371,13 @@ impl Tool {
     }
 
     fn failure(&self, ending: Ending, tail: VecDeque<String>) -> Failure {
-        Failure { command: self.to_string(), ending, tail: tail.into(), log: self.log.clone() }
+        Failure {
+            command: self.to_string(),
+            ending,
+            tail: tail.into(),
+            log: self.log.clone(),
+            unlogged: None,
+        }
     }
 }
 

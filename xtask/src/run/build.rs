@@ -11,7 +11,7 @@ use crate::context::record::{self, Record};
 use crate::context::{self, Context, Key, Staged};
 use crate::engine::registry::Wanted;
 use crate::engine::{BuildError, BuildRequest, Built};
-use crate::error::{ErrorExt as _, Exit};
+use crate::error::{self, ErrorExt as _, Exit};
 use crate::event::{Event, Place, PlannedImage, first_line, seconds};
 use crate::memory::learned::{self, PeakSample};
 use crate::memory::required::enough;
@@ -105,10 +105,10 @@ fn not_fetched(
     let (place, role) = named.unwrap_or((String::new(), Role::From));
     let why = anyhow!(failure).context(format!("{place}failed to fetch the base image `{base}`"));
     let is_plain = !base.contains(['/', ':', '@', '.']);
-    why.context(if role != Role::From && is_plain {
-        format!("hint: no stage of that Dockerfile is called `{base}`, and neither is an image")
+    why.hint(if role != Role::From && is_plain {
+        format!("no stage of that Dockerfile is called `{base}`, and neither is an image")
     } else {
-        "hint: cargo xtask doctor --fix".to_owned()
+        "cargo xtask doctor --fix".to_owned()
     })
 }
 
@@ -223,8 +223,7 @@ fn killed(
     let enough = enough(seen, asked, well);
     let hints = common.memory.hints(enough.bytes.max(need));
     let twice = format!("{name} was killed twice, the second time alone: {had}; {enough}");
-    let text = format!("{error:#}\n{twice}{hints}");
-    Err(anyhow!(text)).exit(Exit::Environment)
+    Err(anyhow!("{error:#}\n{twice}")).hints(hints).exit(Exit::Environment)
 }
 
 /// What is known of a build that was killed for memory. Figures in bytes.
@@ -239,12 +238,12 @@ struct Kill<'a> {
 
 /// Of an error that tells of a kill for memory.
 fn kill(error: &anyhow::Error) -> Option<Kill<'_>> {
-    error.chain().find_map(|cause| match cause.downcast_ref()? {
+    match error::find(error)? {
         BuildError::OutOfMemory { peak, asked, evidence, .. } => {
             Some(Kill { peak: *peak, asked: *asked, evidence })
         }
         _ => None,
-    })
+    }
 }
 
 fn staged_build(
@@ -359,13 +358,12 @@ fn named(context: &Context, stage: &Path, error: BuildError) -> anyhow::Error {
     let hint = match &error {
         BuildError::Failed { failure, .. } => missing_input::hint(context, stage, &failure.tail),
         BuildError::TimedOut { failure } => overdue(&context.spec.name, &failure.ending),
-        _ => None,
+        other => other.hint().map(str::to_owned),
     };
-    let error = match hint {
-        Some(hint) => anyhow!("{error}\n{hint}"),
-        None => anyhow!(error),
-    };
-    error.context(format!("failed to build image `{}`", context.spec.name)).exit(exit)
+    anyhow!(error)
+        .context(format!("failed to build image `{}`", context.spec.name))
+        .hints(hint)
+        .exit(exit)
 }
 
 /// Which key has ended a build.
@@ -376,7 +374,7 @@ fn overdue(image: &str, ending: &Ending) -> Option<String> {
         _ => return None,
     };
     Some(format!(
-        "hint: {what}if it needs longer, raise `{key}` of [images.{image}] or [images.defaults]"
+        "{what}if it needs longer, raise `{key}` of [images.{image}] or [images.defaults]"
     ))
 }
 

@@ -28,7 +28,7 @@ use crate::paths;
 use crate::private::PrivatePath;
 use crate::process::stop;
 use crate::run::evaluate::{Evaluation, ImageState};
-use crate::run::memory::JOBS_PER_CPU;
+use crate::run::memory::{JOBS_PER_CPU, uncounted};
 use crate::schedule::{HOME, Limits, Place, PlaceId, Placement, Share};
 use crate::secret_name;
 use crate::session::{Run, Workspace};
@@ -117,7 +117,7 @@ impl Builders {
         }
         for builder in &self.all {
             if let Err(error) = builder.page().and_then(|page| builder.memory.open(&page, who)) {
-                run.events.warn(format!("{error:#}; other runs are not counted"), None);
+                uncounted(run, &error);
             }
         }
     }
@@ -155,7 +155,7 @@ pub(crate) fn roaming<'a>(evaluation: &Evaluation, image: &'a ImageState) -> Roa
 /// What is said of one that does not answer.
 pub(crate) fn left_out(name: &str, error: &anyhow::Error) -> String {
     let why = format!("{error:#}");
-    let last = why.lines().rfind(|line| !line.starts_with("hint:")).unwrap_or_default();
+    let last = why.lines().next_back().unwrap_or_default();
     format!("builder `{name}` is left out: {}", last.trim_start_matches("  | "))
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow, ensure};
 use crate::cli;
 use crate::context::record;
 use crate::engine::{Bundle, Facts, List, Packed};
-use crate::error::Exit;
+use crate::error::{ErrorExt as _, Exit};
 use crate::event::{Event, PlannedImage, PlannedRun, Summary, seconds};
 use crate::plan::{self, Action, Now};
 use crate::run::build::{RunContext, told};
@@ -41,7 +41,7 @@ pub(crate) fn write(common: RunContext, names: &[String], file: &Path) -> Result
         let held = one.held.as_ref().filter(|_| one.planned.action == Action::Skip);
         let Some(held) = held else {
             let what = "failed to write the bundle: files of image";
-            return Err(anyhow!("{what} `{name}` changed meanwhile\nhint: run it again"));
+            return Err(anyhow!("{what} `{name}` changed meanwhile")).hint("run it again");
         };
         let key = one.planned.key.to_string();
         let record = record::read(&workspace.paths.record(name));

@@ -16,7 +16,7 @@ use crate::config::{self, CacheMode};
 use crate::context::record;
 use crate::engine::Published;
 use crate::engine::registry::{CARRIER, Fetched, Wanted, reference};
-use crate::error::{ErrorExt as _, Exit};
+use crate::error::{self, ErrorExt as _, Exit};
 use crate::plan::Reason;
 use crate::process::Failure;
 use crate::run::build::{self, ImageHandle, Origin, RunContext};
@@ -73,7 +73,7 @@ impl Cache {
         };
         let log = run.paths.log(&format!("fetch-{name}"));
         let fetched = workspace.engine.fetch(&self.settings, &wanted, &log, &run.events);
-        match fetched.unwrap_or_else(|error| Fetched::Refused(format!("{error:#}"))) {
+        match fetched.unwrap_or_else(|error| Fetched::Refused(error::told(&error))) {
             Fetched::Ready(held) => {
                 let record = one.context.record_of(&one.parts, one.planned.seconds);
                 record::write(&workspace.paths.record(name), &record)?;
@@ -105,7 +105,7 @@ impl Cache {
         match pushed {
             Ok(()) => drop(self.pushed.fetch_add(1, Ordering::Relaxed)),
             Err(error) => {
-                if let Some(failure) = error.downcast_ref::<Failure>() {
+                if let Some(failure) = error::find::<Failure>(&error) {
                     self.leave_alone(common, failure);
                 }
             }

@@ -152,9 +152,9 @@ pub(crate) fn named(config: &Config, names: &[String]) -> Result<Vec<Image>> {
     if let Some(name) = names.iter().find(|name| !images.contains_key(*name)) {
         let known: Vec<&str> = images.keys().map(String::as_str).collect();
         let file = config.file.display();
-        let message =
-            format!("failed to find image `{name}` in `{file}`\nhint: it has {}", known.join(", "));
-        return Err(anyhow!(message)).exit(Exit::Usage);
+        return Err(anyhow!("failed to find image `{name}` in `{file}`"))
+            .hint(format!("it has {}", known.join(", ")))
+            .exit(Exit::Usage);
     }
     Ok(names.iter().filter_map(|name| images.get(name)).cloned().collect())
 }

@@ -115,7 +115,7 @@ impl RunRequest<'_> {
             return Ok(());
         }
         let what = format!("failed to find every image prebuilt\n{}", lines.join("\n"));
-        Err(anyhow!("{what}\nhint: cargo xtask images --prebuild")).exit(Exit::Failed)
+        Err(anyhow!(what)).hint("cargo xtask images --prebuild").exit(Exit::Failed)
     }
 }
 
@@ -238,7 +238,7 @@ impl Execution<'_> {
 
 /// Whether an error only says that the run was being stopped.
 pub(crate) fn is_echo(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
+    error::causes(error).into_iter().any(|cause| {
         cause.is::<stop::Stopped>()
             || cause.downcast_ref::<Failure>().is_some_and(Failure::stopped)
             || matches!(cause.downcast_ref::<BuildError>(), Some(BuildError::Stopped))

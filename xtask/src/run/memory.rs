@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow};
 use crate::cluster;
 use crate::config;
 use crate::engine::{Engine, Facts, pace};
-use crate::error::{ErrorExt as _, Exit};
+use crate::error::{self, ErrorExt as _, Exit};
 use crate::event::{self, PlannedRun};
 use crate::figure;
 use crate::memory::budget::{Budget, Claims, Fit, Machine};
@@ -124,7 +124,7 @@ impl Memory {
         if self.is_joined()
             && let Err(error) = pace::keep(&workspace.paths.paces(), named.collect())
         {
-            run.events.warn(format!("failed to note how fast builders are: {error:#}"), None);
+            run.events.warn_of(&error.context("failed to note how fast builders are"));
         }
     }
 
@@ -181,7 +181,7 @@ impl Memory {
         }
         let (name, need) = (&one.image.name, bytes(memory));
         let what = format!("`{name}` needs {need}, more than there is: {}", self.budget);
-        Err(anyhow!("{what}{}", self.hints(memory))).exit(Exit::Environment)
+        Err(anyhow!(what)).hints(self.hints(memory)).exit(Exit::Environment)
     }
 
     /// Builds that are too large to go on beside any other: what to say, and what would mend it.
@@ -213,7 +213,7 @@ impl Memory {
         let folder = folder.map(|all| ledger::of_machine(&all, &self.engine, &self.facts));
         match folder.and_then(|folder| self.pool.open(&folder, &who)) {
             Ok(doubts) => doubts.into_iter().for_each(|doubt| run.events.warn(doubt, None)),
-            Err(error) => run.events.warn(format!("{error:#}; other runs are not counted"), None),
+            Err(error) => uncounted(run, &error),
         }
         self.builders.begin(run, &who);
     }
@@ -263,21 +263,25 @@ impl Memory {
         Some(raise::raise(&self.read, term, wanted))
     }
 
-    /// Ways out, a line each, where `need` does not fit.
-    pub(crate) fn hints(&self, need: u64) -> String {
-        let mend = self.mend(need).map(|mend| format!("\nhint: {mend}")).unwrap_or_default();
-        let elsewhere = "cargo xtask images --prebuild";
-        format!(
-            "{mend}\nhint: or build with less at once (`--jobs 1`), or have it prebuilt: {elsewhere}"
-        )
+    /// Ways out where `need` does not fit.
+    pub(crate) fn hints(&self, need: u64) -> impl Iterator<Item = String> {
+        let others = "or build with less at once (`--jobs 1`), or have it prebuilt: cargo xtask \
+                      images --prebuild";
+        self.mend(need).into_iter().chain([others.to_owned()])
     }
+}
+
+/// Warns that a ledger cannot be used.
+pub(crate) fn uncounted(run: &Run, error: &anyhow::Error) {
+    let what = anyhow!("{error:#}; other runs are not counted");
+    run.events.warn_of(&what.hints(error::hints(error)));
 }
 
 /// Why a build has no place left.
 pub(crate) fn stranded(one: &ImageState) -> anyhow::Error {
     let (name, need) = (&one.image.name, bytes(one.planned.memory));
-    let text = format!("failed to build image `{name}`: no builder is left that has {need}");
-    anyhow!("{text}\nhint: cargo xtask doctor")
+    anyhow!("failed to build image `{name}`: no builder is left that has {need}")
+        .hint("cargo xtask doctor")
 }
 
 /// Says what a node waits for; for other runs so that everybody sees it.

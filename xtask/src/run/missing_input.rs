@@ -21,7 +21,7 @@ const SIGNS: [&str; 11] = [
     "no required module provides",
 ];
 
-/// The line that mends it; none if the log names nothing that `context` leaves out.
+/// How it is mended; none if the log names nothing that `context` leaves out.
 pub(crate) fn hint(context: &Context, stage: &Path, tail: &[String]) -> Option<String> {
     let image = &context.spec.name;
     // The staged folder may itself lie in the context, where nothing sends it.
@@ -39,16 +39,14 @@ pub(crate) fn hint(context: &Context, stage: &Path, tail: &[String]) -> Option<S
         }
         (LeftOut::Inputs, _) => format!("widen `inputs` of image `{image}`"),
     };
-    Some(format!("hint: {mend}: `{path}` is in the context but not sent"))
+    Some(format!("{mend}: `{path}` is in the context but not sent"))
 }
 
 /// A source that nothing of the context matches, where the log misses a file.
 fn unmatched(context: &Context, tail: &[String]) -> Option<String> {
     let (line, path) = context.missing.first().filter(|_| missing_lines(tail).next().is_some())?;
     let rules = "the ignore file and `exclude` count";
-    Some(format!(
-        "hint: nothing that is sent matches `{path}` (line {line} of the Dockerfile): {rules}"
-    ))
+    Some(format!("nothing that is sent matches `{path}` (line {line} of the Dockerfile): {rules}"))
 }
 
 /// A Go package that somebody imports and that is nowhere.
@@ -57,14 +55,14 @@ fn go_package(tail: &[String]) -> Option<String> {
         let (before, _) = line.split_once(" is not in std")?;
         let package = before.rsplit(' ').next().filter(|package| package.contains('/'))?;
         Some(format!(
-            "hint: no folder of the context is the Go package `{package}`: grep -rn {package} --include=*.go ."
+            "no folder of the context is the Go package `{package}`: grep -rn {package} --include=*.go ."
         ))
     };
     tail.iter().find_map(named).or_else(|| {
         let (_, rest) =
             tail.iter().find_map(|line| line.split_once("no required module provides package "))?;
         let package = rest.split([' ', ';', ':']).next()?;
-        Some(format!("hint: no module has the Go package `{package}`: go get {package}"))
+        Some(format!("no module has the Go package `{package}`: go get {package}"))
     })
 }
 
@@ -73,7 +71,9 @@ fn heredoc(context: &Context, tail: &[String]) -> Option<String> {
     let line = context.reading.as_ref()?.heredoc?;
     let is_unknown = |text: &String| text.to_lowercase().contains("unknown instruction");
     tail.iter().any(is_unknown).then(|| {
-        format!("hint: line {line} of the Dockerfile has a heredoc, which podman reads from version 4.8 on")
+        format!(
+            "line {line} of the Dockerfile has a heredoc, which podman reads from version 4.8 on"
+        )
     })
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn rendered(
 ) -> Result<BTreeMap<String, Rendered>> {
     if process::find("kubectl").is_none() {
         let what = "kubectl is not on PATH: which images the manifests name is not known";
-        ui::say(&format!("warning: {what}\nhint: cargo xtask doctor --fix"));
+        ui::warn(what, ["cargo xtask doctor --fix"]);
         return Ok(BTreeMap::new());
     }
     let root = &workspace.config.root;
@@ -81,10 +81,9 @@ pub(crate) fn rendered(
             continue;
         }
         let (step, parts) = (&step.name, some(&remote, 3));
-        ui::say(&format!(
-            "warning: the manifests of step `{step}` are not looked at: {parts} would be fetched\n\
-             hint: keep a copy in the repository"
-        ));
+        let what =
+            format!("the manifests of step `{step}` are not looked at: {parts} would be fetched");
+        ui::warn(&what, ["keep a copy in the repository"]);
     }
     let folder = tempfile::tempdir()?;
     let tags = BuiltImages::of(evaluation).tags();

@@ -8,13 +8,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
 use globset::GlobBuilder;
 use ignore::WalkBuilder;
 use roxmltree::{Document, Node};
 
 use super::Counts;
 use super::counts::sum;
+use crate::error::ErrorExt as _;
 use crate::plain_file;
 
 /// Bytes that a report may have; it is read whole.
@@ -50,17 +51,15 @@ pub(super) fn set_aside(pattern: &Path, folder: &Path) -> Result<()> {
 /// Copies the reports at `pattern` into `folder` and gives back their counts.
 pub(super) fn keep(pattern: &Path, folder: &Path) -> Result<Counts> {
     let reports = reports(pattern)?;
-    let missing = || {
-        let hint = "hint: `junit` of the suite's `test` says where the command leaves it";
-        anyhow!("the command left no JUnit report at `{}`\n{hint}", pattern.display())
-    };
-    ensure!(!reports.is_empty(), missing());
+    if reports.is_empty() {
+        return Err(anyhow!("the command left no JUnit report at `{}`", pattern.display()))
+            .hint("`junit` of the suite's `test` says where the command leaves it");
+    }
     let mut sum = Counts::default();
     for (at, report) in reports.iter().enumerate() {
         let what = || format!("failed to read the JUnit report `{}`", report.display());
-        let hint = || format!("hint: ls -l {}", report.display());
-        let bytes = plain_file::read_up_to(report, LARGEST);
-        let bytes = bytes.map_err(|error| anyhow!("{error}\n{}", hint()))?;
+        let bytes =
+            plain_file::read_up_to(report, LARGEST).hint(format!("ls -l {}", report.display()))?;
         let name = if at == 0 { "junit.xml".to_owned() } else { format!("junit-{}.xml", at + 1) };
         fs_err::write(folder.join(name), &bytes)?;
         sum += counts(&bytes).with_context(what)?;
@@ -306,7 +305,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("junit.xml");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
-        let error = keep(&pipe, folder.path()).unwrap_err().to_string();
+        let error = crate::error::told(&keep(&pipe, folder.path()).unwrap_err());
         assert!(error.contains("not a regular file") && error.contains("hint: ls"), "{error}");
     }
 

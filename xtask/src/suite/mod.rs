@@ -50,13 +50,13 @@ pub struct Shard {
 }
 
 /// What a suite came to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Outcome {
     pub counts: Counts,
     /// How it ended, unless well.
     pub failure: Option<Failure>,
-    /// Why it has not passed all the same, with a hint.
-    pub fault: Option<String>,
+    /// Why it has not passed all the same.
+    pub fault: Option<anyhow::Error>,
 }
 
 impl Outcome {
@@ -99,7 +99,7 @@ pub fn run(given: &Given<'_>, events: &Events) -> anyhow::Result<Outcome> {
     let kept = report.map(|report| junit::keep(report, artifacts));
     let known = Known {
         read: reader.finish(),
-        report: kept.map(|kept| kept.map_err(|error| format!("{error:#}"))),
+        report: kept,
         shard: given.shard.is_some(),
         uncounted: !given.test.counted,
         left,
@@ -293,7 +293,7 @@ mod tests {
             (format!("({stays}) >/dev/null 2>&1 & echo '{passed}'"), None),
         ] {
             let (outcome, events) = run_script(&script, &[]);
-            let found = outcome.fault.clone().unwrap_or_default();
+            let found = outcome.fault.as_ref().map(ToString::to_string).unwrap_or_default();
             assert!(found.contains(fault.unwrap_or_default()), "{script}: {found}");
             assert_eq!((outcome.ok(), outcome.code()), (fault.is_none(), Some(0)), "{script}");
             let finished = events.iter().find_map(|event| match event {
@@ -322,7 +322,7 @@ mod tests {
         fs_err::write(folder.path().join("with-report"), "").unwrap();
         fs_err::write(folder.path().join("report.xml"), "<testsuite tests=\"9\"/>").unwrap();
         let (outcome, _) = run_in(folder.path(), "echo '9 passed in 0.1s'", &[], None);
-        assert!(outcome.fault.unwrap().contains("left no JUnit report"));
+        assert!(outcome.fault.unwrap().to_string().contains("left no JUnit report"));
     }
 
     #[test]

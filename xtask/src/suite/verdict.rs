@@ -11,7 +11,10 @@
 //! | a process it started still holds its output | fails: its tests may still run |
 //! | `counts = "none"` | passes: the configuration says that the code is all there is |
 
+use anyhow::anyhow;
+
 use super::{Counts, Read};
+use crate::error::{self, ErrorExt as _};
 
 /// What is known of a test command that ended with 0.
 #[derive(Debug, Default)]
@@ -19,7 +22,7 @@ pub(super) struct Known {
     /// What its output says.
     pub(super) read: Read,
     /// What its report says, if one is configured; or why there is none.
-    pub(super) report: Option<Result<Counts, String>>,
+    pub(super) report: Option<anyhow::Result<Counts>>,
     /// Whether it is one of several shards.
     pub(super) shard: bool,
     /// Whether only the exit code counts.
@@ -41,38 +44,41 @@ impl Known {
         }
     }
 
-    /// Why it has not passed, with a hint; none if it has.
-    pub(super) fn fault(&self) -> Option<String> {
+    /// Why it has not passed; none if it has.
+    pub(super) fn fault(&self) -> Option<anyhow::Error> {
         let Counts { failed, skipped, .. } = self.counts();
         if let Some(Err(error)) = &self.report {
-            return Some(error.clone());
+            return Some(error::again(error));
         }
         if self.uncounted {
             return None;
         }
         if self.held {
             let what = self.told_left().unwrap_or_else(|| "left a process".to_owned());
-            let hint = "hint: wait for it, end it, or give it an output of its own (`>FILE 2>&1`)";
-            return Some(format!(
-                "it ended with 0, {what}, which still had its output open\n{hint}"
-            ));
+            return Some(
+                anyhow!("it ended with 0, {what}, which still had its output open")
+                    .hint("wait for it, end it, or give it an output of its own (`>FILE 2>&1`)"),
+            );
         }
         if failed > 0 {
-            let what = format!("{failed} of its tests failed, but it ended with 0");
-            let hint = "hint: its exit code is lost in a pipe (`set -o pipefail`) or in `|| true`";
-            return Some(format!("{what}\n{hint}"));
+            return Some(
+                anyhow!("{failed} of its tests failed, but it ended with 0")
+                    .hint("its exit code is lost in a pipe (`set -o pipefail`) or in `|| true`"),
+            );
         }
         if self.read.cached > 0 {
             let results = if self.read.cached == 1 { "1 result" } else { "several results" };
-            let what = format!("{results} came from the runner's cache: those tests were not run");
-            return Some(format!("{what}\nhint: `go test -count=1`, `gradle --rerun-tasks`"));
+            return Some(
+                anyhow!("{results} came from the runner's cache: those tests were not run")
+                    .hint("`go test -count=1`, `gradle --rerun-tasks`"),
+            );
         }
         let counted = self.read.counted || self.report.is_some();
         if !counted {
-            let what = "it ended with 0, but its tests were not counted";
-            let hint = "hint: `junit = \"FILE\"` in its `test` names a report; `counts = \"none\"` \
-                        says that its exit code is enough";
-            return Some(format!("{what}\n{hint}"));
+            return Some(anyhow!("it ended with 0, but its tests were not counted").hint(
+                "`junit = \"FILE\"` in its `test` names a report; `counts = \"none\"` says that its \
+                 exit code is enough",
+            ));
         }
         let none = self.counts().ran() == 0 && !self.shard;
         none.then(|| {
@@ -80,9 +86,10 @@ impl Known {
                 0 => String::new(),
                 number => format!("; skipped: {number}"),
             };
-            let hint = "hint: does a filter select nothing? `counts = \"none\"` in its `test` says \
-                        that its exit code is enough";
-            format!("no test ran{skipped}\n{hint}")
+            anyhow!("no test ran{skipped}").hint(
+                "does a filter select nothing? `counts = \"none\"` in its `test` says that its exit \
+                 code is enough",
+            )
         })
     }
 
@@ -141,7 +148,7 @@ mod tests {
                 Some("3 of its tests failed"),
             ),
             (
-                Known { report: Some(Err("no report".to_owned())), ..Known::default() },
+                Known { report: Some(Err(anyhow!("no report"))), ..Known::default() },
                 Some("no report"),
             ),
             (Known { read: read(1, 0, 0), left: left(), ..Known::default() }, None),
@@ -150,7 +157,7 @@ mod tests {
                 Some("it ended with 0, left 1 process: `sh` (process 7), which still had"),
             ),
         ] {
-            let found = known.fault();
+            let found = known.fault().map(|fault| error::told(&fault));
             let is_so = match fault {
                 None => found.is_none(),
                 Some(part) => found.as_ref().is_some_and(|text| text.contains(part)),

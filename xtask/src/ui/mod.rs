@@ -156,37 +156,10 @@ pub fn stopping(urgency: Urgency) {
 /// Prints what a run ended with: the error and its causes.
 pub fn error(error: &anyhow::Error) {
     let (red, off) = (text::RED, text::OFF);
-    say(&format!("{red}error{off}: {}", sentence(error)));
+    say(&format!("{red}error{off}: {}", error::told(error)));
 }
 
-/// An error and its causes as one sentence, whatever hints there are at its end.
-fn sentence(error: &anyhow::Error) -> String {
-    let mut hints = Vec::new();
-    let mut parts = Vec::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        let (hint, rest): (Vec<&str>, Vec<&str>) =
-            text.lines().partition(|line| line.starts_with("hint: "));
-        hints.extend(hint.into_iter().map(str::to_owned));
-        parts.extend((!rest.is_empty()).then(|| rest.join("\n")));
-    }
-    hints.extend(error::hints(error).iter().map(|hint| format!("hint: {hint}")));
-    std::iter::once(parts.join(": ")).chain(hints).collect::<Vec<_>>().join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use anyhow::Context as _;
-
-    #[test]
-    fn hints_come_last_wherever_they_were_given() {
-        let cause: anyhow::Result<()> = Err(anyhow::anyhow!("exit status 1\n  | last words"));
-        let error = cause.context("failed to reach it\nhint: start it").unwrap_err();
-        let told = "failed to reach it: exit status 1\n  | last words\nhint: start it";
-        assert_eq!(super::sentence(&error), told);
-        let full = std::io::Error::from(std::io::ErrorKind::QuotaExceeded);
-        let error = anyhow::Error::new(full).context("failed to write `a`");
-        let told = "failed to write `a`: quota exceeded\nhint: make room where that lies: df -h";
-        assert_eq!(super::sentence(&error), told);
-    }
+/// Prints what is wrong but stops nothing, with its hints.
+pub fn warn<H: std::fmt::Display>(text: &str, hints: impl IntoIterator<Item = H>) {
+    say(&error::with_hints(&format!("warning: {text}"), hints));
 }

@@ -89,11 +89,9 @@ impl Bundle {
     /// Reads the bundle `path` to its end. An error leaves nothing to be used.
     pub fn open(path: &Path) -> Result<Self> {
         let opened = fs_err::File::open(path).exit(Exit::Usage)?.into_parts().0;
-        let refused = || {
-            let path = path.display();
-            format!("failed to trust the bundle `{path}`\nhint: write it again with `--bundle`")
-        };
-        Self::read(opened, path).with_context(refused)
+        Self::read(opened, path)
+            .with_context(|| format!("failed to trust the bundle `{}`", path.display()))
+            .hint("write it again with `--bundle`")
     }
 
     fn read(file: File, path: &Path) -> Result<Self> {

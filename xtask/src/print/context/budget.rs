@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::summary::{largest, suggestions};
 use crate::config::{Config, ContextBudget};
 use crate::context::{Context, record};
-use crate::error::Exit;
+use crate::error::{Exit, with_hints};
 use crate::paths::Paths;
 use crate::session::Format;
 use crate::text::{DIM, OFF, RED, bytes, plural};
@@ -96,7 +96,7 @@ fn offence(config: &Config, image: &Checked) -> String {
     let mut lines = vec![format!("{RED}over budget{OFF}: {}: {}", image.name, parts.join("; "))];
     lines.push(format!("  {DIM}{title}{OFF}"));
     lines.extend(paths.iter().map(|line| format!("  {line}")));
-    lines.extend(suggestions(image.context).iter().map(|line| format!("hint: {line}")));
-    lines.push(format!("hint: cargo xtask context {} --list", image.name));
-    lines.join("\n")
+    let mut hints = suggestions(image.context);
+    hints.push(format!("cargo xtask context {} --list", image.name));
+    with_hints(&lines.join("\n"), hints)
 }

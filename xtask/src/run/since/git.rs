@@ -60,11 +60,10 @@ impl Git {
     /// The commit where the change left `rev`.
     pub(crate) fn fork_point(&self, rev: &str) -> Result<String> {
         let commit = self.commit(rev);
-        let unknown = || {
-            let hint = "hint: git fetch --unshallow (in CI: fetch-depth: 0)";
-            format!("failed to find the revision `{rev}`\n{hint}")
-        };
-        let commit = commit.with_context(unknown).exit(Exit::Usage)?;
+        let commit = commit
+            .with_context(|| format!("failed to find the revision `{rev}`"))
+            .hint("git fetch --unshallow (in CI: fetch-depth: 0)")
+            .exit(Exit::Usage)?;
         let base = self.tool().args(["merge-base", &commit, "HEAD"]).read();
         Ok(base.unwrap_or(commit))
     }

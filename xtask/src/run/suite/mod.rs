@@ -274,7 +274,7 @@ impl<'a> SuiteRun<'a> {
         match (outcome.failure, outcome.fault) {
             (None, None) => restarts,
             (Some(failure), _) => Err(failure).with_context(failed),
-            (None, Some(fault)) => Err(anyhow!(fault)).with_context(failed),
+            (None, Some(fault)) => Err(fault).with_context(failed),
         }
     }
 
@@ -309,7 +309,7 @@ impl<'a> SuiteRun<'a> {
 
     /// Whether it went well; if not, that is said, and the run is what it was.
     fn warned(&self, result: Result<()>) -> bool {
-        result.inspect_err(|error| self.context.run.events.warn(format!("{error:#}"), None)).is_ok()
+        result.inspect_err(|error| self.context.run.events.warn_of(error)).is_ok()
     }
 
     /// Leaves a cluster that others run as it was, or says what of ours stays.

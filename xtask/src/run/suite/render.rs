@@ -72,8 +72,7 @@ fn refuse_empty(step: &Step, rendered: &Rendered) -> Result<()> {
     }
     let text =
         format!("step `{}` applies nothing: `{}` holds no object", step.name, source.display());
-    let hint = "hint: if that is meant, say `empty = true` in the step";
-    Err(anyhow!("{text}\n{hint}")).exit(Exit::Usage)
+    Err(anyhow!(text)).hint("if that is meant, say `empty = true` in the step").exit(Exit::Usage)
 }
 
 /// What of a step's manifests is fetched from the network. A kustomization that reads a file
@@ -126,7 +125,7 @@ mod tests {
         let nothing = Rendered::nothing("web");
         let error = refuse_empty(&step(false), &nothing).unwrap_err();
         assert_eq!(crate::error::code(&error), Exit::Usage);
-        let text = error.to_string();
+        let text = crate::error::told(&error);
         assert!(text.contains("`k8s/web.yaml`") && text.contains("empty = true"), "{text}");
         assert!(refuse_empty(&step(true), &nothing).is_ok());
     }

@@ -52,7 +52,7 @@ impl<'a> SharedRun<'a> {
         if cache.is_none() && !suite.images.is_empty() {
             let text =
                 format!("failed to bring images to cluster `{}` without a registry", wanted.name);
-            return Err(anyhow!("{text}\nhint: leave out `--cache off`")).exit(Exit::Usage);
+            return Err(anyhow!(text)).hint("leave out `--cache off`").exit(Exit::Usage);
         }
         let (home, id) = (home(workspace)?, identity::random()?);
         let maker = Maker {
@@ -75,7 +75,7 @@ impl<'a> SharedRun<'a> {
         match swept {
             Ok(swept) if swept.is_empty() => {}
             Ok(swept) => events.note(format!("removed what runs had left: {}", swept.join(", "))),
-            Err(error) => events.warn(format!("{error:#}"), None),
+            Err(error) => events.warn_of(&error),
         }
         let (own, kubectl) = (self.own.clone(), kubectl.clone());
         // One that fails is made up for by the next.
