@@ -150,6 +150,36 @@ fn printing_is_done_in_one_place() {
     hold(&offences.collect::<Vec<_>>());
 }
 
+/// Whether a string of a line holds a hint; `goes_on`: the line before ends within a string.
+fn holds_a_hint(line: &str, goes_on: bool) -> bool {
+    let is_within = |before: &str| {
+        let quotes = before.matches('"').count() - before.matches("\\\"").count();
+        (quotes % 2 == 1) != goes_on
+    };
+    line.match_indices("hint: ").any(|(at, _)| is_within(&line[..at]))
+}
+
+#[test]
+fn a_hint_is_no_part_of_a_text() {
+    assert!(holds_a_hint(r#"anyhow!("failed to \"a\"\nhint: b")"#, false));
+    assert!(holds_a_hint(r#"         hint: b","#, true));
+    assert!(!holds_a_hint(r#"Wrong { message: "a", hint: "b" }"#, false));
+    let mut offences = Vec::new();
+    for source in sources(&["xtask/src"]) {
+        if source.is_test() || source.path == "xtask/src/error.rs" {
+            continue;
+        }
+        let mut goes_on = false;
+        for (at, line) in source.code() {
+            if holds_a_hint(line, goes_on) && !line.trim_start().starts_with("//") {
+                offences.push(format!("{}:{at}: a hint within a text", source.path));
+            }
+            goes_on = line.ends_with('\\');
+        }
+    }
+    hold(&offences);
+}
+
 /// `crate::STAGE::…` paths a line uses.
 fn used(line: &str) -> impl Iterator<Item = (&str, &str)> {
     line.split("crate::").skip(1).filter_map(|rest| {
