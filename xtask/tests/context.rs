@@ -252,6 +252,35 @@ fn names_that_are_not_text_are_listed_byte_by_byte() {
     assert_eq!(ran.json()["images"][0]["entries"][1]["path"], "\u{fffd}\u{fffd}.txt");
 }
 
+/// podman builds where a folder that nothing copies cannot be read. root may read anything, unless
+/// it is without the right.
+#[test]
+fn a_folder_that_cannot_be_read_is_a_fault_where_something_copies_it() {
+    let rights = "-dac_override,-dac_read_search";
+    let place = Place::new(&[
+        ("a", "1"),
+        ("closed/b", "2"),
+        ("one", "FROM scratch\nCOPY a /\n"),
+        ("two", "FROM scratch\nCOPY closed /\n"),
+    ]);
+    let mode = |bits| std::os::unix::fs::PermissionsExt::from_mode(bits);
+    fs_err::set_permissions(place.path().join("closed"), mode(0)).unwrap();
+    let list = |file: &str| {
+        let mut command = Command::new("setpriv");
+        if rustix::process::geteuid().is_root() {
+            command.args(["--bounding-set", rights, "--inh-caps", rights]);
+        }
+        command.arg(env!("CARGO_BIN_EXE_xtask")).args(["context", "--dir", ".", "--list"]);
+        command.args(["--file", file]).current_dir(place.path()).output().unwrap()
+    };
+    let (one, two) = (list("one"), list("two"));
+    fs_err::set_permissions(place.path().join("closed"), mode(0o700)).unwrap();
+    assert_eq!((one.status.code(), &*one.stdout), (Some(0), &b"a\n"[..]), "{one:?}");
+    assert_eq!(two.status.code(), Some(3), "{two:?}");
+    let told = String::from_utf8_lossy(&two.stderr);
+    assert!(told.contains("closed`: permission denied") && told.contains("hint: "), "{told}");
+}
+
 #[test]
 fn a_reader_that_has_seen_enough_is_no_fault() {
     let place = Place::new(&[]);

@@ -246,6 +246,33 @@ fn a_failed_build_shows_its_last_lines_and_leaves_no_record() {
 }
 
 #[test]
+fn what_a_failed_build_does_not_say_is_said() {
+    let hint = |dockerfile: &str, more: &str, words: &str| {
+        let case = Case::of_two().engine_file("mode", "fails").engine_file("words", words);
+        case.write("target/app.jar", "jar");
+        case.write("api.Dockerfile", dockerfile);
+        let config = format!("[images.api]\ndockerfile = 'api.Dockerfile'\n{more}");
+        case.write("xtask.toml", &config);
+        case.run(&["images"]).stderr
+    };
+    let told = hint(
+        "FROM scratch\nCOPY target/*.jar /app/\n",
+        "exclude = ['**/*.jar']\n",
+        "Error: building at STEP \"COPY target/*.jar /app/\": checking on sources under \"/stage\": \
+         copier: stat: \"/target/*.jar\": no such file or directory\n",
+    );
+    assert!(told.contains("hint: ") && told.contains("`target/*.jar`"), "{told}");
+    assert!(told.contains("`exclude`"), "{told}");
+    let told = hint(
+        "FROM scratch\nRUN <<END\necho a\nEND\n",
+        "",
+        "Error: building at STEP \"ECHO a\": Build error: Unknown instruction: \"ECHO\"\n",
+    );
+    let heredoc = "line 2 of the Dockerfile has a heredoc, which podman reads from version 4.8 on";
+    assert!(told.contains(heredoc), "{told}");
+}
+
+#[test]
 fn the_sibling_of_a_failed_image_is_built_and_counts_unless_told_to_fail_fast() {
     for (more, built, web) in [(&[][..], 1, "skip"), (&["--fail-fast"], 0, "build")] {
         let case =

@@ -38,10 +38,15 @@ struct Bench {
 
 impl Bench {
     fn new(dockerfile: &str) -> Self {
+        Self::below(".xtask-", dockerfile)
+    }
+
+    /// In a folder whose name begins so.
+    fn below(name: &str, dockerfile: &str) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let engine = engine::choose(&engine_settings()).unwrap();
         let place = std::env::var_os(AGAIN).map_or_else(std::env::temp_dir, PathBuf::from);
-        let folder = tempfile::tempdir_in(place).unwrap();
+        let folder = tempfile::Builder::new().prefix(name).tempdir_in(place).unwrap();
         let facts = engine.facts(&PrivatePath::below(folder.path(), "state/facts.json")).unwrap();
         let held = engine.look_up(Some(&facts), &[], &[BASE.to_owned()]).unwrap();
         assert!(held.bases.contains_key(BASE), "these tests need `{BASE}`");
@@ -230,6 +235,15 @@ fn a_mark_keeps_the_cache_from_what_it_cannot_tell_apart() {
     // Where no mark can be put, the cache is left alone.
     build("k3", None);
     build("k4", None);
+}
+
+#[test]
+#[ignore = "needs podman"]
+fn a_checkout_is_built_whatever_its_path_is_called() {
+    let bench = Bench::below("a,b\"c d-", "FROM scratch\nCOPY . /\n");
+    bench.write("file", "text");
+    bench.build("k1").unwrap();
+    assert!(bench.held("k1"));
 }
 
 #[test]

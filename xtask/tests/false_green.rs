@@ -720,6 +720,20 @@ fn a_cluster_that_could_not_be_deleted_is_in_the_summary() {
     assert_eq!(last["left"], "cluster", "{last}");
 }
 
+#[test]
+fn a_failure_is_diagnosed_once_and_only_where_the_cluster_may_tell_of_it() {
+    let bench = Bench::new(&step("web", ROLLOUT));
+    let notes = || bench.e2e(&[]).stderr.matches("diagnostics are in").count();
+    bench.case.write("web.Dockerfile", "FROM scratch\nCOPY web /web\nRUN false\n");
+    assert_eq!(notes(), 0, "a build");
+    bench.case.write("web.Dockerfile", "FROM scratch\nCOPY web /web\n");
+    bench.configure(
+        "images = ['web']\ntest = { run = ['false'], counts = 'none' }",
+        &step("web", ROLLOUT),
+    );
+    assert_eq!(notes(), 1, "tests");
+}
+
 // ---- any order of events
 
 /// What may happen to pods at any moment.

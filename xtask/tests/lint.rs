@@ -292,6 +292,28 @@ fn what_git_tracks_is_no_junk_and_a_committed_key_of_tests_no_secret() {
     assert_eq!(findings(&case), all[1..2]);
 }
 
+/// kind opens an equal port once; two that differ are two.
+#[test]
+fn a_port_of_the_users_kind_configuration_that_ports_names_too_is_one() {
+    let with = |node: u16| {
+        let mapping = format!("- {{containerPort: {node}, hostPort: 30050}}");
+        let case = sound().file(
+            "kind.yaml",
+            &format!(
+                "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n- role: control-plane\n  \
+                 extraPortMappings:\n  {mapping}\n"
+            ),
+        );
+        case.write(
+            "xtask.toml",
+            &CONFIG.replace("[clusters.api]", "[clusters.api]\nconfig = 'kind.yaml'"),
+        );
+        findings(&case)
+    };
+    assert_eq!(with(30050), [""; 0]);
+    assert_eq!(with(30060), ["port-twice xtask.toml:14"]);
+}
+
 /// A database is whoever's it is, as long as it has a version.
 #[test]
 fn an_image_of_others_is_a_finding_only_without_a_version_or_if_it_looks_like_ours() {

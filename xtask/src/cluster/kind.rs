@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 
@@ -194,7 +194,7 @@ impl<'a> Site<'a> {
 
     /// Takes a running cluster as it is, once its API has answered. `started`: when its nodes were
     /// started again, if they were.
-    fn reuse(&self, started: Option<SystemTime>, events: &Events) -> anyhow::Result<Cluster> {
+    fn reuse(&self, started: Option<ready::Started>, events: &Events) -> anyhow::Result<Cluster> {
         if !self.has_kubeconfig()
             && let Some(record) = &self.record
         {
@@ -224,7 +224,7 @@ impl<'a> Site<'a> {
 
     fn start(&mut self, events: &Events) -> anyhow::Result<Cluster> {
         events.note(format!("cluster `{}` is stopped: starting it again", self.name()));
-        let started = SystemTime::now();
+        let started = ready::Started::now();
         Tool::new(self.provider)
             .arg("start")
             .args(self.nodes.iter().map(|node| node.id.as_str()))

@@ -33,10 +33,34 @@ pub(super) fn reached(kubectl: &Tool, events: &Events) -> anyhow::Result<()> {
     until(REACH, REACH_PAUSE, events, || readyz(kubectl))
 }
 
+/// When something began, by the clock that may be set and by one that is not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Started {
+    wall: SystemTime,
+    at: Instant,
+}
+
+impl Started {
+    pub(super) fn now() -> Self {
+        Self { wall: SystemTime::now(), at: Instant::now() }
+    }
+
+    /// Whether a time of the API is of afterwards, where the clock shows `now`. One that was set
+    /// back meanwhile gives times of before the start again: those count since then, too, and what
+    /// it has yet to come to does not.
+    fn is_before(self, time: SystemTime, now: SystemTime) -> bool {
+        // Times in the API are whole seconds.
+        let end = time + Duration::from_secs(1);
+        let began = now.checked_sub(self.at.elapsed());
+        let again = now < self.wall && time <= now && began.is_some_and(|began| end > began);
+        end > self.wall || again
+    }
+}
+
 /// Waits until all nodes and containers are seen to run again since `started`.
 pub(super) fn again(
     kubectl: &Tool,
-    started: SystemTime,
+    started: Started,
     limit: Duration,
     events: &Events,
 ) -> anyhow::Result<()> {
@@ -47,7 +71,10 @@ pub(super) fn again(
             .limit(Duration::from_secs(10))
             .read();
         match objects {
-            Ok(text) => stale(&serde_json::from_str(&text).unwrap_or_default(), started),
+            Ok(text) => {
+                let objects = serde_json::from_str(&text).unwrap_or_default();
+                stale(&objects, started, SystemTime::now())
+            }
             Err(_) => Some("the API server".to_owned()),
         }
     })
@@ -81,12 +108,11 @@ fn readyz(kubectl: &Tool) -> Option<String> {
 }
 
 /// The first thing that has not been seen since `started`.
-fn stale(objects: &Value, started: SystemTime) -> Option<String> {
+fn stale(objects: &Value, started: Started, now: SystemTime) -> Option<String> {
     let items = objects["items"].as_array()?;
     let since = |time: &Value| {
         let time = time.as_str().and_then(|time| humantime::parse_rfc3339(time).ok());
-        // Times in the API are whole seconds.
-        time.is_some_and(|time| time + Duration::from_secs(1) > started)
+        time.is_some_and(|time| started.is_before(time, now))
     };
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     for item in items {
@@ -127,8 +153,29 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_meanwhile_makes_nothing_of_before_count() {
+        let time = |text: &str| humantime::parse_rfc3339(text).unwrap();
+        let wall = time("2026-11-21T09:00:30Z");
+        let started = Started { wall, at: Instant::now() };
+        let ahead = time("2026-11-21T12:00:00Z");
+        let back = time("2026-11-21T07:00:00Z");
+        for (why, at, now, counts) in [
+            ("seen after it was set forward", "2026-11-21T12:00:00Z", ahead, true),
+            ("seen before it was set forward", "2026-11-21T09:00:31Z", ahead, true),
+            ("of before the start", "2026-11-21T09:00:00Z", ahead, false),
+            ("seen after it was set back", "2026-11-21T07:00:00Z", back, true),
+            ("seen before it was set back", "2026-11-21T09:00:31Z", back, true),
+            ("of before the start, and yet to come", "2026-11-21T09:00:00Z", back, false),
+            ("of long before the start", "2026-11-21T06:00:00Z", back, false),
+        ] {
+            assert_eq!(started.is_before(time(at), now), counts, "{why}");
+        }
+    }
+
+    #[test]
     fn what_was_known_before_the_start_does_not_count() {
-        let started = humantime::parse_rfc3339("2026-11-21T09:00:30.500Z").unwrap();
+        let wall = humantime::parse_rfc3339("2026-11-21T09:00:30.500Z").unwrap();
+        let started = Started { wall, at: Instant::now() };
         let (before, after) = ("2026-11-21T09:00:29Z", "2026-11-21T09:00:31Z");
         let running = |at: &str| json!({"running": {"startedAt": at}});
         for (items, waiting_for) in [
@@ -141,7 +188,7 @@ mod tests {
             (vec![pod(&json!({"terminated": {"startedAt": before}}))], None),
         ] {
             let objects = json!({"items": items});
-            assert_eq!(stale(&objects, started).as_deref(), waiting_for, "{objects}");
+            assert_eq!(stale(&objects, started, wall).as_deref(), waiting_for, "{objects}");
         }
     }
 }

@@ -284,6 +284,14 @@ mod tests {
         assert!(loaded.iter().all(Option::is_none));
     }
 
+    /// What changes after it may have the same time once more.
+    #[test]
+    fn a_clock_that_was_set_back_before_the_scan_vouches_for_nothing() {
+        let (folder, file, _) = indexed(SystemTime::now() - Duration::from_hours(1));
+        let loaded = load(&file, &tree(&folder.path().join("context")));
+        assert!(loaded.iter().all(Option::is_none));
+    }
+
     #[test]
     fn a_changed_a_replaced_and_a_re_moded_file_are_hashed_again() {
         use std::os::unix::fs::PermissionsExt;

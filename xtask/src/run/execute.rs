@@ -209,8 +209,9 @@ impl Execution<'_> {
         self.failure.lock().get_or_insert(error::code(error));
         if !matches!(task, Task::Build(_) | Task::Push(_)) {
             stop::cancel();
+            // What a build fails of is in its log, and not in the cluster.
+            self.suite.iter().for_each(SuiteRun::diagnose);
         }
-        self.suite.iter().for_each(SuiteRun::diagnose);
     }
 
     /// Figures of the summary.

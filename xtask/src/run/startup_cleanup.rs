@@ -38,9 +38,22 @@ pub(crate) fn open(workspace: &Workspace, run: &Run, evaluation: &Evaluation) ->
         run.events.note(format!("made on this machine, not upstream's: {}", made_here.join(", ")));
     }
     sweep_stages(workspace);
+    sweep_unfinished(workspace);
     // Without it another checkout's `gc` may free what this one wants, which is built again.
     project::note(workspace, evaluation).ok();
     Ok(())
+}
+
+/// Removes what killed runs were writing of what all runs share.
+fn sweep_unfinished(workspace: &Workspace) {
+    let state = workspace.paths.state();
+    state.sweep();
+    for name in state.names() {
+        state.join(name).sweep();
+    }
+    if let Ok(wanted) = paths::wanted(workspace.engine.name()) {
+        wanted.sweep();
+    }
 }
 
 /// Removes staged contexts of runs that are over. What is not known for one is left.

@@ -13,6 +13,7 @@ pub(crate) mod warm_probe;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -47,6 +48,7 @@ pub(crate) struct SuiteRun<'a> {
     probe: Mutex<WarmProbe>,
     lease: OnceLock<Lease>,
     up: OnceLock<Up>,
+    is_diagnosed: AtomicBool,
     pub(crate) progress: Mutex<Progress>,
     /// Held while a step is applied again for what its pods read.
     pub(crate) following: Mutex<()>,
@@ -105,6 +107,7 @@ impl<'a> SuiteRun<'a> {
             probe,
             lease,
             up,
+            is_diagnosed: AtomicBool::new(false),
             progress,
             following,
         })
@@ -174,9 +177,12 @@ impl<'a> SuiteRun<'a> {
         if lost.is_empty() { error } else { error.context(lost.join("; ")) }
     }
 
-    /// Writes down how the cluster is, for whoever looks into a failure.
+    /// Writes down how the cluster is, for whoever looks into a failure; once, at the first.
     pub(crate) fn diagnose(&self) {
         let Some(up) = self.up.get() else { return };
+        if self.is_diagnosed.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let folder = self.context.run.paths.diagnostics();
         let engine = self.context.workspace.engine.tool();
         let only =
