@@ -52,6 +52,22 @@ doctor *args:
 bench:
     cargo bench --package xtask --bench context --bench schedule --bench memory
 
+# Random inputs to one target for so many minutes, e.g. `just fuzz dockerfile 15`
+fuzz target="dockerfile" minutes="15":
+    xtask/fuzz {{quote(target)}} {{quote(minutes)}}
+
+# A static program and its SBOM, in `target/release-files`
+release target="x86_64-unknown-linux-musl":
+    xtask/release build {{quote(target)}}
+
+# The SHA-256 of what a release consists of
+checksums folder="target/release-files":
+    xtask/release checksums {{quote(folder)}}
+
+# A release of those files
+publish folder="target/release-files" tag="v0.1.0":
+    xtask/release publish {{quote(folder)}} {{quote(tag)}}
+
 # The gateway suite as a graph against the same steps in phases; a quarter of an hour
 bench-e2e:
     cargo bench --package xtask --bench e2e

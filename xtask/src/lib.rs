@@ -15,6 +15,7 @@ pub mod error; //        what failed, how it is mended, and the exit code
 pub mod process; //      the only module that starts processes
 pub mod event; //        what a run says while it goes on
 mod plain_file; //       a file of a repository, read within bounds
+mod yaml; //             YAML, on a stack that holds it
 pub mod paths; //        the only module that knows where things lie
 mod fault; //            a panic is a fault of ours, and said to be
 mod port; //             who holds a port of this host
@@ -45,6 +46,8 @@ mod commands; //         one file a command
 
 #[cfg(test)]
 mod fixture; //     what unit tests put on disk
+#[cfg(test)]
+mod fuzz; //        inputs that nobody thought of
 
 /// Does what the command line asks for; what went wrong is said, and the exit code says it too.
 pub fn run(cli: cli::Cli) -> error::Exit {

@@ -41,7 +41,9 @@ impl Source {
     }
 
     fn is_test(&self) -> bool {
-        self.path.ends_with("tests.rs") || self.path.contains("/tests/")
+        self.path.ends_with("tests.rs")
+            || self.path.contains("/tests/")
+            || self.path == "xtask/src/fuzz.rs"
     }
 }
 

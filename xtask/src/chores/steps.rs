@@ -20,7 +20,7 @@ pub(crate) const LIMIT: Duration = Duration::from_hours(1);
 const CALLED: [&str; 2] = ["docker-registry", "openssl"];
 
 /// Files of tests that are ignored for want of an engine, root, Go or a registry.
-const ENGINE: [&str; 12] = [
+const ENGINE: [&str; 13] = [
     "builders",
     "bundle",
     "content",
@@ -28,6 +28,7 @@ const ENGINE: [&str; 12] = [
     "engine",
     "fault_injection",
     "gc",
+    "hostile",
     "lost_state",
     "memory",
     "registry",

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::config::{Cluster, Port};
 use crate::error::ErrorExt as _;
 use crate::identity;
+use crate::yaml;
 
 /// The longest a crashed container waits before it is started again.
 const RESTART_SECONDS: u32 = 2;
@@ -27,9 +28,7 @@ pub(super) fn text(
     wanted: &Cluster,
 ) -> anyhow::Result<String> {
     let mut config: Value = match users {
-        Some(text) => {
-            serde_saphyr::from_str(text).context("failed to read kind's configuration")?
-        }
+        Some(text) => yaml::read(text).context("failed to read kind's configuration")?,
         None => json!({}),
     };
     let Some(top) = config.as_object_mut() else { bail!("kind's configuration is not a mapping") };

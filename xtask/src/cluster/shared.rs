@@ -21,6 +21,7 @@ use crate::event::Events;
 use crate::kubernetes::{kubectl, kubectl_config};
 use crate::paths::Paths;
 use crate::private::PrivatePath;
+use crate::yaml;
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -138,8 +139,7 @@ fn keep(name: &str, text: &str, existing: &Existing, paths: &Paths) -> anyhow::R
 
 /// The command by which a kubeconfig logs in, if it has one.
 fn login(kubeconfig: &str) -> anyhow::Result<Option<String>> {
-    let kubeconfig: Value =
-        serde_saphyr::from_str(kubeconfig).context("failed to read the kubeconfig")?;
+    let kubeconfig: Value = yaml::read(kubeconfig).context("failed to read the kubeconfig")?;
     let users = kubeconfig["users"].as_array().into_iter().flatten();
     let mut logins = users.filter_map(|user| {
         let (exec, provider) = (&user["user"]["exec"], &user["user"]["auth-provider"]);
@@ -155,8 +155,7 @@ fn login(kubeconfig: &str) -> anyhow::Result<Option<String>> {
 /// An error if the kubeconfig, which has but one context, leads to another server than the one that
 /// is meant.
 fn confirm(kubeconfig: &str, existing: &Existing) -> anyhow::Result<()> {
-    let kubeconfig: Value =
-        serde_saphyr::from_str(kubeconfig).context("failed to read the kubeconfig")?;
+    let kubeconfig: Value = yaml::read(kubeconfig).context("failed to read the kubeconfig")?;
     let server = kubeconfig["clusters"][0]["cluster"]["server"].as_str().unwrap_or_default();
     let wanted = &existing.server;
     if server.trim_end_matches('/') != wanted.trim_end_matches('/') {

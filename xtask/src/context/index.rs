@@ -292,6 +292,41 @@ mod tests {
         assert!(loaded.iter().all(Option::is_none));
     }
 
+    /// Whoever puts an mtime back cannot put a ctime back: both must be old.
+    #[test]
+    fn a_file_whose_mtime_was_put_back_is_as_young_as_its_ctime() {
+        let (folder, _, _) = indexed(long_after());
+        let root = folder.path().join("context");
+        let long_ago = SystemTime::now() - Duration::from_hours(24);
+        for name in ["a", "b", "d/c"] {
+            let file = std::fs::File::options().write(true).open(root.join(name)).unwrap();
+            file.set_modified(long_ago).unwrap();
+        }
+        let mut tree = tree(&root);
+        let digests = hashed(&mut tree);
+        let file = PrivatePath::below(folder.path(), "state/other");
+        store(&file, &tree, &digests, SystemTime::now(), &HashSet::new()).unwrap();
+        assert!(load(&file, &tree).iter().all(Option::is_none));
+        store(&file, &tree, &digests, long_after(), &HashSet::new()).unwrap();
+        assert_eq!(load(&file, &tree), digests);
+    }
+
+    /// And the other way round: of a file system whose ctimes are behind.
+    #[test]
+    fn a_file_whose_mtime_is_ahead_is_as_young_as_that() {
+        let (folder, _, _) = indexed(long_after());
+        let root = folder.path().join("context");
+        for name in ["a", "b", "d/c"] {
+            let file = std::fs::File::options().write(true).open(root.join(name)).unwrap();
+            file.set_modified(long_after() + Duration::from_hours(1)).unwrap();
+        }
+        let mut tree = tree(&root);
+        let digests = hashed(&mut tree);
+        let file = PrivatePath::below(folder.path(), "state/other");
+        store(&file, &tree, &digests, long_after(), &HashSet::new()).unwrap();
+        assert!(load(&file, &tree).iter().all(Option::is_none));
+    }
+
     #[test]
     fn a_changed_a_replaced_and_a_re_moded_file_are_hashed_again() {
         use std::os::unix::fs::PermissionsExt;
@@ -328,6 +363,22 @@ mod tests {
             fs_err::write(&file, &good[..at]).unwrap();
             assert!(load(&file, &tree).iter().all(Option::is_none), "cut at {at}");
         }
+    }
+
+    /// Records that are sealed and of their place, whatever they hold.
+    #[test]
+    fn fuzz_index() {
+        let (folder, file, _) = indexed(long_after());
+        let tree = tree(&folder.path().join("context"));
+        let header = header(&tree.root);
+        crate::fuzz::run("index", |input| {
+            let sealed = [&header, input].concat();
+            let check = Digest::of(&sealed);
+            fs_err::write(&file, [&sealed[..], &check.0].concat()).unwrap();
+            load(&file, &tree);
+            fs_err::write(&file, input).unwrap();
+            assert!(load(&file, &tree).iter().all(Option::is_none), "it is not sealed");
+        });
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::config::Chart;
 use crate::error::{ErrorExt as _, Exit};
 use crate::kubernetes;
 use crate::process::Tool;
+use crate::yaml;
 
 /// How long rendering may take.
 const RENDERING: Duration = Duration::from_mins(1);
@@ -339,7 +340,7 @@ fn read(
     let (mut used, mut foreign) = (BTreeSet::new(), BTreeSet::new());
     let mut rendered = Rendered::nothing(step);
     for text in split(text) {
-        let value: Value = serde_saphyr::from_str(&text)?;
+        let value: Value = yaml::read(&text)?;
         let document = Document::of(&value, text)
             .ok_or_else(|| anyhow!("a document has no apiVersion, kind or name"))?;
         if is_option(&document.object) {

@@ -193,6 +193,7 @@ fn annotate(object: &mut Value, reference: &ObjectRef, notes: &Annotations) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::yaml;
 
     const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\n  \
         namespace: web\nspec:\n  template:\n    metadata:\n      labels:\n        app: web\n    spec:\n      \
@@ -204,7 +205,7 @@ mod tests {
         configMap:\n              name: four\n          - secret:\n              name: five\n";
 
     fn document(text: &str) -> Document {
-        let value: Value = serde_saphyr::from_str(text).unwrap();
+        let value: Value = yaml::read(text).unwrap();
         Document::of(&value, text.to_owned()).unwrap()
     }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::object::ObjectRef;
 use super::render::Document;
+use crate::yaml;
 
 /// A Deployment, Job or the like of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(super) struct Version {
 impl Workload {
     /// Of a manifest, as it was applied.
     pub(super) fn of(document: &Document, applied: Option<Version>) -> Self {
-        let manifest: Value = serde_saphyr::from_str(&document.text).unwrap_or_default();
+        let manifest: Value = yaml::read(&document.text).unwrap_or_default();
         let wants_none = manifest["spec"]["replicas"] == 0;
         Self { object: document.object.clone(), applied, wants_none }
     }

@@ -257,9 +257,15 @@ fn familiar(reference: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::time::Duration;
+
+    /// What `buildctl` says.
+    pub(in crate::engine) fn fuzz(answer: &[u8]) {
+        let text = String::from_utf8_lossy(answer);
+        (version(&text), platform(&text), manifest(answer), id_in(answer));
+    }
 
     #[test]
     fn what_buildctl_says_is_read() {

@@ -88,8 +88,17 @@ fn top(layers: &[String]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Answers to `image inspect`.
+    pub(in crate::engine) fn fuzz(answer: &[u8]) {
+        let images: Vec<Content> = serde_json::from_slice(answer).unwrap_or_default();
+        for image in &images {
+            image.is_for("linux/arm64/v8");
+            image.has_its_layers();
+        }
+    }
 
     /// An image of podman 4.3.1's with two layers.
     const TWO: [&str; 2] = [

@@ -245,9 +245,21 @@ fn keep(cache: &PrivatePath, kept: &Kept) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::engine::client::tests::local;
+    use crate::engine::client::{DOCKER, PODMAN};
+
+    /// Answers to `info`, and what is kept of them.
+    pub(in crate::engine) fn fuzz(answer: &[u8]) {
+        if let Ok(info) = serde_json::from_slice(answer) {
+            PODMAN.facts(&info, "6.1").ok();
+            DOCKER.facts(&info, "6.1").ok();
+        }
+        if let Ok(kept) = serde_json::from_slice::<Kept>(answer) {
+            kept.holds("key");
+        }
+    }
 
     #[test]
     fn an_answer_that_was_changed_or_names_another_store_is_asked_for_again() {

@@ -187,8 +187,15 @@ pub fn garbage(ours: Vec<Old>, kept: &Kept) -> Vec<Old> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Answers to `image inspect`.
+    pub(in crate::engine) fn fuzz(answer: &[u8]) {
+        let images: Vec<Inspected> = serde_json::from_slice(answer).unwrap_or_default();
+        let ours: Vec<Old> = images.into_iter().filter_map(Inspected::ours).collect();
+        garbage(ours, &kept(1)).iter().for_each(|old| drop(old.called().to_owned()));
+    }
 
     fn old(name: &str, key: &str, tags: &[&str]) -> Old {
         Old {

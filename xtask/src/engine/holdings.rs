@@ -253,8 +253,19 @@ fn only_missing(complaints: &[String]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::engine::client;
+
+    /// Answers to `image inspect`.
+    pub(in crate::engine) fn fuzz(answer: &[u8]) {
+        let images: Vec<Inspected> = serde_json::from_slice(answer).unwrap_or_default();
+        for image in &images {
+            image.held();
+            image.answers_to("debian:12@sha256:00", client::DOCKER);
+            image.answers_to("localhost/api:1", client::PODMAN);
+        }
+    }
 
     #[test]
     fn what_is_handed_down_is_known_only_where_all_of_it_is_told() {

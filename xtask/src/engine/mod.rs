@@ -157,3 +157,22 @@ impl Engine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_answers() {
+        let store = tempfile::tempdir().unwrap();
+        crate::fuzz::run("answers", |input| {
+            facts::tests::fuzz(input);
+            holdings::tests::fuzz(input);
+            garbage::tests::fuzz(input);
+            forget::tests::fuzz(input);
+            content::tests::fuzz(input);
+            buildkit::tests::fuzz(input);
+            store::tests::fuzz(input, store.path());
+        });
+    }
+}

@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::history::{self, Step};
 use super::holdings::Inherited;
 use super::{Facts, ImageInfo};
+use crate::figure;
 use crate::plan::KEY_LABEL;
 use crate::reference::Reference;
 
@@ -236,7 +237,7 @@ fn held(images: &Path, layers: &Path, entries: &[Entry], id: &str) -> Option<Ima
     Some(ImageInfo {
         id: id.to_owned(),
         labels: history::own(settings.labels.unwrap_or_default(), &history.unwrap_or_default()),
-        size: manifest.layers.iter().map(|layer| layer.size).sum(),
+        size: figure::sum(manifest.layers.iter().map(|layer| layer.size)),
         inherited: Some(Inherited::new(settings.env, settings.on_build.unwrap_or_default())),
     })
 }
@@ -265,9 +266,25 @@ fn blob_name(id: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::json;
+
+    /// podman's store: its index, and an image's manifest.
+    pub(in crate::engine) fn fuzz(answer: &[u8], root: &Path) {
+        let images = root.join("overlay-images");
+        let id = hex::encode(Sha256::digest(LABELLED));
+        fs_err::create_dir_all(images.join(&id)).unwrap();
+        fs_err::write(images.join(&id).join(blob_name(&id)), LABELLED).unwrap();
+        fs_err::write(images.join(&id).join("manifest"), answer).unwrap();
+        let facts = super::super::client::tests::local(root);
+        let names = ["localhost/a:1", "debian", "abc123", "go@sha256:00", id.as_str()];
+        for index in [answer, json!([{"id": id, "names": names}]).to_string().as_bytes()] {
+            fs_err::write(images.join("images.json"), index).unwrap();
+            read(&facts, &names, &mut BTreeMap::new());
+            half_written(&facts);
+        }
+    }
 
     /// A store with these images: (configuration, names).
     fn store(images: &[(&str, &[&str])]) -> (tempfile::TempDir, Facts, Vec<String>) {

@@ -1,5 +1,6 @@
 //! What `gc` may free, as text.
 
+use crate::figure;
 use crate::run::garbage::Garbage;
 use crate::session::Workspace;
 use crate::text::{BOLD, DIM, OFF, bytes, plural};
@@ -21,7 +22,7 @@ pub(crate) fn text(workspace: &Workspace, garbage: &Garbage) -> String {
     for (cluster, left) in on_clusters {
         lines.extend(left.iter().map(|left| format!("{}  {left}", cluster.name)));
     }
-    let size: u64 = old.iter().map(|old| old.size).sum();
+    let size = figure::sum(old.iter().map(|old| old.size));
     let images = plural(old.len() as u64, "image");
     let (nodes, up_to) = (plural(on_nodes.len() as u64, "node"), bytes(size));
     // Layers that images share are in the size of each.

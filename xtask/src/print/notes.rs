@@ -17,6 +17,7 @@ use crate::run::memory::Memory;
 use crate::secret_name;
 use crate::text::{plural, some};
 use crate::ui;
+use crate::yaml;
 
 /// Of the images, and of the machine that is to build them.
 pub(crate) fn of_images(evaluation: &Evaluation, memory: &Memory) {
@@ -121,7 +122,7 @@ fn unset_images(config: &Config, suite: &Suite, rendered: &BTreeMap<String, Rend
 /// The node ports that a step's Services ask for.
 fn node_ports(rendered: &Rendered) -> Vec<u64> {
     let services = rendered.documents.iter().filter(|one| one.object.kind == "Service");
-    let read = services.filter_map(|one| serde_saphyr::from_str::<Value>(&one.text).ok());
+    let read = services.filter_map(|one| yaml::read::<Value>(&one.text).ok());
     let ports = read.filter_map(|one| Some(one["spec"]["ports"].as_array()?.clone())).flatten();
     ports.filter_map(|port| port["nodePort"].as_u64()).collect()
 }

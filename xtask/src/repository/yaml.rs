@@ -23,7 +23,7 @@ pub(super) enum Value {
 
 /// The documents of a text; the error says line and reason.
 pub(super) fn read(text: &str) -> Result<Vec<Node>, (usize, String)> {
-    serde_saphyr::from_multiple(text).map_err(|error| {
+    crate::yaml::read_all(text).map_err(|error| {
         let line = error.location().map_or(1, |place| place.line());
         let message = error.to_string();
         let first = message.lines().next().unwrap_or_default().to_owned();

@@ -8,6 +8,7 @@ use crate::config::{self, Config, EngineName};
 use crate::context::{self, Spec};
 use crate::doctor::{Finding, Needs, Ours, State};
 use crate::engine::{self, Engine};
+use crate::figure;
 use crate::paths::Paths;
 use crate::run::builders::{self, Builder};
 use crate::run::project;
@@ -27,7 +28,7 @@ pub(crate) fn look(engine: EngineName, config: &Config, strange: &[String]) -> O
         makers,
         half_written,
         half_written_by_others,
-        old_images: (old.len() as u64, old.iter().map(|old| old.size).sum()),
+        old_images: (old.len() as u64, figure::sum(old.iter().map(|old| old.size))),
         facts: Some(facts),
     }
 }

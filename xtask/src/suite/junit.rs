@@ -193,6 +193,17 @@ mod tests {
         Counts { passed, failed, skipped }
     }
 
+    /// Reports, and what runners print.
+    #[test]
+    fn fuzz_junit() {
+        crate::fuzz::run("junit", |input| {
+            counts(input).map(Counts::ran).ok();
+            let mut reader = crate::suite::Reader::default();
+            String::from_utf8_lossy(input).lines().for_each(|line| reader.read(line));
+            reader.finish().counts.ran();
+        });
+    }
+
     #[test]
     fn reports_of_the_runners_are_counted_as_their_runners_do() {
         for (runner, report, expected) in [

@@ -375,6 +375,65 @@ mod tests {
         read_members(&mut tar::Archive::new(archive), archive.len() as u64)
     }
 
+    /// Reads a file that is sealed, whatever it holds.
+    fn read_sealed(mut archive: Vec<u8>) {
+        archive.extend(ending(&hex::encode(Sha256::digest(&archive))).unwrap());
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&archive).unwrap();
+        let Ok(bundle) = Bundle::read(file, Path::new("b")) else { return };
+        let names: Vec<&str> = bundle.list.images.iter().map(|one| one.name.as_str()).collect();
+        bundle.bytes_of(&names);
+        names.iter().for_each(|name| assert!(bundle.image(name).is_some()));
+        bundle.write(&names, &mut std::io::sink()).unwrap();
+    }
+
+    /// The archive's own form: heads of members keep their sums.
+    #[test]
+    fn fuzz_archive() {
+        crate::fuzz::run("archive", |input| {
+            let mut archive = input.to_vec();
+            for block in archive.chunks_exact_mut(512).filter(|block| block[257..262] == *b"ustar")
+            {
+                let mut header = tar::Header::new_old();
+                header.as_mut_bytes().copy_from_slice(block);
+                header.set_cksum();
+                block.copy_from_slice(header.as_bytes());
+            }
+            read_sealed(archive);
+        });
+    }
+
+    /// What is in the members: list, the engine's list, configuration, layers, each behind a NUL.
+    /// `ID`, `KEY` and `LAYER` stand for what would be right.
+    #[test]
+    fn fuzz_bundle() {
+        crate::fuzz::run("bundle", |input| {
+            let mut parts = input.splitn(4, |byte| *byte == 0).map(<[u8]>::to_vec);
+            let [list, archived, configuration, layer] =
+                [(); 4].map(|()| parts.next().unwrap_or_default());
+            let sha = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+            let (key, layer_id) = ("5".repeat(64), sha(&layer));
+            let filled = |text: &[u8], id: &str| {
+                let text = String::from_utf8_lossy(text);
+                text.replace("ID", id).replace("KEY", &key).replace("LAYER", &layer_id)
+            };
+            let configuration = filled(&configuration, "");
+            let id = sha(configuration.as_bytes());
+            let mut builder = tar::Builder::new(Vec::new());
+            for (name, bytes) in [
+                (LIST.to_owned(), filled(&list, &id).into_bytes()),
+                (MANIFEST.to_owned(), filled(&archived, &id).into_bytes()),
+                (format!("{id}.json"), configuration.into_bytes()),
+                (format!("{layer_id}.tar"), layer),
+            ] {
+                let mut header = header(bytes.len() as u64);
+                builder.append_data(&mut header, name, &bytes[..]).unwrap();
+            }
+            // Without the end of an archive: the seal comes behind.
+            read_sealed(builder.get_ref().clone());
+        });
+    }
+
     #[test]
     fn plain_files_and_their_names_are_all_there_is() {
         let long = "n".repeat(300);
