@@ -507,6 +507,33 @@ fn a_base_nobody_has_is_the_environment_s_fault() {
     assert!(ran.stderr.contains("failed to fetch the base image"), "{ran:#?}");
 }
 
+/// An image that was built on another base than its key names would be skipped for good.
+#[test]
+fn a_base_that_is_moved_under_its_build_gets_the_image_no_tag() {
+    let base = "localhost/base:1";
+    for (then, why) in [
+        (r#"printf %064d 2 >"$base"; : >"$images/$(printf %064d 2)""#, "another image"),
+        (r#"rm "$base""#, "no image"),
+    ] {
+        let case = Case::of_two().file("api.Dockerfile", &format!("FROM {base}\nCOPY src /src\n"));
+        let id = format!("{:064}", 1);
+        let tag = base.replace('/', "%");
+        case.tell_engine(&format!("images/{id}"), "");
+        case.tell_engine(&format!("tags/{tag}"), &id);
+        let engine = case.engine("").display().to_string();
+        let script = format!("base={engine}/tags/{tag} images={engine}/images\n{then}\n");
+        case.tell_engine("after-inspect", &script);
+        let ran = case.run(&["images", "api"]);
+        assert!(case.engine("done").exists(), "{why}: it was moved");
+        assert_eq!(case.calls("build").len(), 1, "{why}: {ran:#?}");
+        assert_ne!(ran.code, Some(0), "{why}: {ran:#?}");
+        let told = format!("its base image `{base}` became another one meanwhile");
+        assert!(ran.stderr.contains(&told), "{why}: {ran:#?}");
+        let ours = case.tags().iter().filter(|tag| tag.contains("api")).count();
+        assert_eq!(ours, 0, "{why}: {:?}", case.tags());
+    }
+}
+
 #[test]
 fn a_file_changed_between_plan_and_staging_gives_the_key_of_what_was_sent() {
     let case = Case::of_two();

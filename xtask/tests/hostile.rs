@@ -186,6 +186,57 @@ fn a_plan_of_a_suite_runs_fetches_and_reads_nothing_of_others() {
     }
 }
 
+/// What a Dockerfile names reaches no engine as an option.
+#[test]
+fn a_name_that_is_an_option_reaches_no_engine() {
+    let option = "--format=evil";
+    for text in [
+        format!("FROM {option}\n"),
+        format!("ARG B={option}\nFROM ${{B}}\nCOPY src /\n"),
+        format!("FROM scratch\nCOPY --from={option} /a /\n"),
+        format!("FROM scratch\nRUN --mount=from={option},target=/x true\n"),
+        format!("FROM scratch AS a\nONBUILD COPY --from={option} /a /\nFROM a\n"),
+        format!("# syntax={option}\nFROM scratch\n"),
+    ] {
+        let case = Case::of_two();
+        case.write("api.Dockerfile", &text);
+        for args in [&["plan"][..], &["images", "api"], &["why", "api"], &["lint"], &["doctor"]] {
+            let ran = case.run(args);
+            let calls = case.calls("").join("\n");
+            assert!(!calls.contains("evil"), "{text}{args:?}: {calls}");
+            if matches!(args[0], "plan" | "images") {
+                assert_eq!(ran.code, Some(2), "{text}{args:?}: {ran:#?}");
+                assert!(ran.stderr.contains("`--format"), "{text}{args:?}: {ran:#?}");
+            }
+        }
+    }
+}
+
+/// What a manifest names reaches no kubectl as an option.
+#[test]
+fn an_object_that_is_called_as_an_option_is_refused() {
+    for (kind, name, namespace) in
+        [("ConfigMap", "--all", "n"), ("ConfigMap", "a", "--all-namespaces"), ("--raw=/", "a", "n")]
+    {
+        let case = Case::with_cluster().config(
+            "[images.api]\ndockerfile = 'api.Dockerfile'\n[clusters.c]\nname = 'c-e2e'\n\
+             node-image = 'node:1'\n[suites.s]\ncluster = 'c'\ntest = { run = ['true'] }\n\
+             [[suites.s.steps]]\nname = 'base'\napply = 'k8s'\n",
+        );
+        // The real one renders what it is given.
+        fs_err::remove_file(case.engine("kubectl")).unwrap();
+        case.write("api.Dockerfile", "FROM scratch\nCOPY f /\n");
+        let (kind, name, namespace) =
+            [kind, name, namespace].map(|word| format!("'{word}'")).into();
+        let text = format!(
+            "apiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}}}\n"
+        );
+        case.write("k8s/a.yaml", &text);
+        let ran = case.run(&["plan", "--suite", "s"]);
+        assert!(ran.stderr.contains("is no name of an object"), "{text}: {ran:#?}");
+    }
+}
+
 #[test]
 fn a_dockerfile_that_doubles_its_values_is_taken_for_what_reads_everything() {
     let case = Case::of_two();
@@ -195,4 +246,11 @@ fn a_dockerfile_that_doubles_its_values_is_taken_for_what_reads_everything() {
     case.write("api.Dockerfile", &text);
     let ran = case.ok(&["context", "api"]);
     assert!(ran.stdout.contains("more than is expanded"), "{}", ran.stdout);
+}
+
+/// Root is not asked for its rights everywhere; whoever is not has to be refused as well.
+#[test]
+#[ignore = "needs root"]
+fn all_of_this_holds_for_nobody_too() {
+    assert!(support::passed_as_nobody() >= 8);
 }

@@ -264,6 +264,36 @@ fn the_stage_of_a_killed_run_is_removed_by_the_next() {
     assert_eq!(stages(), 0);
 }
 
+/// The words of a build on the command line of somebody else's program.
+#[test]
+fn a_process_that_only_reads_like_a_dead_runs_build_lives_on() {
+    let case = Case::of_two().engine_file("mode", "slow");
+    let mut first = case.start(&["images"]);
+    let stages = || case.path("target/xtask/stage").read_dir().into_iter().flatten().flatten();
+    let until = Instant::now() + PATIENCE;
+    let run = loop {
+        if let Some(stage) = stages().next() {
+            break stage.file_name().into_string().unwrap();
+        }
+        assert!(Instant::now() < until, "nothing was staged");
+        std::thread::yield_now();
+    };
+    first.kill().unwrap();
+    first.wait().unwrap();
+    for group in [format!("/ci/xtask-{run}-api/run"), "/ci/xtask-lab-9999/run".to_owned()] {
+        let script = "read wait; :";
+        let words = ["-c", script, "editor", "notes.txt", "--cgroup-parent", &group];
+        let mut bystander = case.other_command("bash", &words);
+        let mut bystander = bystander.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        case.write("src/a", &group);
+        case.ok(&["images"]);
+        assert_eq!(bystander.try_wait().unwrap(), None, "{group}");
+        drop(bystander.stdin.take());
+        // It ends by itself, since nobody writes to it any more.
+        assert_eq!(bystander.wait().unwrap().code(), Some(0), "{group}");
+    }
+}
+
 #[test]
 fn figures_that_nobody_wrote_end_nothing() {
     let case = Case::of_two();
@@ -325,4 +355,11 @@ fn ends(case: &Case, args: &[&str]) -> Option<Ran> {
     limited.extend(args);
     let ran = case.run_program("timeout", &limited);
     (ran.code != Some(124) && ran.code != Some(137)).then_some(ran)
+}
+
+/// Root is not asked for its rights everywhere; whoever is not has to be refused as well.
+#[test]
+#[ignore = "needs root"]
+fn all_of_this_holds_for_nobody_too() {
+    assert!(support::passed_as_nobody() >= 15);
 }

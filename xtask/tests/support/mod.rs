@@ -11,7 +11,8 @@ pub(crate) mod hungry;
 pub(crate) mod machine;
 pub(crate) mod registry;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -210,6 +211,33 @@ impl Case {
         });
         (text(&one["action"]), reasons.collect())
     }
+}
+
+/// The user who has nothing.
+const NOBODY: u32 = 65534;
+
+/// Runs the tests of this file that need no root again, as `nobody`; gives back how many passed.
+/// Only root can.
+pub(crate) fn passed_as_nobody() -> usize {
+    let home = tempfile::tempdir().unwrap();
+    chown(home.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let tests = std::env::current_exe().unwrap();
+    let as_nobody = |program: &Path, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
+        command.env("HOME", home.path()).env("TMPDIR", home.path());
+        command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
+        command.output().unwrap_or_else(|error| {
+            panic!("{}: {error}: can others open its folders?", program.display())
+        })
+    };
+    let who = as_nobody(Path::new("id"), &["-u"]);
+    assert_eq!(String::from_utf8_lossy(&who.stdout).trim(), NOBODY.to_string());
+    let output = as_nobody(&tests, &["--test-threads=2"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    let counted = told.lines().find_map(|line| line.strip_prefix("test result: ok. "));
+    counted.and_then(|counts| counts.split(' ').next()?.parse().ok()).unwrap()
 }
 
 /// Runs it to its end.

@@ -77,7 +77,7 @@ impl Git {
     /// is its folder.
     pub(crate) fn changed(&self, commit: &str) -> Result<BTreeSet<PathBuf>> {
         let diff = ["diff", "--name-only", "--no-renames", "--no-relative", "-z"];
-        let diff = self.tool().args(diff).args(["--ignore-submodules=none", commit]);
+        let diff = self.tool().args(diff).args(["--ignore-submodules=none", commit, "--"]);
         let others = self.others(&[]);
         Ok(paths(&diff)?.into_iter().chain(paths(&others)?).collect())
     }

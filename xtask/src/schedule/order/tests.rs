@@ -164,7 +164,9 @@ fn a_heavy_node_is_not_passed_for_ever() {
         }
         order.end(running.remove(0), true, 0.0);
     }
-    assert!(before <= 10 + PATIENCE + 1, "{before} light nodes went first");
+    // Of a hundred: one before it was ready, eight ahead of it, and ten beside each other as those
+    // end.
+    assert!(before <= 1 + 8 + 10, "{before} light nodes went first");
 }
 
 #[test]
