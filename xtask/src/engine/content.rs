@@ -9,58 +9,18 @@
 //! configuration must be that of the layer on top. docker compares them itself.
 
 use anyhow::Context as _;
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{ANSWER, Engine};
-use crate::error::ErrorExt as _;
-
-/// As `image inspect` prints it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Content {
-    os: String,
-    architecture: String,
-    #[serde(rename = "RootFS")]
-    root: Root,
-    graph_driver: Driver,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Root {
-    /// Digests of the unpacked layers, the lowest first: from the configuration.
-    #[serde(default)]
-    layers: Option<Vec<String>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Driver {
-    #[serde(default)]
-    data: Option<Folders>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Folders {
-    /// `…/LAYER/diff`, from the store.
-    upper_dir: Option<String>,
-}
+use super::Engine;
+use super::inspect::Inspected;
 
 impl Engine {
     /// What is wrong with the image of that id, wanted for `platform` (`os/arch[/variant]`).
     pub(super) fn distrust(&self, id: &str, platform: &str) -> anyhow::Result<Option<String>> {
-        let asked = self.tool().args(["image", "inspect", id]).limit(ANSWER).run();
-        let answer = asked
-            .with_context(|| format!("failed to ask what image {id} is"))
-            .hint(self.is_it_there())?;
-        let images: Vec<Content> = serde_json::from_slice(&answer.stdout)
-            .with_context(|| format!("failed to read what image {id} is"))
-            .hint(self.is_it_there())?;
+        let images = self.inspect(&[id])?;
         let content = images.first().with_context(|| format!("image {id} is not there"))?;
         if !content.is_for(platform) {
-            let Content { os, architecture, .. } = content;
+            let Inspected { os, architecture, .. } = content;
             return Ok(Some(format!("it is for {os}/{architecture}, not {platform}")));
         }
         let whole = self.client.has_daemon() || content.has_its_layers();
@@ -68,16 +28,18 @@ impl Engine {
     }
 }
 
-impl Content {
+impl Inspected {
     fn is_for(&self, platform: &str) -> bool {
         let mut parts = platform.split('/');
         parts.next() == Some(&self.os) && parts.next() == Some(&self.architecture)
     }
 
     fn has_its_layers(&self) -> bool {
-        let upper = self.graph_driver.data.as_ref().and_then(|data| data.upper_dir.as_deref());
+        let data = self.graph_driver.as_ref().and_then(|driver| driver.data.as_ref());
+        let upper = data.and_then(|data| data.upper_dir.as_deref());
         let held = upper.and_then(|folder| folder.strip_suffix("/diff")?.rsplit('/').next());
-        held == top(self.root.layers.as_deref().unwrap_or_default()).as_deref()
+        let layers = self.root.as_ref().and_then(|root| root.layers.as_deref());
+        held == top(layers.unwrap_or_default()).as_deref()
     }
 }
 
@@ -107,7 +69,7 @@ pub(super) mod tests {
     ];
     const UPPER: &str = "26d2e26e3b2679281c3a5012e036575dd90adf94495781adaa0350f8a9095220";
 
-    fn content(layers: &[&str], upper: Option<&str>) -> Content {
+    fn content(layers: &[&str], upper: Option<&str>) -> Inspected {
         let upper = upper.map(|layer| format!("/store/overlay/{layer}/diff"));
         serde_json::from_value(serde_json::json!({
             "Os": "linux", "Architecture": "arm", "RootFS": {"Layers": layers},

@@ -14,9 +14,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
 
-use super::history::{self, Step};
+use super::history;
+use super::inspect::Inspected;
 use super::{ANSWER, Engine};
 use crate::plan::{IMAGE_LABEL, KEY_LABEL, PROJECT_LABEL};
 
@@ -48,30 +48,6 @@ pub struct Old {
     pub size: u64,
     /// RFC 3339: the time of its build.
     pub created: String,
-}
-
-/// As `image inspect` prints it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Inspected {
-    id: String,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    #[serde(default)]
-    size: u64,
-    #[serde(default)]
-    created: String,
-    #[serde(default)]
-    config: Option<Settings>,
-    #[serde(default)]
-    history: Option<Vec<Step>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Settings {
-    #[serde(default)]
-    labels: Option<BTreeMap<String, String>>,
 }
 
 /// What stays whatever its age.
@@ -112,11 +88,7 @@ impl Engine {
             listed.lines().map(str::trim).filter(|id| !id.is_empty()).collect();
         let mut ours = Vec::new();
         for ids in ids.into_iter().collect::<Vec<_>>().chunks(AT_ONCE) {
-            let asked = self.tool().args(["image", "inspect"]).args(ids.iter().copied());
-            let answer =
-                asked.limit(ANSWER).run().context("failed to look at the images of ours")?;
-            let images: Vec<Inspected> = serde_json::from_slice(&answer.stdout)?;
-            ours.extend(images.into_iter().filter_map(Inspected::ours));
+            ours.extend(self.inspect(ids)?.into_iter().filter_map(Inspected::ours));
         }
         ours.sort_by(|one, other| other.created.cmp(&one.created).then(one.id.cmp(&other.id)));
         Ok(ours)
@@ -152,17 +124,17 @@ impl Old {
 
 impl Inspected {
     fn ours(self) -> Option<Old> {
-        let history = self.history.unwrap_or_default();
-        let mut labels = history::own(self.config?.labels?, &history);
+        let history = self.history.as_deref().unwrap_or_default();
+        let mut labels = history::own(self.labels(), history);
         Some(Old {
             project: labels.remove(PROJECT_LABEL),
-            proven: history::is_own(&history),
+            proven: history::is_own(history),
             key: labels.remove(KEY_LABEL)?,
             name: labels.remove(IMAGE_LABEL)?,
-            id: self.id.trim_start_matches("sha256:").to_owned(),
+            id: self.plain_id(),
             tags: self.repo_tags.unwrap_or_default(),
             size: self.size,
-            created: self.created,
+            created: self.created.unwrap_or_default(),
         })
     }
 }

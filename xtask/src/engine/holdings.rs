@@ -8,13 +8,13 @@ use crate::private::PrivatePath;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use serde::{Deserialize, Deserializer};
 
 use crate::error::{ErrorExt as _, Exit};
 use crate::process::{Ending, Stream};
 use crate::reference::Reference;
 
-use super::history::{self, Step};
+use super::history;
+use super::inspect::Inspected;
 use super::{ANSWER, Client, Engine, Facts, store};
 
 /// An image as the engine holds it.
@@ -57,40 +57,6 @@ pub struct LocalImages {
     pub bases: BTreeMap<String, ImageInfo>,
 }
 
-/// As `image inspect` prints it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Inspected {
-    id: String,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    #[serde(default)]
-    repo_digests: Option<Vec<String>>,
-    #[serde(default)]
-    size: u64,
-    #[serde(default)]
-    config: Option<InspectedConfig>,
-    #[serde(default)]
-    history: Option<Vec<Step>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct InspectedConfig {
-    #[serde(default)]
-    labels: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    env: Option<Vec<String>>,
-    /// docker says `null` for none; podman never speaks of it.
-    #[serde(default, deserialize_with = "said")]
-    on_build: Option<Vec<String>>,
-}
-
-/// A list that is there, be it `null`.
-fn said<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>>, D::Error> {
-    Option::deserialize(value).map(|list| Some(Option::unwrap_or_default(list)))
-}
-
 impl Engine {
     /// Which of `tags` and `bases` are there, with ids, labels and sizes. `scratch` is nothing to
     /// hold.
@@ -114,7 +80,7 @@ impl Engine {
             open = store::read(facts, &open, &mut found);
         }
         if !open.is_empty() {
-            self.inspect(&open, &mut found)?;
+            self.look_up_named(&open, &mut found)?;
         }
         for tag in tags {
             if let Some(held) = found.get(tag.as_str()) {
@@ -145,7 +111,7 @@ impl Engine {
     }
 
     /// One question for all names.
-    fn inspect<'a>(
+    fn look_up_named<'a>(
         &self,
         names: &[&'a str],
         found: &mut BTreeMap<&'a str, ImageInfo>,
@@ -202,7 +168,7 @@ impl Engine {
                 [] if images.iter().all(Inspected::is_named) && Reference::parse(name).has_host => {
                 }
                 [] if images.is_empty() => {}
-                _ => self.inspect(&[name], found)?,
+                _ => self.look_up_named(&[name], found)?,
             }
         }
         Ok(())
@@ -211,13 +177,13 @@ impl Engine {
 
 impl Inspected {
     fn held(&self) -> ImageInfo {
-        let config = self.config.as_ref();
-        let inherited = config
+        let inherited = self
+            .config
+            .as_ref()
             .and_then(|config| Some(Inherited::new(config.env.clone(), config.on_build.clone()?)));
-        let labels = config.and_then(|config| config.labels.clone()).unwrap_or_default();
         ImageInfo {
-            id: self.id.trim_start_matches("sha256:").to_owned(),
-            labels: history::own(labels, self.history.as_deref().unwrap_or_default()),
+            id: self.plain_id(),
+            labels: history::own(self.labels(), self.history.as_deref().unwrap_or_default()),
             size: self.size,
             inherited,
         }

@@ -39,6 +39,7 @@ mod forget;
 mod garbage;
 mod history;
 mod holdings;
+mod inspect;
 mod kernel_log;
 mod layers;
 mod leftovers;

@@ -15,8 +15,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 
+use super::Engine;
 use super::registry::{ABSENT, reference, says};
-use super::{ANSWER, Engine};
 use crate::config::{Cache, CacheMode};
 use crate::error::ErrorExt as _;
 use crate::event::Events;
@@ -95,13 +95,11 @@ impl Engine {
 
     /// Names with a digest that the engine lists for what has this name, of its repository.
     fn digests(&self, name: &str) -> anyhow::Result<Vec<String>> {
-        let format = "{{range .RepoDigests}}{{println .}}{{end}}";
-        let asked = self.tool().args(["image", "inspect", "--format", format, name]);
-        let text = asked.limit(ANSWER).read()?;
-        let of_it = |line: &&str| {
+        let of_it = |line: &String| {
             line.split_once('@').is_some_and(|(before, _)| before == repository(name))
         };
-        Ok(text.lines().filter(of_it).map(str::to_owned).collect())
+        let images = self.inspect(&[name])?.into_iter();
+        Ok(images.flat_map(|image| image.repo_digests).flatten().filter(of_it).collect())
     }
 
     fn push_for_digest(
