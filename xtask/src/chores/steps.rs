@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 
+use crate::config::Config;
 use crate::doctor;
 use crate::event::{Event, seconds};
+use crate::lint::{self, report};
 use crate::process::{self, Tool};
 use crate::session::Run;
 use crate::suite::{Counts, Reader};
@@ -130,6 +132,14 @@ pub(crate) fn closing_line(counts: Counts) -> String {
     let Counts { passed, failed, skipped } = counts;
     let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
     format!("{passed} passed, {failed} failed{skipped}\n")
+}
+
+/// The repository is held to its own rules.
+pub(crate) fn lint(config: &Config) -> Result<Outcome> {
+    let findings = lint::read::findings(config)?;
+    let told: Vec<String> = findings.iter().map(report::text).collect();
+    ensure!(lint::is_passed(&findings), "{}", told.join("\n"));
+    Ok((Counts::default(), Ok(())))
 }
 
 /// Installs what tests call and this machine lacks. Without them their tests fail and say so.

@@ -17,6 +17,7 @@ mod context;
 mod deploy;
 mod dockerfile;
 mod draft;
+pub(crate) mod read;
 
 pub use context::FileTree;
 pub use dockerfile::{is_dockerfile, unset};

@@ -27,6 +27,7 @@ mod contexts;
 pub mod facts;
 mod images;
 mod ports;
+pub(crate) mod read;
 pub mod report;
 pub mod scripts;
 pub mod secret;
