@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::history::Step;
 use super::{ANSWER, Engine};
+use crate::error::ErrorExt as _;
 
 /// One image as the engine prints it; what an engine leaves out is empty.
 #[derive(Debug, Default, Deserialize)]
@@ -72,9 +73,11 @@ impl Engine {
         let answer = asked
             .limit(ANSWER)
             .run()
-            .with_context(|| self.unanswered(format!("failed to ask what {} is", shown())))?;
+            .with_context(|| format!("failed to ask what {} is", shown()))
+            .hint(self.is_it_there())?;
         serde_json::from_slice(&answer.stdout)
-            .with_context(|| self.unanswered(format!("failed to read what {} is", shown())))
+            .with_context(|| format!("failed to read what {} is", shown()))
+            .hint(self.is_it_there())
     }
 }
 
