@@ -127,9 +127,10 @@ fn build(order: &BuildRequest, site: &Site, text: &[u8]) -> anyhow::Result<Tool>
         tool = tool.args(layers::flags(cache));
     }
     tool = tool.arg("--ignorefile").arg(ignore);
-    let marks = order.marks.unwrap_or_default();
-    let Some((label, _)) = order.labels.last().filter(|_| !marks.is_empty()) else {
-        return Ok(tool.arg("--file").arg(order.dockerfile));
+    // Marked or not, a copy: podman takes the path apart at commas and quotes.
+    let (label, marks) = match order.labels.last() {
+        Some((label, _)) => (label.as_str(), order.marks.unwrap_or_default()),
+        None => ("", &[][..]),
     };
     let copy = site.aside.join("Dockerfile");
     fs_err::write(&copy, marked(text, label, marks))?;
