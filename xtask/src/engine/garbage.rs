@@ -166,7 +166,9 @@ pub(super) mod tests {
     pub(in crate::engine) fn fuzz(answer: &[u8]) {
         let images: Vec<Inspected> = serde_json::from_slice(answer).unwrap_or_default();
         let ours: Vec<Old> = images.into_iter().filter_map(Inspected::ours).collect();
-        garbage(ours, &kept(1)).iter().for_each(|old| drop(old.called().to_owned()));
+        for old in garbage(ours, &kept(1)) {
+            old.called();
+        }
     }
 
     fn old(name: &str, key: &str, tags: &[&str]) -> Old {

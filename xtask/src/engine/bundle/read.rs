@@ -383,7 +383,7 @@ mod tests {
         let Ok(bundle) = Bundle::read(file, Path::new("b")) else { return };
         let names: Vec<&str> = bundle.list.images.iter().map(|one| one.name.as_str()).collect();
         bundle.bytes_of(&names);
-        names.iter().for_each(|name| assert!(bundle.image(name).is_some()));
+        assert!(names.iter().all(|name| bundle.image(name).is_some()));
         bundle.write(&names, &mut std::io::sink()).unwrap();
     }
 
