@@ -55,7 +55,7 @@ pub(super) mod tests {
 
     /// Answers to `image inspect`.
     pub(in crate::engine) fn fuzz(answer: &[u8]) {
-        let images: Vec<Content> = serde_json::from_slice(answer).unwrap_or_default();
+        let images: Vec<Inspected> = serde_json::from_slice(answer).unwrap_or_default();
         for image in &images {
             image.is_for("linux/arm64/v8");
             image.has_its_layers();
