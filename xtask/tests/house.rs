@@ -11,6 +11,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use walkdir::WalkDir;
+
 /// Longest function, in lines.
 const LONGEST: usize = 70;
 
@@ -57,11 +59,10 @@ fn sources(folders: &[&str]) -> Vec<Source> {
 }
 
 fn walk(folder: &Path, found: &mut Vec<Source>) {
-    for entry in fs_err::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("target") {
-            walk(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+    let walk = WalkDir::new(folder).into_iter();
+    for entry in walk.filter_entry(|entry| entry.file_name() != "target") {
+        let path = entry.unwrap().into_path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
             let relative = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
             found.push(Source { path: relative, text: fs_err::read_to_string(&path).unwrap() });
         }

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use xshell::cmd;
 
 use super::steps::{self, Outcome};
 use crate::doctor;
 use crate::error::ErrorExt as _;
 use crate::paths::Paths;
-use crate::process::Tool;
+use crate::process::{self, Tool};
 use crate::session::Run;
 
 /// A slow index.
@@ -33,8 +34,10 @@ pub(crate) fn environment(
     if held.read(packages.len() as u64).is_ok_and(|held| held == packages.as_bytes()) {
         return Ok(folder.into());
     }
+    let sh = process::shell()?;
     let make = || {
-        let python = Tool::new("python3").args(["-m", "venv", "--clear"]).arg(&folder);
+        let folder: &Path = &folder;
+        let python = Tool::from(cmd!(sh, "python3 -m venv --clear {folder}"));
         python.limit(INDEX_LIMIT).log(log).run()
     };
     if let Err(error) = make() {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
+use xshell::cmd;
 
 use crate::config::Config;
 use crate::doctor;
@@ -44,8 +45,6 @@ const BY_HAND: &str = "buildkit_at_an_address_of_its_own_builds_beside_the_other
 /// Files of tests that are ignored for want of a cluster.
 const CLUSTERS: [&str; 5] = ["cluster", "faults", "guests", "readiness", "steps"];
 
-const CLIPPY: [&str; 6] = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-
 /// What a step counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -57,22 +56,23 @@ pub(crate) enum Kind {
     Ignored,
 }
 
-pub(crate) fn commands() -> Vec<(&'static str, Kind, Tool)> {
-    let cargo = |args: &[&str]| Tool::new("cargo").args(args.iter().copied());
+pub(crate) fn commands() -> Result<Vec<(&'static str, Kind, Tool)>> {
+    let sh = process::shell()?;
     let files = ENGINE.iter().flat_map(|file| ["--test", file]);
-    let engine = cargo(&["test", "--no-fail-fast", "--lib"]).args(files);
-    let engine = engine.args(["--", "--ignored", "--skip", BY_HAND]);
+    let engine =
+        cmd!(sh, "cargo test --no-fail-fast --lib {files...} -- --ignored --skip {BY_HAND}");
+    let clippy = cmd!(sh, "cargo clippy --workspace --all-targets -- -D warnings");
     let mut commands = vec![
-        ("fmt", Kind::Check, cargo(&["fmt", "--all", "--check"])),
-        ("clippy", Kind::Check, cargo(&CLIPPY)),
-        ("tests", Kind::Tests, cargo(&["test", "--no-fail-fast"])),
-        ("engine", Kind::Ignored, engine),
+        ("fmt", Kind::Check, cmd!(sh, "cargo fmt --all --check").into()),
+        ("clippy", Kind::Check, clippy.into()),
+        ("tests", Kind::Tests, cmd!(sh, "cargo test --no-fail-fast").into()),
+        ("engine", Kind::Ignored, engine.into()),
     ];
     commands.extend(CLUSTERS.map(|file| {
-        let on_a_cluster = cargo(&["test", "--test", file, "--", "--ignored"]);
-        (file, Kind::Ignored, on_a_cluster)
+        let on_a_cluster = cmd!(sh, "cargo test --test {file} -- --ignored");
+        (file, Kind::Ignored, on_a_cluster.into())
     }));
-    commands
+    Ok(commands)
 }
 
 /// What a command's tests came to; the second is its own failure.

@@ -71,7 +71,7 @@ fn own_tests(session: &Session, root: &Path, paths: &Paths, bootstrap: bool) -> 
     if bootstrap {
         steps::install_called(&run.paths.log("packages"));
     }
-    for (name, kind, tool) in steps::commands() {
+    for (name, kind, tool) in steps::commands()? {
         stop::check()?;
         let tool = tool.folder(root).limit(LIMIT).log(run.paths.log(name));
         let added = timed(&run, name, kind, || Ok(steps::counted(&tool)));

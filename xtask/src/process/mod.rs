@@ -132,6 +132,19 @@ impl std::error::Error for Failure {
     }
 }
 
+/// What [`xshell::cmd!`] writes a command with. Nothing is run by it: limits, groups, logs and secrets
+/// are a [`Tool`]'s.
+pub fn shell() -> anyhow::Result<xshell::Shell> {
+    Ok(xshell::Shell::new()?)
+}
+
+impl From<xshell::Cmd<'_>> for Tool {
+    fn from(cmd: xshell::Cmd<'_>) -> Self {
+        let command = std::process::Command::from(cmd);
+        Self::new(command.get_program()).args(command.get_args())
+    }
+}
+
 impl Tool {
     pub fn new(program: impl Into<OsString>) -> Self {
         Self {

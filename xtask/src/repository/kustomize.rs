@@ -16,6 +16,8 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use walkdir::WalkDir;
+
 use super::yaml::{self, Node, Value};
 use crate::plain_file;
 
@@ -303,14 +305,13 @@ fn clean(path: &Path) -> PathBuf {
 }
 
 fn plain(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    files.retain(|file| {
+    let entries = WalkDir::new(folder).min_depth(1).max_depth(1).sort_by_file_name();
+    let files = entries.into_iter().flatten().map(walkdir::DirEntry::into_path);
+    let is_manifest = |file: &PathBuf| {
         let ending = file.extension().and_then(std::ffi::OsStr::to_str);
         matches!(ending, Some("yaml" | "yml" | "json")) && file.is_file()
-    });
-    files.sort();
-    files
+    };
+    files.filter(is_manifest).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use dockerignore::Rules;
+use walkdir::WalkDir;
 
 use crate::config::{self, Action, Config, Suite, Test};
 use crate::context;
@@ -114,15 +115,12 @@ impl Inputs {
     }
 
     fn look_into(&mut self, folder: &Path) {
-        for entry in fs_err::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_symlink() {
-                self.reach(&path);
-            } else if kind.is_dir() && !path.ends_with(".git") {
-                self.look_into(&path);
-            } else if is_leading(&path) {
-                self.follow(&path);
+        let walk = WalkDir::new(folder).min_depth(1).into_iter();
+        for entry in walk.filter_entry(|entry| entry.file_name() != ".git").flatten() {
+            if entry.path_is_symlink() {
+                self.reach(entry.path());
+            } else if !entry.file_type().is_dir() && is_leading(entry.path()) {
+                self.follow(entry.path());
             }
         }
     }
