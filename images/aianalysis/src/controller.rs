@@ -22,11 +22,12 @@ use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::json;
 use service::audit::Audit;
+use service::custom_resource::API_VERSION;
 
 use crate::audit;
 use crate::holmes::Holmes;
 use crate::metrics::Metrics;
-use crate::resource::{API_VERSION, AiAnalysis, CLASS_LABEL, KIND, Status};
+use crate::resource::{AiAnalysis, CLASS_LABEL, KIND, Status};
 use crate::status::{self, Moment};
 use crate::step::{self, Limits, Step};
 

@@ -63,11 +63,9 @@ pub(crate) struct Holmes {
 }
 
 impl Holmes {
-    /// # Errors
-    /// The HTTP client cannot be set up.
-    pub(crate) fn new(base: &str, timeout: Duration) -> Result<Self> {
+    pub(crate) fn new(base: &str, timeout: Duration) -> Self {
         let url = format!("{base}/api/v1/investigations");
-        Ok(Self { client: HttpClient::trusting(None)?, url, timeout })
+        Self { client: HttpClient::new(), url, timeout }
     }
 
     /// Asks for an analysis.
@@ -184,7 +182,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let service = app.into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
-        let holmes = Holmes::new(&url, Duration::from_secs(5)).unwrap();
+        let holmes = Holmes::new(&url, Duration::from_secs(5));
         let metrics = Metrics::new().unwrap();
         for _ in 0..3 {
             let answer = holmes.ask(&AiAnalysis::default(), &metrics).await;
@@ -197,12 +195,12 @@ mod tests {
     async fn nobody_there_is_unreachable_and_silence_is_a_fault() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let holmes = Holmes::new(&url, Duration::from_millis(50)).unwrap();
+        let holmes = Holmes::new(&url, Duration::from_millis(50));
         let metrics = Metrics::new().unwrap();
         let silent = holmes.ask(&AiAnalysis::default(), &metrics).await;
         assert_eq!(silent.outcome(), "faulty", "{silent:?}");
         drop(listener);
-        let holmes = Holmes::new(&url, Duration::from_secs(5)).unwrap();
+        let holmes = Holmes::new(&url, Duration::from_secs(5));
         let nobody = holmes.ask(&AiAnalysis::default(), &metrics).await;
         assert_eq!(nobody.outcome(), "unreachable", "{nobody:?}");
     }

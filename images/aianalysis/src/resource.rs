@@ -1,15 +1,10 @@
 //! The custom resource `AIAnalysis`, `kubernaut.ai/v1alpha1`. The schema is in
 //! `k8s/11-crds-aianalysis`; it forbids changes of a spec, so there is one generation of each.
 
-use std::borrow::Cow;
-
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
-use kube::core::NamespaceResourceScope;
 use serde::{Deserialize, Serialize};
 
-pub(crate) const API_VERSION: &str = "kubernaut.ai/v1alpha1";
 pub(crate) const KIND: &str = "AIAnalysis";
 /// Whose resource it is: [`crate::config`]'s `CONTROLLER_CLASS`.
 pub(crate) const CLASS_LABEL: &str = "kubernaut.ai/controller-class";
@@ -115,31 +110,4 @@ pub(crate) struct Condition {
     pub(crate) last_transition_time: DateTime<Utc>,
 }
 
-impl Resource for AiAnalysis {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        KIND.into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        "kubernaut.ai".into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        "v1alpha1".into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "aianalyses".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+service::custom_resource!(AiAnalysis, KIND, "aianalyses");

@@ -55,10 +55,10 @@ async fn serve(settings: Settings) -> Result<()> {
     tracing::info!(address = address.to_string(), "listening");
 
     let dropped = metrics.audit_events_dropped.clone();
-    let (audit, last_events) = Audit::start(settings.datastorage_url.as_deref(), dropped)?;
+    let (audit, last_events) = Audit::start(settings.datastorage_url.as_deref(), dropped);
     let context = Context {
         client,
-        holmes: Holmes::new(&settings.holmes_url, settings.holmes_timeout)?,
+        holmes: Holmes::new(&settings.holmes_url, settings.holmes_timeout),
         limits: settings.limits,
         audit,
         metrics,

@@ -10,13 +10,11 @@
 //! | `KUBE_RETRY_BUDGET` | `10s` | how long one webhook may wait out a rate-limiting API |
 //! | `DRAIN_DELAY` | `2s` | from SIGTERM until no more connections are taken |
 //! | `LOG_LEVEL` | `info` | `error`, `warn`, `info`, `debug` or `trace` |
-//! | `KUBE_API_URL` | from the pod's `KUBERNETES_SERVICE_HOST` and `_PORT` | the Kubernetes API |
-//! | `KUBE_TOKEN_FILE`, `KUBE_CA_FILE` | the pod's service account | how to speak to it |
+//! | `KUBE_API_URL` | the pod's own, by its service account | the Kubernetes API, without a token |
 //!
 //! All faults are reported at once.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -24,8 +22,6 @@ use service::settings::{Lookup, Reader};
 use tracing::level_filters::LevelFilter;
 
 use crate::cors;
-
-const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// What the gateway was told to do; checked.
 #[derive(Clone, Debug)]
@@ -36,21 +32,11 @@ pub struct Settings {
     pub datastorage_url: Option<String>,
     pub dedup_ttl: Duration,
     pub cors: cors::Policy,
-    pub kube: KubeAccess,
+    /// `None` in a cluster.
+    pub kube_api_url: Option<String>,
     pub kube_retry_budget: Duration,
     pub drain_delay: Duration,
     pub log_level: LevelFilter,
-}
-
-/// Where the Kubernetes API is and what proves who we are.
-#[derive(Clone, Debug)]
-pub struct KubeAccess {
-    /// Base URL without a trailing slash.
-    pub url: String,
-    /// `None`, outside a cluster, sends no token.
-    pub token_file: Option<PathBuf>,
-    /// `None`, outside a cluster, trusts nobody: plain http only.
-    pub ca_file: Option<PathBuf>,
 }
 
 impl Settings {
@@ -66,7 +52,7 @@ impl Settings {
             datastorage_url: reader.url_or_off("DATASTORAGE_URL", "http://datastorage:8080"),
             dedup_ttl: reader.duration("DEDUP_TTL", Duration::from_mins(5)),
             cors: reader.parsed("CORS_ALLOWED_ORIGINS", cors::Policy::default()),
-            kube: kube(&mut reader),
+            kube_api_url: kube_api_url(&mut reader),
             kube_retry_budget: reader.duration("KUBE_RETRY_BUDGET", Duration::from_secs(10)),
             drain_delay: reader.duration("DRAIN_DELAY", Duration::from_secs(2)),
             log_level: reader.log_level(),
@@ -78,27 +64,9 @@ impl Settings {
     }
 }
 
-fn kube<L: Lookup>(reader: &mut Reader<L>) -> KubeAccess {
-    let in_cluster = reader.text("KUBE_API_URL").is_none();
-    let url = if in_cluster { in_cluster_url(reader) } else { String::new() };
-    let account = |file: &str| in_cluster.then(|| PathBuf::from(SERVICE_ACCOUNT).join(file));
-    let token_file = reader.text("KUBE_TOKEN_FILE").map(PathBuf::from);
-    let ca_file = reader.text("KUBE_CA_FILE").map(PathBuf::from);
-    KubeAccess {
-        url: reader.url("KUBE_API_URL", &url, &["http", "https"]),
-        token_file: token_file.or_else(|| account("token")),
-        ca_file: ca_file.or_else(|| account("ca.crt")),
-    }
-}
-
-fn in_cluster_url<L: Lookup>(reader: &Reader<L>) -> String {
-    let host = reader.text("KUBERNETES_SERVICE_HOST").unwrap_or_default();
-    let port = reader.text("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
-    if host.contains(':') {
-        format!("https://[{host}]:{port}")
-    } else {
-        format!("https://{host}:{port}")
-    }
+fn kube_api_url<L: Lookup>(reader: &mut Reader<L>) -> Option<String> {
+    reader.text("KUBE_API_URL")?;
+    Some(reader.url("KUBE_API_URL", "", &["http"]))
 }
 
 #[cfg(test)]
@@ -111,34 +79,23 @@ mod tests {
         })
     }
 
-    const POD: (&str, &str) = ("KUBERNETES_SERVICE_HOST", "10.96.0.1");
-
     #[test]
-    fn a_pod_needs_nothing_but_what_kubernetes_sets() {
-        let settings = read(&[POD]).unwrap();
-        assert_eq!(settings.kube.url, "https://10.96.0.1:443");
+    fn a_pod_needs_no_settings() {
+        let settings = read(&[]).unwrap();
+        assert_eq!(settings.kube_api_url, None);
         assert_eq!(settings.dedup_ttl, Duration::from_mins(5));
         assert_eq!(settings.datastorage_url.as_deref(), Some("http://datastorage:8080"));
-        let token = settings.kube.token_file.unwrap();
-        assert_eq!(token, PathBuf::from(SERVICE_ACCOUNT).join("token"));
-    }
-
-    #[test]
-    fn an_ipv6_service_address_gets_its_brackets() {
-        let settings = read(&[("KUBERNETES_SERVICE_HOST", "fd00::1")]).unwrap();
-        assert_eq!(settings.kube.url, "https://[fd00::1]:443");
     }
 
     #[test]
     fn outside_a_cluster_the_url_is_enough() {
         let settings = read(&[("KUBE_API_URL", "http://127.0.0.1:8001/")]).unwrap();
-        assert_eq!(settings.kube.url, "http://127.0.0.1:8001");
-        assert_eq!(settings.kube.token_file, None);
+        assert_eq!(settings.kube_api_url.as_deref(), Some("http://127.0.0.1:8001"));
     }
 
     #[test]
     fn an_empty_datastorage_url_turns_audit_off() {
-        assert_eq!(read(&[POD, ("DATASTORAGE_URL", "")]).unwrap().datastorage_url, None);
+        assert_eq!(read(&[("DATASTORAGE_URL", "")]).unwrap().datastorage_url, None);
     }
 
     #[test]
@@ -149,6 +106,7 @@ mod tests {
             ("KUBE_RETRY_BUDGET", "soon"),
             ("LOG_LEVEL", "loud"),
             ("REDIS_URL", "http://redis"),
+            ("KUBE_API_URL", "nowhere"),
         ]);
         let text = error.unwrap_err().to_string();
         for name in

@@ -1,4 +1,5 @@
-//! The Kubernetes API, as much of it as the gateway needs: four verbs on one resource.
+//! The Kubernetes API, as much of it as the gateway needs: four verbs on one resource, by kube's
+//! client. Its own retries are off: they know nothing of a budget, and nobody would count them.
 //!
 //! What an answer means:
 //!
@@ -14,38 +15,36 @@
 //! | other 4xx | we asked for the wrong thing | our fault |
 //!
 //! A create without an answer is not sent again: it may have happened. The sender's retry finds it.
-//!
-//! The token is read for every request: the kubelet renews the file, and it is in memory.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context as _, Result};
 use axum::body::Bytes;
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::Full;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderMap, Request, StatusCode, Uri};
+use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::response::StatusCause;
+use kube::core::{Request as Requests, Status};
+use kube::{Client, Config, Resource as _, ResourceExt as _};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use service::backoff::Backoff;
-use service::http_client::{Answer, HttpClient};
+use service::http_client::Answer;
 
 use crate::backoff::Budget;
-use crate::config::KubeAccess;
 use crate::fingerprint::Fingerprint;
 use crate::metrics::Metrics;
-use crate::remediation::{API_VERSION, Deduplication, FINGERPRINT_LABEL, RemediationRequest};
+use crate::remediation::{Deduplication, FINGERPRINT_LABEL, RemediationRequest};
 
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const LONGEST_EXCHANGE: Duration = Duration::from_secs(10);
 const SHORTEST_EXCHANGE: Duration = Duration::from_millis(500);
 const READINESS_LIMIT: Duration = Duration::from_secs(2);
 
 /// A client of the API server.
 pub struct Api {
-    client: HttpClient,
-    url: String,
-    token_file: Option<PathBuf>,
+    client: Client,
     metrics: Arc<Metrics>,
 }
 
@@ -66,23 +65,20 @@ pub enum ApiError {
     Refused { status: u16, message: String },
 }
 
-/// One request, kept for sending again.
-struct Call<'a> {
-    method: Method,
-    path: String,
-    body: Option<&'a Value>,
-}
-
 impl Api {
+    /// A client of the API at `url`, or of the cluster that we are in.
+    ///
     /// # Errors
-    /// The authority's file cannot be used.
-    pub fn new(access: &KubeAccess, metrics: Arc<Metrics>) -> Result<Self> {
-        Ok(Self {
-            client: HttpClient::trusting(access.ca_file.as_deref())?,
-            url: access.url.clone(),
-            token_file: access.token_file.clone(),
-            metrics,
-        })
+    /// Nothing says where the API is, or the service account cannot be used.
+    pub fn new(url: Option<&str>, metrics: Arc<Metrics>) -> Result<Self> {
+        let mut config = match url {
+            Some(url) => plain(url.parse().context("failed to read `KUBE_API_URL`")?),
+            None => Config::incluster().context("failed to find the Kubernetes API")?,
+        };
+        config.connect_timeout = Some(CONNECT_LIMIT);
+        config.default_retry = false;
+        let client = Client::try_from(config).context("failed to set up the Kubernetes client")?;
+        Ok(Self { client, metrics })
     }
 
     /// Creates the request in its namespace.
@@ -91,9 +87,9 @@ impl Api {
         request: &RemediationRequest,
         budget: &Budget,
     ) -> Result<RemediationRequest, ApiError> {
-        let body = json!(request);
-        let path = collection(&request.metadata.namespace);
-        read(&self.call(Call { method: Method::POST, path, body: Some(&body) }, budget).await?)
+        let body = json!(request).to_string().into_bytes();
+        let namespace = request.namespace().unwrap_or_default();
+        read(&self.call(of(&namespace).create(&PostParams::default(), body), budget).await?)
     }
 
     /// All requests of this fingerprint in the namespace, as etcd has them now.
@@ -107,10 +103,9 @@ impl Api {
         struct List {
             items: Vec<RemediationRequest>,
         }
-        // `/` in a label's name needs its escape; `=` and hex digits need none.
-        let selector = format!("{}={}", FINGERPRINT_LABEL.replace('/', "%2F"), fingerprint.label());
-        let path = format!("{}?labelSelector={selector}", collection(namespace));
-        let answer = self.call(Call { method: Method::GET, path, body: None }, budget).await?;
+        let selector = format!("{FINGERPRINT_LABEL}={}", fingerprint.label());
+        let labelled = ListParams::default().labels(&selector);
+        let answer = self.call(of(namespace).list(&labelled), budget).await?;
         let mut items = read::<List>(&answer)?.items;
         // The label holds 63 of the 64 digits.
         items.retain(|item| item.spec.signal_fingerprint == fingerprint.to_string());
@@ -124,8 +119,7 @@ impl Api {
         name: &str,
         budget: &Budget,
     ) -> Result<RemediationRequest, ApiError> {
-        let path = format!("{}/{name}", collection(namespace));
-        read(&self.call(Call { method: Method::GET, path, body: None }, budget).await?)
+        read(&self.call(of(namespace).get(name, &GetParams::default()), budget).await?)
     }
 
     /// Writes the count, provided the request is still the version given; the version after it.
@@ -135,31 +129,37 @@ impl Api {
         count: &Deduplication,
         budget: &Budget,
     ) -> Result<RemediationRequest, ApiError> {
-        let metadata = &request.metadata;
-        let path = format!("{}/{}/status", collection(&metadata.namespace), metadata.name);
-        let body = json!({
-            "metadata": {"resourceVersion": metadata.resource_version},
+        let patch = Patch::Merge(json!({
+            "metadata": {"resourceVersion": request.metadata.resource_version},
             "status": {"deduplication": count},
-        });
-        let call = Call { method: Method::PATCH, path, body: Some(&body) };
+        }));
+        let requests = of(&request.namespace().unwrap_or_default());
+        let name = request.name_any();
+        let call = requests.patch_subresource("status", &name, &PatchParams::default(), &patch);
         read(&self.call(call, budget).await?)
     }
 
     /// Whether the API answers; an API that limits us is there.
     pub async fn reachable(&self) -> Result<(), ApiError> {
-        let call = Call { method: Method::GET, path: "/readyz".to_owned(), body: None };
-        let answer = self.send(&call, READINESS_LIMIT).await?;
+        let request = Request::get("/readyz").body(Vec::new());
+        let request = request.map_err(|error| away(error.into()))?;
+        let answer = self.send(request, READINESS_LIMIT).await?;
         if answer.status.is_server_error() {
             return Err(ApiError::Unavailable(format!("it answered {}", answer.status)));
         }
         Ok(())
     }
 
-    async fn call(&self, call: Call<'_>, budget: &Budget) -> Result<Bytes, ApiError> {
+    async fn call(
+        &self,
+        request: Result<Request<Vec<u8>>, kube::core::request::Error>,
+        budget: &Budget,
+    ) -> Result<Bytes, ApiError> {
+        let request = request.map_err(|error| away(error.into()))?;
         let mut attempt = 0;
         loop {
             let limit = budget.remaining().clamp(SHORTEST_EXCHANGE, LONGEST_EXCHANGE);
-            let answer = self.send(&call, limit).await?;
+            let answer = self.send(request.clone(), limit).await?;
             let Some(limited) = limited(answer.status, &answer.headers) else {
                 return judge(answer);
             };
@@ -172,34 +172,38 @@ impl Api {
         }
     }
 
-    async fn send(&self, call: &Call<'_>, limit: Duration) -> Result<Answer, ApiError> {
-        let away = |error: anyhow::Error| ApiError::Unavailable(format!("{error:#}"));
-        let request = self.request(call).await.map_err(away)?;
-        self.client.send(request, limit).await.map_err(away)
-    }
-
-    async fn request(&self, call: &Call<'_>) -> Result<Request<Full<Bytes>>> {
-        let mut request = Request::builder()
-            .method(&call.method)
-            .uri(format!("{}{}", self.url, call.path))
-            .header(ACCEPT, "application/json");
-        if let Some(path) = &self.token_file {
-            let token = tokio::fs::read_to_string(path).await;
-            let token = token.with_context(|| format!("failed to read `{}`", path.display()))?;
-            request = request.header(AUTHORIZATION, format!("Bearer {}", token.trim()));
-        }
-        if call.body.is_some() {
-            let patch = call.method == Method::PATCH;
-            let kind = if patch { "application/merge-patch+json" } else { "application/json" };
-            request = request.header(CONTENT_TYPE, kind);
-        }
-        let body = call.body.map(Value::to_string).unwrap_or_default();
-        request.body(Full::from(body)).map_err(|error| anyhow!(error))
+    /// The raw answer: kube's own errors leave out the header that says when to come again.
+    async fn send(&self, request: Request<Vec<u8>>, limit: Duration) -> Result<Answer, ApiError> {
+        let exchange = async {
+            let response = self.client.send(request.map(Into::into)).await?;
+            let (head, body) = response.into_parts();
+            let body = body.collect_bytes().await?;
+            anyhow::Ok(Answer { status: head.status, headers: head.headers, body })
+        };
+        tokio::time::timeout(limit, exchange)
+            .await
+            .with_context(|| format!("no answer within {limit:?}"))
+            .flatten()
+            .map_err(away)
     }
 }
 
-fn collection(namespace: &str) -> String {
-    format!("/apis/{API_VERSION}/namespaces/{namespace}/remediationrequests")
+/// The API over plain HTTP. Nobody's certificate is trusted: kube would look for the system's
+/// authorities otherwise, of which the image has none, and fail.
+fn plain(url: Uri) -> Config {
+    let mut config = Config::new(url);
+    config.root_cert = Some(Vec::new());
+    config
+}
+
+/// The requests about the resources of a namespace.
+fn of(namespace: &str) -> Requests {
+    Requests::new(RemediationRequest::url_path(&(), Some(namespace)))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn away(error: anyhow::Error) -> ApiError {
+    ApiError::Unavailable(format!("{error:#}"))
 }
 
 /// The API asked us to come again later.
@@ -226,42 +230,18 @@ impl Limited {
     }
 }
 
-/// The `Status` object that explains an error.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Explanation {
-    message: String,
-    details: Details,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Details {
-    name: String,
-    kind: String,
-    causes: Vec<Cause>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Cause {
-    reason: String,
-    message: String,
-}
-
 fn judge(answer: Answer) -> Result<Bytes, ApiError> {
     if answer.status.is_success() {
         return Ok(answer.body);
     }
-    let explained: Explanation = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let Explanation { message, details } = explained;
-    let terminating = details.causes.iter().find(|cause| cause.reason == "NamespaceTerminating");
+    let Status { message, details, .. } = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let (kind, name, causes) =
+        details.map(|about| (about.kind, about.name, about.causes)).unwrap_or_default();
+    let terminating = causes.iter().find(|cause| cause.reason == "NamespaceTerminating");
     Err(match answer.status {
-        StatusCode::NOT_FOUND if details.kind == "namespaces" => {
-            ApiError::NamespaceMissing(details.name)
-        }
+        StatusCode::NOT_FOUND if kind == "namespaces" => ApiError::NamespaceMissing(name),
         StatusCode::FORBIDDEN if terminating.is_some() => {
-            ApiError::NamespaceMissing(namespace_in(terminating, details.name))
+            ApiError::NamespaceMissing(namespace_in(terminating, name))
         }
         StatusCode::NOT_FOUND => ApiError::NotFound(message),
         StatusCode::CONFLICT => ApiError::Conflict(message),
@@ -277,7 +257,7 @@ fn judge(answer: Answer) -> Result<Bytes, ApiError> {
 }
 
 /// The cause reads "namespace NAME is being terminated"; the details name the object instead.
-fn namespace_in(cause: Option<&Cause>, otherwise: String) -> String {
+fn namespace_in(cause: Option<&StatusCause>, otherwise: String) -> String {
     let named = cause.and_then(|cause| cause.message.split_whitespace().nth(1));
     named.map_or(otherwise, str::to_owned)
 }
@@ -290,6 +270,7 @@ fn read<T: for<'de> Deserialize<'de>>(body: &Bytes) -> Result<T, ApiError> {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use serde_json::Value;
 
     use super::*;
 

@@ -14,6 +14,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
+use kube::ResourceExt as _;
 
 use crate::backoff::Budget;
 use crate::claims::{Claim, Entry, Lost};
@@ -179,7 +180,7 @@ impl Errand<'_> {
                 tracing::warn!(error = error.to_string(), "the first count is not written");
             }
         }
-        Ok(Placement { name: created.metadata.name, occurrences: 1, degraded: false })
+        Ok(Placement { name: created.name_any(), occurrences: 1, degraded: false })
     }
 
     /// Adds one to the request's count. Tasks of this gateway take turns, and who has waited for
@@ -202,11 +203,11 @@ impl Errand<'_> {
             let count = request.counted(Utc::now());
             match api.write_count(&request, &count, self.budget).await {
                 Err(ApiError::Conflict(_)) if !self.budget.remaining().is_zero() => {
-                    let name = &request.metadata.name;
-                    request = api.get(self.namespace(), name, self.budget).await?;
+                    let name = request.name_any();
+                    request = api.get(self.namespace(), &name, self.budget).await?;
                 }
                 counted => {
-                    let name = written.insert(counted?).metadata.name.clone();
+                    let name = written.insert(counted?).name_any();
                     self.gateway.metrics.signals_deduplicated.inc();
                     let occurrences = count.occurrence_count;
                     return Ok(Placement { name, occurrences, degraded: false });

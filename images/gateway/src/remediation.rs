@@ -13,15 +13,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use service::custom_resource::API_VERSION;
 use sha2::{Digest, Sha256};
 
 use crate::dedup::{Existing, Phase};
 use crate::fingerprint::Fingerprint;
 use crate::signal::{Severity, Signal, TargetResource};
 
-pub const API_VERSION: &str = "kubernaut.ai/v1alpha1";
 pub const KIND: &str = "RemediationRequest";
 pub const FINGERPRINT_LABEL: &str = "kubernaut.ai/fingerprint";
 pub const SIGNAL_TYPE_LABEL: &str = "kubernaut.ai/signal-type";
@@ -33,23 +35,10 @@ pub struct RemediationRequest {
     pub api_version: String,
     #[serde(default)]
     pub kind: String,
-    pub metadata: Metadata,
+    pub metadata: ObjectMeta,
     pub spec: Spec,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Metadata {
-    pub name: String,
-    pub namespace: String,
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource_version: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub creation_timestamp: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,6 +74,8 @@ pub struct Deduplication {
     pub last_seen: String,
 }
 
+service::custom_resource!(RemediationRequest, KIND, "remediationrequests");
+
 impl RemediationRequest {
     /// The request for `signal`, received `now`, not yet created.
     pub fn new(
@@ -101,11 +92,11 @@ impl RemediationRequest {
         Self {
             api_version: API_VERSION.to_owned(),
             kind: KIND.to_owned(),
-            metadata: Metadata {
-                name,
-                namespace: signal.target.namespace.clone(),
-                labels,
-                ..Metadata::default()
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(signal.target.namespace.clone()),
+                labels: Some(labels),
+                ..ObjectMeta::default()
             },
             spec: Spec {
                 signal_fingerprint: fingerprint.to_string(),
@@ -126,9 +117,11 @@ impl RemediationRequest {
     /// What the decision needs to know of it.
     pub fn existing(&self, now: DateTime<Utc>) -> Existing {
         let phase = self.status.as_ref().and_then(|status| status.phase.as_deref());
-        let age = self.metadata.creation_timestamp.map(|created| now - created);
+        let created = self.metadata.creation_timestamp.as_ref();
+        let created = created.and_then(|at| DateTime::from_timestamp_millis(at.0.as_millisecond()));
+        let age = created.map(|created| now - created);
         Existing {
-            name: self.metadata.name.clone(),
+            name: self.name_any(),
             phase: Phase::read(phase),
             // A clock behind the API server's makes it newly created.
             age: age.and_then(|age| age.to_std().ok()).unwrap_or(Duration::ZERO),
@@ -261,7 +254,8 @@ mod tests {
     #[test]
     fn a_request_of_the_future_is_new() {
         let mut request = request();
-        request.metadata.creation_timestamp = Some(at(10));
+        let created = json!({"creationTimestamp": timestamp(at(10))});
+        request.metadata = serde_json::from_value(created).unwrap();
         assert_eq!(request.existing(at(0)).age, Duration::ZERO);
         assert_eq!(request.existing(at(13)).age, Duration::from_secs(3));
     }

@@ -28,7 +28,7 @@ const LAST_EVENTS_LIMIT: Duration = Duration::from_secs(3);
 /// Runs until a signal says to stop.
 ///
 /// # Errors
-/// The address cannot be listened on, or a file of the service account cannot be used.
+/// The address cannot be listened on, or nothing says where the Kubernetes API is.
 pub fn run(settings: Settings) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -81,15 +81,15 @@ async fn serve(settings: Settings) -> Result<()> {
 /// The parts, put together; the handle ends when the last audit event is sent.
 ///
 /// # Errors
-/// A URL or a file that cannot be used.
+/// A URL that cannot be used, or no Kubernetes API to be found.
 pub fn assemble(settings: Settings) -> Result<(Arc<Gateway>, JoinHandle<()>)> {
     let metrics = Arc::new(Metrics::new()?);
-    let api = Api::new(&settings.kube, Arc::clone(&metrics))?;
+    let api = Api::new(settings.kube_api_url.as_deref(), Arc::clone(&metrics))?;
     let claim_ttl = settings.kube_retry_budget + CLAIM_MARGIN;
     let claims =
         Claims::start(&settings.redis_url, claim_ttl, settings.dedup_ttl, Arc::clone(&metrics))?;
     let (audit, last_events) =
-        Audit::start(settings.datastorage_url.as_deref(), metrics.audit_events_dropped.clone())?;
+        Audit::start(settings.datastorage_url.as_deref(), metrics.audit_events_dropped.clone());
     let gateway = Gateway::new(settings, api, claims, audit, metrics);
     Ok((Arc::new(gateway), last_events))
 }

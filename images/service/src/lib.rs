@@ -10,3 +10,5 @@ pub mod backoff;
 pub mod http_client;
 
 pub mod audit;
+
+pub mod custom_resource;

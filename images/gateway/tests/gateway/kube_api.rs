@@ -127,9 +127,9 @@ async fn list(
     Path(namespace): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let query = query.unwrap().replace("%2F", "/");
+    let query = query.unwrap().replace("%2F", "/").replace("%3D", "=");
     let (label, value) =
-        query.strip_prefix("labelSelector=").and_then(|text| text.split_once('=')).unwrap();
+        query.strip_prefix("&labelSelector=").and_then(|text| text.split_once('=')).unwrap();
     let cluster = state.lock().unwrap();
     let matching = cluster.requests.iter().filter(|((found, _), request)| {
         *found == namespace && request["metadata"]["labels"][label] == value
