@@ -123,8 +123,8 @@ pub fn code(error: &anyhow::Error) -> Exit {
     if is_full(error) || causes.iter().any(|cause| private::refused(*cause).is_some()) {
         return Exit::Environment;
     }
-    let marks = causes.iter().filter_map(|cause| cause.downcast_ref::<UserError>());
-    marks.filter_map(|mark| mark.exit).next().unwrap_or(Exit::Failed)
+    let mut marks = causes.iter().filter_map(|cause| cause.downcast_ref::<UserError>());
+    marks.find_map(|mark| mark.exit).unwrap_or(Exit::Failed)
 }
 
 /// Whether there was no room for what was being written: none on the disk, or none that this user
@@ -164,9 +164,7 @@ pub fn told(error: &anyhow::Error) -> String {
 
 /// A text with hints below it, a line each. Nothing else writes one.
 pub fn with_hints<H: fmt::Display>(text: &str, hints: impl IntoIterator<Item = H>) -> String {
-    let mut told = text.to_owned();
-    hints.into_iter().for_each(|hint| told.push_str(&format!("\nhint: {hint}")));
-    told
+    hints.into_iter().fold(text.to_owned(), |told, hint| format!("{told}\nhint: {hint}"))
 }
 
 /// The exit code of a run that a signal has stopped.

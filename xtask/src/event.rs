@@ -267,6 +267,7 @@ pub fn first_line(error: &anyhow::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorExt as _;
 
     #[test]
     fn an_event_is_one_flat_object_with_its_kind_and_time() {
@@ -285,5 +286,32 @@ mod tests {
         let json = serde_json::to_value(Stamped { event, at: SystemTime::UNIX_EPOCH }).unwrap();
         assert_eq!(json["event"], "summary");
         assert_eq!(json["built"], 2);
+    }
+
+    #[test]
+    fn a_warning_of_an_error_has_its_hints_beside_it() {
+        struct Seen(Arc<parking_lot::Mutex<Vec<Event>>>);
+        impl Sink for Seen {
+            fn receive(&self, event: &Stamped) {
+                self.0.lock().push(event.event.clone());
+            }
+        }
+        let seen = Arc::default();
+        let events = Events::to(vec![Box::new(Seen(Arc::clone(&seen)))]);
+        let error =
+            anyhow::anyhow!("it hangs").hint("wait").context("failed to ask").hint("end it");
+        events.warn_of(&error);
+        events.warn_of(&anyhow::anyhow!("no more"));
+        let told = seen
+            .lock()
+            .iter()
+            .map(|event| serde_json::to_value(event).unwrap())
+            .collect::<Vec<_>>();
+        let (event, text) = ("warning", "failed to ask: it hangs");
+        assert_eq!(
+            told[0],
+            serde_json::json!({"event": event, "text": text, "hint": "end it\nwait"})
+        );
+        assert_eq!(told[1], serde_json::json!({"event": event, "text": "no more", "hint": null}));
     }
 }

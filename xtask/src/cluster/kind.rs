@@ -398,7 +398,7 @@ fn passing(failure: &Failure) -> Option<&'static str> {
 fn not_written(tool: &Tool, error: &anyhow::Error) -> Failure {
     Failure {
         command: tool.to_string(),
-        ending: crate::process::Ending::NotStarted(error.to_string()),
+        ending: crate::process::Ending::NotStarted(error::told(error)),
         tail: Vec::new(),
         log: None,
         unlogged: None,
