@@ -39,7 +39,9 @@ fn examined(
             ui::json_line(&findings)?;
         }
         Format::Human => {
-            findings.iter().for_each(|finding| ui::say(&print::findings::line(finding)))
+            for finding in &findings {
+                ui::say(&print::findings::line(finding));
+            }
         }
     }
     let faults = findings.iter().any(Finding::is_fault);

@@ -99,7 +99,7 @@ impl Engine {
             line.split_once('@').is_some_and(|(before, _)| before == repository(name))
         };
         let images = self.inspect(&[name])?.into_iter();
-        Ok(images.flat_map(|image| image.repo_digests).flatten().filter(of_it).collect())
+        Ok(images.filter_map(|image| image.repo_digests).flatten().filter(of_it).collect())
     }
 
     fn push_for_digest(
