@@ -74,7 +74,8 @@ fn a_signal_ends_what_is_being_hashed() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("stopping …"), "{said}");
+    // One that ends at once may do so before it says that it is going to.
+    assert!(said.contains("stopping …") || said.contains("stopped"), "{said}");
 }
 
 #[test]

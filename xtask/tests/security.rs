@@ -351,7 +351,8 @@ fn a_ledger_that_is_kept_locked_hangs_no_plan() {
 
 /// Runs a command that must end by itself; none if it did not.
 fn ends(case: &Case, args: &[&str]) -> Option<Ran> {
-    let mut limited = vec!["--kill-after=1", "60", env!("CARGO_BIN_EXE_xtask")];
+    let xtask = support::xtask();
+    let mut limited = vec!["--kill-after=1", "60", &*xtask];
     limited.extend(args);
     let ran = case.run_program("timeout", &limited);
     (ran.code != Some(124) && ran.code != Some(137)).then_some(ran)

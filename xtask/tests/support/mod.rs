@@ -168,7 +168,7 @@ impl Case {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        self.command_of(env!("CARGO_BIN_EXE_xtask"), args)
+        self.command_of(&xtask(), args)
     }
 
     fn command_of(&self, program: &str, args: &[&str]) -> Command {
@@ -213,6 +213,14 @@ impl Case {
     }
 }
 
+/// Names the program where the one that cargo built cannot be reached.
+const PROGRAM: &str = "XTASK_TEST_PROGRAM";
+
+/// The program that is tested.
+pub(crate) fn xtask() -> String {
+    std::env::var(PROGRAM).unwrap_or_else(|_| env!("CARGO_BIN_EXE_xtask").to_owned())
+}
+
 /// The user who has nothing.
 const NOBODY: u32 = 65534;
 
@@ -221,15 +229,17 @@ const NOBODY: u32 = 65534;
 pub(crate) fn passed_as_nobody() -> usize {
     let home = tempfile::tempdir().unwrap();
     chown(home.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-    let tests = std::env::current_exe().unwrap();
-    let as_nobody = |program: &Path, args: &[&str]| {
-        let mut command = Command::new(program);
+    // Copies, since a checkout may lie where only root comes.
+    let [tests, program] = ["tests", "xtask"].map(|name| home.path().join(name));
+    fs_err::copy(std::env::current_exe().unwrap(), &tests).unwrap();
+    fs_err::copy(xtask(), &program).unwrap();
+    let as_nobody = |run: &Path, args: &[&str]| {
+        let mut command = Command::new(run);
         command.args(args).uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
-        command.env("HOME", home.path()).env("TMPDIR", home.path());
+        command.env("HOME", home.path()).env("TMPDIR", home.path()).env(PROGRAM, &program);
+        command.current_dir(home.path());
         command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
-        command.output().unwrap_or_else(|error| {
-            panic!("{}: {error}: can others open its folders?", program.display())
-        })
+        command.output().unwrap()
     };
     let who = as_nobody(Path::new("id"), &["-u"]);
     assert_eq!(String::from_utf8_lossy(&who.stdout).trim(), NOBODY.to_string());
