@@ -1,8 +1,9 @@
 //! YAML, read on a stack of its own.
 //!
-//! The reader calls itself for each level of a text, up to 64 of them, and a level takes some 45 KiB
-//! where it is not optimised. The 2 MiB of a thread were over at 46 levels, and with them the whole
-//! process: lists in lists of a stranger's manifest did that (`fuzz-corpus/kustomization/nested`).
+//! The reader calls itself for each level of a text, up to 64 of them, and a level takes some 45
+//! KiB where it is not optimised. The 2 MiB of a thread were over at 46 levels, and with them the
+//! whole process: lists in lists of a stranger's manifest did that
+//! (`fuzz-corpus/kustomization/nested`).
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde_saphyr::Error;

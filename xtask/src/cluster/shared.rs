@@ -79,8 +79,8 @@ impl ClusterTarget for Shared<'_> {
 }
 
 impl Shared<'_> {
-    /// Reaches it for a command that is no run, if that runs no command of the kubeconfig, which may
-    /// be a stranger's. The inner error says why it was not asked.
+    /// Reaches it for a command that is no run, if that runs no command of the kubeconfig, which
+    /// may be a stranger's. The inner error says why it was not asked.
     pub fn look(&self, events: &Events) -> anyhow::Result<Result<Cluster, String>> {
         let Self { name, existing, paths } = self;
         within(existing, || {

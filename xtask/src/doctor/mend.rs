@@ -87,8 +87,8 @@ pub struct Fetch {
     pub otherwise: Vec<Step>,
 }
 
-/// Runs the cures of `findings`; all output goes to `log`. After the first that fails none is begun.
-/// Errors lead to [`Exit::Environment`].
+/// Runs the cures of `findings`; all output goes to `log`. After the first that fails none is
+/// begun. Errors lead to [`Exit::Environment`].
 pub fn mend(findings: &[Finding], log: &Path, events: &Events) -> anyhow::Result<()> {
     let fault = |finding: &'_ Finding| match &finding.state {
         State::Fault { what, mend, .. } => Some((what.clone(), mend.clone())),

@@ -5,9 +5,9 @@
 //! of the organisation; `docker.io/library/debian:bookworm-slim` just that tag.
 //!
 //! That is said of what images are built upon. Of the images in manifests, those of the
-//! configuration are named plainly and get their tag from the run, so `image: gateway` without a tag
-//! is right for them. Any other image is what it says, a database say, as long as it has a version;
-//! it is a finding where it looks like one of ours.
+//! configuration are named plainly and get their tag from the run, so `image: gateway` without a
+//! tag is right for them. Any other image is what it says, a database say, as long as it has a
+//! version; it is a finding where it looks like one of ours.
 //!
 //! The pull policy matters for our own images only. `Always` asks a registry for what was just
 //! loaded, and so does no policy with the tag `latest` (what Kubernetes takes for `Always`)

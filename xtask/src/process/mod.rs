@@ -132,8 +132,8 @@ impl std::error::Error for Failure {
     }
 }
 
-/// What [`xshell::cmd!`] writes a command with. Nothing is run by it: limits, groups, logs and secrets
-/// are a [`Tool`]'s.
+/// What [`xshell::cmd!`] writes a command with. Nothing is run by it: limits, groups, logs and
+/// secrets are a [`Tool`]'s.
 pub fn shell() -> anyhow::Result<xshell::Shell> {
     Ok(xshell::Shell::new()?)
 }

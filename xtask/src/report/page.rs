@@ -128,8 +128,8 @@ impl Page<'_> {
         html.raw("</svg>\n");
     }
 
-    /// Lines at round times, a dozen at most, with the times below: the events say when a run ended,
-    /// and a damaged file may say anything.
+    /// Lines at round times, a dozen at most, with the times below: the events say when a run
+    /// ended, and a damaged file may say anything.
     fn grid(&self, html: &mut Html, height: f64) {
         let pace = [0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
         let pace = pace.into_iter().find(|pace| self.whole() / pace <= 12.0);

@@ -1,8 +1,8 @@
-//! Images that a manifest names elsewhere than as a container's: in a custom resource, a variable or
-//! an argument. kustomize sets none of these unless it is told the field.
+//! Images that a manifest names elsewhere than as a container's: in a custom resource, a variable
+//! or an argument. kustomize sets none of these unless it is told the field.
 //!
-//! A bare `gateway` may be anything: a label, a host, a Service. So a text counts only where what it
-//! stands under is called an image: a key, a variable, an option.
+//! A bare `gateway` may be anything: a label, a host, a Service. So a text counts only where what
+//! it stands under is called an image: a key, a variable, an option.
 
 use super::yaml::{Node, Value};
 use crate::config::is_field;

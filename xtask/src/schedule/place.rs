@@ -1,16 +1,16 @@
 //! Where work is done, if there is more than one place: home and the builders elsewhere.
 //!
 //! Each piece that is ready goes, in the order of the ranks, to the place where it would be over
-//! first. If that place has no room yet, the piece waits for it, and what comes after it reckons with
-//! the seconds that it will take there. Bringing what it is built on is part of its time, where that
-//! is not yet: so neighbours, built on the same base, gather where it is, until another place would
-//! be done sooner though the base has to be brought there. A slow place is left to those that are
-//! done there before a fast one is free. A lighter piece may pass a heavy one that waits, but only so
-//! often.
+//! first. If that place has no room yet, the piece waits for it, and what comes after it reckons
+//! with the seconds that it will take there. Bringing what it is built on is part of its time,
+//! where that is not yet: so neighbours, built on the same base, gather where it is, until another
+//! place would be done sooner though the base has to be brought there. A slow place is left to
+//! those that are done there before a fast one is free. A lighter piece may pass a heavy one that
+//! waits, but only so often.
 //!
 //! All of it is reckoned anew whenever something has ended, and every second while something waits
-//! though there is room, so a guess that was wrong is mended at the next look. What is late is taken
-//! to be as late again.
+//! though there is room, so a guess that was wrong is mended at the next look. What is late is
+//! taken to be as late again.
 //!
 //! How fast a place is beside the others is known from earlier runs, and learned: of a place that
 //! ended what was expected to take `e` seconds in `t`, and was known to take `p` times as long as
