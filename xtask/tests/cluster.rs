@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use xtask::cluster::{self, Cluster, ClusterTarget, Image, Pulls, Status};
 use xtask::config::{self, Port, Reuse, WaitFor};
 use xtask::deploy::{self, How, Kept, Notes, Pods, Reads, Rendered, Snapshots, Target};
-use xtask::error::{Exit, code};
+use xtask::error::{Exit, code, told};
 use xtask::event::Events;
 use xtask::paths::Paths;
 use xtask::private::PrivatePath;
@@ -233,7 +233,7 @@ fn somebody_elses_cluster_is_refused(world: &World) {
     let error =
         cluster::target(&world.wanted, Vec::new(), "podman", &paths).down(&log).unwrap_err();
     assert_eq!(code(&error), Exit::Environment);
-    let text = error.to_string();
+    let text = told(&error);
     assert!(text.contains("another workspace") && text.contains("kind delete cluster"), "{text}");
 }
 
