@@ -168,7 +168,7 @@ pub struct Build {
     /// Ask the registries for newer base images
     #[arg(long)]
     pub pull: bool,
-    /// What the run may do with the registry of [cache] [default: as the configuration says]
+    /// What the run may do with the registry of `[cache]` [default: as the configuration says]
     #[arg(long, value_name = "MODE", env = "XTASK_CACHE")]
     pub cache: Option<CacheMode>,
 }

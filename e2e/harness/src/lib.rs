@@ -2,7 +2,7 @@
 //!
 //! A spec owns what it touches: its namespace ([`namespace`]), and where it breaks things its own
 //! copies of the services ([`stack`]). So specs run side by side, in any order, twice in a row.
-//! They learn addresses from the run alone ([`env`]), see the cluster through [`kubectl`] and wait
+//! They learn addresses from the run alone (`env`), see the cluster through [`kubectl`] and wait
 //! by looking, with a deadline ([`eventually`]); nothing sleeps for a fixed time.
 //!
 //! Nothing here knows what a service does; that language each suite brings along.
