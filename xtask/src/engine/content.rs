@@ -35,11 +35,11 @@ impl Inspected {
     }
 
     fn has_its_layers(&self) -> bool {
-        let data = self.graph_driver.as_ref().and_then(|driver| driver.data.as_ref());
+        let (Some(root), Some(driver)) = (&self.root, &self.graph_driver) else { return false };
+        let data = driver.data.as_ref();
         let upper = data.and_then(|data| data.upper_dir.as_deref());
         let held = upper.and_then(|folder| folder.strip_suffix("/diff")?.rsplit('/').next());
-        let layers = self.root.as_ref().and_then(|root| root.layers.as_deref());
-        held == top(layers.unwrap_or_default()).as_deref()
+        held == top(root.layers.as_deref().unwrap_or_default()).as_deref()
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) mod tests {
     fn content(layers: &[&str], upper: Option<&str>) -> Inspected {
         let upper = upper.map(|layer| format!("/store/overlay/{layer}/diff"));
         serde_json::from_value(serde_json::json!({
-            "Os": "linux", "Architecture": "arm", "RootFS": {"Layers": layers},
+            "Id": "i", "Os": "linux", "Architecture": "arm", "RootFS": {"Layers": layers},
             "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": upper}},
         }))
         .unwrap()

@@ -11,16 +11,19 @@ use crate::error::ErrorExt as _;
 
 /// One image as the engine prints it; what an engine leaves out is empty.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase")]
 pub(super) struct Inspected {
     pub(super) id: String,
     pub(super) repo_tags: Option<Vec<String>>,
     pub(super) repo_digests: Option<Vec<String>>,
     /// Bytes, layers in common with other images counted too.
+    #[serde(default)]
     pub(super) size: u64,
     /// RFC 3339.
     pub(super) created: Option<String>,
+    #[serde(default)]
     pub(super) os: String,
+    #[serde(default)]
     pub(super) architecture: String,
     #[serde(rename = "RootFS")]
     pub(super) root: Option<Root>,

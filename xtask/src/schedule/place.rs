@@ -245,7 +245,12 @@ impl<'a> Forecast<'a> {
             return None;
         }
         let is_open = !(self.refused && piece.weight > 0) && self.room.fits(piece);
-        let start = if is_open { self.now } else { self.free_at(piece) };
+        let start = match () {
+            () if is_open => self.now,
+            // Only another run's memory is in the way.
+            () if self.room.fits(piece) => self.now + LATER,
+            () => self.free_at(piece),
+        };
         let seconds = self.room.seconds(self.at, piece) + way_home(self.at);
         let over = start + self.backlog + seconds;
         Some(Choice { at: self.at, is_open, over, beside: self.running.len() })
